@@ -1,0 +1,1 @@
+"""The harness: suites, records, tables, figures, the page, and Weights & Biases."""

@@ -1,0 +1,32 @@
+"""The one exception that a user's input can cause: text in, one sentence out."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """Bad input. The message is one sentence: what was wrong, and what would work (exit code 2)."""
+
+
+def nearest(word: str, known: Iterable[str], n: int = 3) -> str:
+    """The known names closest to `word`, as the end of a sentence.
+
+    Args:
+        word: what was given.
+        known: every name that would have worked.
+        n: how many to name at most.
+
+    Returns:
+        `"did you mean a, b?"`, or, where nothing is close, the first few that exist.
+    """
+    names = list(dict.fromkeys(known))
+    lowered = {name.lower(): name for name in reversed(names)}
+    close = difflib.get_close_matches(word.lower(), lowered, n=n, cutoff=0.5)
+    if close:
+        return "did you mean " + ", ".join(lowered[c] for c in close) + "?"
+    if not names:
+        return "there is none to choose from"
+    shown = ", ".join(names[:12])
+    return f"choose one of {shown}" + (f" … ({len(names)} in all)" if len(names) > 12 else "")
