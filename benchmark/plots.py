@@ -1,0 +1,445 @@
+"""Figures: records and their images in, PNG, PDF or SVG files out (the path's ending decides).
+
+`grid` shows the images, `spectra` their mean magnitude spectra (Fel et al. 2023, Figure 2), `scores` the metrics with
+their intervals. The spectrum arithmetic is plain NumPy on arrays (H, W, 3) in [0, 1]. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+from numpy.typing import NDArray
+from PIL import Image
+
+from benchmark.records import REFERENCES, Record, write_atomic
+from benchmark.tables import arrow, frame, method_order
+from featvis.errors import UserError
+
+Array = NDArray[np.float64]
+
+# Colour decorrelation: canvas = x @ M on the channel axis (Lucid's matrix over its largest column norm, transposed).
+DECORRELATION: Array = np.array(
+    [[0.56282854, 0.58447580, 0.58447580], [0.19482528, 0.0, -0.19482528], [0.04329450, -0.10823626, 0.06494176]]
+)
+
+# Okabe and Ito's palette, which the common colour blindnesses keep apart.
+_FIXED = {
+    "maco": "#0072B2",
+    "fourier": "#D55E00",
+    "cbr": "#009E73",
+    "real": "#222222",
+    "natural": "#222222",
+    "noise": "#8A8A8A",
+}
+_SPARE = ("#CC79A7", "#E69F00", "#56B4E9", "#8C6BB1", "#A6761D", "#7A9A01", "#B2182B", "#35978F")
+
+
+def colours(methods: Iterable[str]) -> dict[str, str]:
+    """A colour (`#rrggbb`) a method: fixed for the paper's methods, drawn by name for others: all figures agree."""
+    chosen: dict[str, str] = {}
+    for method in sorted(set(methods)):
+        if method in _FIXED:
+            chosen[method] = _FIXED[method]
+            continue
+        start = int(hashlib.sha256(method.encode()).hexdigest(), 16)
+        wheel = [_SPARE[(start + i) % len(_SPARE)] for i in range(len(_SPARE))]
+        # The next free one where two names draw the same, and repetition only when all are taken.
+        chosen[method] = next((c for c in wheel if c not in chosen.values()), wheel[0])
+    return chosen
+
+
+# --- The images ------------------------------------------------------------------------------------------------------
+
+
+def grid(records: Iterable[Record], out_dir: Path | str, path: Path | str, max_units: int = 8) -> list[Path]:
+    """The images side by side: methods down, units across, each at its own aspect ratio, without transparency.
+
+    Args:
+        records: of any number of models; those without images are left out.
+        out_dir: the run's folder, which `Record.images` is relative to.
+        path: the figure; with several models the model's name is put before the ending.
+        max_units: at most so many columns, the first ones.
+
+    Returns:
+        The files written; none where no record has images.
+    """
+    written = []
+    groups = [(name, [r for r in group if r.images and r.status == "done"]) for name, group in _models(records)]
+    groups = [(name, group) for name, group in groups if group]
+    for name, group in groups:
+        labels = {unit: label for record in group for unit, label in zip(record.units, record.labels, strict=True)}
+        units = list(labels)[:max_units]
+        pictures = {
+            (record.method, unit): _opaque(Path(out_dir) / str(record.images) / f"{unit}.png")
+            for record in group
+            for unit in units
+        }
+        # A cell has the shape of the widest and of the tallest picture; each keeps its own proportions inside.
+        ratios = [p.shape[0] / p.shape[1] for p in pictures.values() if p is not None] or [1.0]
+        side, left, top = 1.35, 1.0, 0.28
+        width, height = left + side * len(units), top + side * max(ratios) * len(group)
+        figure = _figure(width, height)
+        axes = figure.subplots(
+            len(group),
+            len(units),
+            squeeze=False,
+            gridspec_kw={
+                "left": left / width,
+                "right": 0.995,
+                "top": 1 - top / height,
+                "bottom": 0.005,
+                "wspace": 0.04,
+                "hspace": 0.04,
+            },
+        )
+        for (row, record), (column, unit) in itertools.product(enumerate(group), enumerate(units)):
+            axis = axes[row, column]
+            axis.set_axis_off()
+            picture = pictures[record.method, unit]
+            if picture is None:
+                axis.text(0.5, 0.5, "no image", ha="center", va="center", color="#767676", transform=axis.transAxes)
+            else:
+                axis.imshow(picture, aspect="equal", interpolation="antialiased")
+            if row == 0:
+                axis.set_title(_short(labels[unit] or unit, 18), fontsize=9)
+            if column == 0:
+                axis.text(
+                    -0.06, 0.5, _short(record.method, 16), ha="right", va="center", fontsize=9, transform=axis.transAxes
+                )
+        written.append(_save(figure, _named(path, name, len(groups))))
+    return written
+
+
+def _opaque(path: Path) -> NDArray[np.uint8] | None:
+    """RGB of an image file (H, W, 3), uint8, alpha ignored; None where there is none."""
+    if not path.is_file():
+        return None
+    with Image.open(path) as image:
+        # Not convert("RGBA") and paste: the colours under transparent pixels are the canvas and must show.
+        return np.asarray(image.convert("RGB"))
+
+
+# --- The spectra -----------------------------------------------------------------------------------------------------
+
+
+def decorrelate(rgb: Array) -> Array:
+    """Colour-decorrelated channels (..., 3) of RGB values (..., 3) in [0, 1]: `rgb @ M^-1`, as `canvas = x @ M`."""
+    return np.asarray(rgb, dtype=np.float64) @ np.linalg.inv(DECORRELATION)
+
+
+def mean_magnitude(images: Iterable[Array]) -> Array:
+    """The mean magnitude spectrum of an image set: |rfft2| of each decorrelated channel, averaged over the images.
+
+    Args:
+        images: arrays (H, W, 3) in [0, 1], all of one size; read one at a time.
+
+    Returns:
+        (3, H, W//2+1), not normalised by the number of pixels; row and column k are k cycles per image.
+
+    Raises:
+        UserError: there is no image, or sizes differ.
+    """
+    total, count = np.zeros(0), 0
+    for image in images:
+        spectrum = np.abs(np.fft.rfft2(decorrelate(image).transpose(2, 0, 1)))
+        if count and spectrum.shape != total.shape:
+            raise UserError("A mean spectrum needs images of one size; these differ.")
+        total = total + spectrum if count else spectrum
+        count += 1
+    if not count:
+        raise UserError("A mean spectrum needs at least one image; there is none.")
+    return total / count
+
+
+def full_plane(half: Array, width: int) -> Array:
+    """The whole plane of a real image's magnitudes, zero frequency in the middle.
+
+    Args:
+        half: (H, W//2+1) as rfft2 gives it.
+        width: W, which the half alone does not tell (even or odd).
+
+    Returns:
+        (H, W); row H//2, column W//2 is zero frequency.
+    """
+    # The other half is |F(-u, -v)| = |F(u, v)|: the interior columns, mirrored in both directions.
+    mirrored = np.roll(half[::-1], 1, axis=0)[:, 1 : (width + 1) // 2][:, ::-1]
+    return np.fft.fftshift(np.concatenate([half, mirrored], axis=1))
+
+
+def radial_average(half: Array, width: int) -> tuple[Array, Array]:
+    """The mean magnitude at each distance from zero frequency, over the whole plane.
+
+    Args:
+        half: (H, W//2+1) as rfft2 gives it.
+        width: W.
+
+    Returns:
+        Frequencies 1 .. min(H, W)//2 in cycles per image, and the mean over all (u, v) whose distance rounds to each.
+    """
+    plane = full_plane(half, width)
+    height = plane.shape[0]
+    v, u = np.arange(height) - height // 2, np.arange(width) - width // 2
+    ring = np.rint(np.hypot(v[:, None], u[None, :])).astype(np.int64)
+    sums, counts = np.bincount(ring.ravel(), plane.ravel()), np.bincount(ring.ravel())
+    frequencies = np.arange(1, min(height, width) // 2 + 1)
+    return frequencies.astype(np.float64), sums[frequencies] / counts[frequencies]
+
+
+def read_rgb(paths: Iterable[Path | str]) -> Iterable[Array]:
+    """The images of files, one at a time: (H, W, 3) in [0, 1], alpha ignored."""
+    for path in paths:
+        picture = _opaque(Path(path))
+        if picture is None:
+            raise UserError(f"There is no image {path}.")
+        yield picture / 255.0
+
+
+def spectra(
+    images: Mapping[str, Iterable[Path | str | Array]], reference: Array | Path | str | None, path: Path | str
+) -> list[Path]:
+    """Fel et al. 2023, Figure 2: each method's mean log-magnitude spectrum, and all radial averages in one plot.
+
+    Magnitudes are divided by the number of pixels before they are drawn, so that canvases of different sizes compare.
+
+    Args:
+        images: method name to image files or arrays (H, W, 3) in [0, 1]; a method without images is left out.
+        reference: the natural spectrum (3, H, W//2+1), as an array or an .npz that holds it; None: not drawn.
+        path: the figure.
+
+    Returns:
+        The files written; none where there is nothing to draw.
+    """
+    planes: dict[str, tuple[Array, int]] = {}
+    if reference is not None:
+        natural = _reference(reference)
+        planes["natural"] = _display(natural, _reference_width(natural))
+    for method, sources in sorted(images.items(), key=lambda item: method_order(item[0])):
+        items = [source if isinstance(source, np.ndarray) else next(iter(read_rgb([source]))) for source in sources]
+        if items:
+            planes[method] = _display(mean_magnitude(items), items[0].shape[1])
+    if not planes:
+        return []
+    columns = min(len(planes), 3)
+    lines = math.ceil(len(planes) / columns)
+    height = max(1.75 * lines + 0.75, 3.2)
+    figure = _figure(1.75 * columns + 4.9, height)
+    left, right = figure.subfigures(1, 2, width_ratios=[1.75 * columns + 0.9, 4.0], squeeze=False)[0]
+    maps = left.subplots(lines, columns, squeeze=False)
+    left.subplots_adjust(left=0.02, right=0.84, top=0.86, bottom=0.04, wspace=0.08, hspace=0.3)
+    # Zero frequency is the mean colour: far above the rest, and not what the figure is about.
+    logs = {name: np.log10(np.maximum(full_plane(half, width), 1e-12)) for name, (half, width) in planes.items()}
+    spread = np.concatenate([log.ravel() for log in logs.values()])
+    low, high = np.percentile(spread, [1, 99.9])
+    for axis in maps.flat:
+        axis.set_axis_off()
+    for axis, (name, log) in zip(maps.flat, logs.items(), strict=False):
+        rows, cols = log.shape
+        # Pixel edges in cycles per image: equal frequencies take equal room whatever the canvas.
+        extent = (-(cols // 2) - 0.5, cols - cols // 2 - 0.5, rows - rows // 2 - 0.5, -(rows // 2) - 0.5)
+        drawn = axis.imshow(log, vmin=low, vmax=high, cmap="magma", extent=extent, interpolation="antialiased")
+        axis.set_title(_short(name, 20), fontsize=9)
+    left.suptitle("Mean magnitude spectrum", fontsize=9, x=0.43, y=0.975)
+    bar = left.colorbar(drawn, cax=left.add_axes((0.87, 0.12, 0.022, 0.68)))
+    bar.set_label("log₁₀ magnitude per pixel", fontsize=8)
+    bar.ax.tick_params(labelsize=8)
+    bar.ax.yaxis.set_major_locator(MaxNLocator(5))
+    bar.outline.set_visible(False)
+    _radial(right.subplots(), planes)
+    right.subplots_adjust(left=0.19, right=0.97, top=0.86, bottom=0.15)
+    return [_save(figure, Path(path))]
+
+
+def _radial(axis: Axes, planes: Mapping[str, tuple[Array, int]]) -> None:
+    palette = colours(planes)
+    for name, (half, width) in planes.items():
+        natural = name == "natural"
+        frequencies, means = radial_average(half, width)
+        axis.loglog(
+            frequencies,
+            means,
+            color=palette[name],
+            lw=2.2 if natural else 1.6,
+            ls=(0, (4, 2)) if natural else "-",
+            label=name,
+        )
+    axis.set_xlabel("spatial frequency (cycles per image)", fontsize=9)
+    axis.set_ylabel("magnitude per pixel", fontsize=9)
+    axis.set_title("Radial average", fontsize=9)
+    _tidy(axis)
+    axis.xaxis.set_major_locator(LogLocator(2, numticks=12))
+    axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.xaxis.set_minor_formatter(NullFormatter())
+    axis.grid(color="#E4E4E4", lw=0.6)
+    axis.legend(frameon=False, fontsize=8.5, handlelength=2.2)
+
+
+def _display(magnitude: Array, width: int) -> tuple[Array, int]:
+    """Channel mean of (3, H, W//2+1), per pixel, and the width W."""
+    return magnitude.mean(axis=0) / (magnitude.shape[1] * width), width
+
+
+def _reference(source: Array | Path | str) -> Array:
+    if isinstance(source, np.ndarray):
+        array = source
+    else:
+        with np.load(source, allow_pickle=False) as file:
+            if isinstance(file, np.ndarray):
+                array = file
+            else:
+                names = [name for name in file.files if file[name].ndim == 3 and file[name].shape[0] == 3]
+                if len(names) != 1:
+                    raise UserError(
+                        f"{source} must hold one array of shape (3, H, W//2+1); it holds {', '.join(file.files)}."
+                    )
+                array = file[names[0]]
+    if array.ndim != 3 or array.shape[0] != 3:
+        raise UserError(f"A reference spectrum has shape (3, H, W//2+1), not {array.shape}.")
+    return np.asarray(array, dtype=np.float64)
+
+
+def _reference_width(magnitude: Array) -> int:
+    """W of a half spectrum: a square image's, where the shape allows one, else the even width."""
+    height, columns = magnitude.shape[1:]
+    return height if height // 2 + 1 == columns else 2 * (columns - 1)
+
+
+# --- The scores ------------------------------------------------------------------------------------------------------
+
+
+def scores(records: Iterable[Record], path: Path | str) -> list[Path]:
+    """Small multiples: a panel a metric, a dot and its 95 % interval a method; an absent value says that it is absent.
+
+    Args:
+        records: of any number of models, one figure each.
+        path: the figure; with several models the model's name is put before the ending.
+
+    Returns:
+        The files written; none where no record has a metric.
+    """
+    groups = [(name, frame(group), group) for name, group in _models(records)]
+    groups = [
+        (name, data[data["metric"].notna()], group) for name, data, group in groups if data["metric"].notna().any()
+    ]
+    return [
+        _save(_scores(data, f"{group[0].alias}, suite {group[0].suite}"), _named(path, name, len(groups)))
+        for name, data, group in groups
+    ]
+
+
+def _scores(data: Any, title: str) -> Figure:
+    metrics = list(dict.fromkeys(data["metric"]))
+    methods = list(dict.fromkeys(data["method"]))
+    palette = colours(methods)
+    columns = min((4, 5, 3), key=lambda c: -len(metrics) % c)  # the fewest empty places
+    columns = min(len(metrics), columns)
+    lines = math.ceil(len(metrics) / columns)
+    height = (0.24 * len(methods) + 0.78) * lines + 0.35
+    width = 2.35 * columns + 0.9
+    figure = _figure(width, height)
+    axes = figure.subplots(lines, columns, sharey=True, squeeze=False)
+    for axis in axes.flat[len(metrics) :]:
+        axis.set_axis_off()
+    for axis, metric in zip(axes.flat, metrics, strict=False):
+        part = data[data["metric"] == metric].to_dict("records")
+        scale = 100 if part[0]["group"] == "transferability" else 1
+        for y, row in enumerate(part):
+            colour = palette[row["method"]]
+            if math.isnan(row["value"]):
+                text = "failed" if row["status"] == "failed" else "absent"
+                axis.text(
+                    0.5,
+                    y,
+                    text,
+                    transform=axis.get_yaxis_transform(),
+                    ha="center",
+                    va="center",
+                    color="#767676",
+                    fontsize=8,
+                )
+                continue
+            if not math.isnan(row["low"]):
+                axis.plot([row["low"] * scale, row["high"] * scale], [y, y], color=colour, lw=2, solid_capstyle="round")
+            hollow = row["method"] in REFERENCES
+            axis.plot(row["value"] * scale, y, "o", ms=6, color=colour, mfc="white" if hollow else colour, mew=1.5)
+        unit = " (%)" if scale == 100 else ""
+        axis.set_title(f"{_short(part[0]['label'], 30)}{unit} {arrow(part[0]['higher_is_better'])}", fontsize=9)
+        axis.set_yticks(range(len(methods)), [_short(method, 18) for method in methods])
+        axis.set_ylim(len(methods) - 0.5, -0.5)
+        axis.margins(x=0.12)
+        axis.xaxis.set_major_locator(MaxNLocator(4))
+        axis.grid(axis="x", color="#E4E4E4", lw=0.6)
+        _tidy(axis)
+        axis.tick_params(axis="y", length=0)
+        axis.spines["left"].set_visible(False)
+        if all(math.isnan(row["value"]) for row in part):
+            axis.set_xticks([])
+    note = "Dot and 95 % interval; hollow: references, not methods. The arrow points to the better direction."
+    figure.text(0.01, 1 - 0.05 / height, title, fontsize=10, fontweight="bold", va="top")
+    figure.text(0.01, 0.03 / height, note, fontsize=7.5, color="#5A5A5A", va="bottom")
+    figure.tight_layout(rect=(0, 0.2 / height, 1, 1 - 0.24 / height), w_pad=1.6, h_pad=1.2)
+    return figure
+
+
+# --- Shared ----------------------------------------------------------------------------------------------------------
+
+
+def _models(records: Iterable[Record]) -> list[tuple[str, list[Record]]]:
+    """(name of the model and suite, its records in the order of the tables)."""
+    listed = list(records)
+    data = frame(listed)
+    groups: dict[tuple[str, str], list[Record]] = {}
+    for suite, alias, method in data[["suite", "alias", "method"]].drop_duplicates().itertuples(index=False):
+        record = next(r for r in listed if (r.suite, r.alias, r.method) == (suite, alias, method))
+        groups.setdefault((suite, alias), []).append(record)
+    return [(f"{suite}-{alias}", group) for (suite, alias), group in groups.items()]
+
+
+def _named(path: Path | str, name: str, groups: int) -> Path:
+    path = Path(path)
+    return path if groups == 1 else path.with_name(f"{path.stem}-{name}{path.suffix}")
+
+
+def _short(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
+
+
+def _figure(width: float, height: float) -> Figure:
+    # A Figure of one's own, not pyplot's: nothing global to close, and no window system asked for.
+    figure = Figure(figsize=(width, height), facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _tidy(axis: Axes) -> None:
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.tick_params(labelsize=8, color="#8A8A8A")
+    axis.set_axisbelow(True)
+    for spine in axis.spines.values():
+        spine.set_color("#8A8A8A")
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    buffer = io.BytesIO()
+    kind = path.suffix.lstrip(".").lower() or "png"
+    if kind not in figure.canvas.get_supported_filetypes():
+        raise UserError(f"Figures cannot be written as {path.suffix}; use .png, .pdf or .svg.")
+    # No date and no version inside: the same records give the same bytes.
+    metadata: Sequence[str] = {
+        "png": ["Software"],
+        "pdf": ["CreationDate", "Producer", "Creator"],
+        "svg": ["Date"],
+    }.get(kind, [])
+    figure.savefig(buffer, format=kind, dpi=200, metadata=dict.fromkeys(metadata))
+    write_atomic(path, buffer.getvalue())
+    return path

@@ -1,0 +1,225 @@
+"""What a Trainer does around a generator: writes the images, shows the steps, logs curves and pictures."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+import yaml
+from jaxtyping import Float
+from lightning.pytorch.callbacks import BasePredictionWriter, Callback, TQDMProgressBar
+from torch import Tensor
+
+from featvis import images
+from featvis.data import Unit, Units
+from featvis.errors import UserError
+from featvis.generators.base import Generator, Visualizations
+from featvis.objectives import LOGITS
+
+VERSIONED = ("featvis", "torch", "timm", "lightning", "numpy", "pillow")
+
+
+def versions(packages: Sequence[str] = VERSIONED) -> dict[str, str]:
+    """The versions of the packages that an image or a score depends on."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def claim(folder: Path, config: dict[str, Any], config_hash: str) -> None:
+    """Make a folder the one of a configuration: create it, and put `config.yaml` into it.
+
+    Raises:
+        UserError: when it cannot be written, or holds another configuration's run.
+    """
+    path = folder / "config.yaml"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if path.is_file():
+            found = (yaml.safe_load(path.read_text()) or {}).get("config_hash")
+            if found != config_hash:
+                raise UserError(
+                    f"--out {folder} holds the run of another configuration ({found}, this one is {config_hash}); "
+                    "name another folder, or remove that one"
+                )
+        elif any(folder.glob("*.png")):
+            raise UserError(f"--out {folder} holds images but no config.yaml; name an empty or a new folder")
+        else:
+            text = yaml.safe_dump({"config_hash": config_hash, **config}, sort_keys=False)
+            images.write_atomic(path, text.encode())
+    except OSError as error:
+        raise UserError(f"--out {folder} cannot be written ({error.strerror}); name a folder that can") from error
+
+
+class ImageWriter(BasePredictionWriter):
+    """Writes one PNG a unit as soon as its batch is done, and skips what is already there.
+
+    Beside the images lie `config.yaml`, `timings.jsonl` (seconds of each batch) and, for a unit whose optimisation
+    stopped being finite, `<unit>.failed.json`.
+
+    Args:
+        folder: of this one configuration.
+    """
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(write_interval="batch")
+        self.folder = Path(folder)
+
+    def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
+        """Claim the folder, and tell the data module which units are finished."""
+        assert isinstance(pl_module, Generator)
+        self.config_hash = pl_module.config_hash()
+        if trainer.is_global_zero:
+            claim(self.folder, pl_module.config(), self.config_hash)
+            for stale in self.folder.glob(".*.tmp"):
+                stale.unlink(missing_ok=True)
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if isinstance(data, Units):
+            data.finished = {u.id for u in data.units if images.verify(self.path(u), self.config_hash) is None}
+
+    def path(self, unit: Unit) -> Path:
+        """Where a unit's image lies."""
+        return self.folder / f"{unit.id}.png"
+
+    def write_on_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        prediction: Visualizations,
+        batch_indices: Sequence[int] | None,
+        batch: list[Unit],
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        """Write the images of a batch.
+
+        Raises:
+            UserError: when the disk is full or the folder cannot be written; what is finished stays.
+        """
+        assert isinstance(pl_module, Generator)
+        try:
+            for i, unit in enumerate(prediction.units):
+                self._write(pl_module, prediction, i, unit)
+            timing = {"units": [u.id for u in batch], "seconds": round(prediction.seconds, 3), "rank": trainer.global_rank}
+            with (self.folder / "timings.jsonl").open("a") as file:
+                file.write(json.dumps(timing) + "\n")
+        except OSError as error:
+            raise UserError(
+                f"cannot write into {self.folder} ({error.strerror}); the finished images are safe: "
+                "make room and run the same command again"
+            ) from error
+
+    def _write(self, generator: Generator, prediction: Visualizations, i: int, unit: Unit) -> None:
+        marker = self.folder / f"{unit.id}.failed.json"
+        if i in prediction.failed:
+            reason = "the score or its gradient was not finite"
+            fact = {"unit": unit.id, "step": prediction.failed[i], "reason": reason, "config_hash": self.config_hash}
+            images.write_atomic(marker, json.dumps(fact).encode())
+            return
+        alpha, scale = transparency(prediction.alpha[i])
+        value = float(prediction.activations[i])
+        facts = {
+            "unit": unit.id,
+            "label": unit.label,
+            "seed": generator.seed,
+            "config_hash": self.config_hash,
+            "score": float(prediction.scores[-1, i]) if len(prediction.scores) else value,
+            "logit": value if unit.layer == LOGITS else None,
+            "activation": value,
+            "steps": generator.steps,
+            "views": generator.views,
+            "alpha_scale": scale,
+            "versions": versions(),
+        }
+        images.write(self.path(unit), to_bytes(prediction.canvas[i]), alpha, facts)
+        marker.unlink(missing_ok=True)
+
+
+def to_bytes(canvas: Float[Tensor, "3 h w"]) -> np.ndarray:
+    """A canvas in [0, 1] as (H, W, 3), uint8, rounded to the nearest."""
+    return (canvas.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+
+
+def transparency(alpha: Float[Tensor, "h w"]) -> tuple[np.ndarray, float]:
+    """The transparency map as (H, W), uint8, and the raw value that 255 stands for.
+
+    The map is scaled by its 95th percentile: a few pixels have many times the median, and scaled by the largest the
+    picture would vanish. Values above it are opaque.
+    """
+    scale = float(torch.quantile(alpha.flatten().float(), 0.95))
+    if not scale > 0:
+        return np.full(alpha.shape, 255, np.uint8), 0.0
+    return ((alpha / scale).clamp(0, 1) * 255).round().byte().numpy(), scale
+
+
+class StepProgress(TQDMProgressBar):
+    """Lightning's progress bar, counting optimisation steps instead of batches."""
+
+    def on_predict_batch_start(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Set the total to batches times steps."""
+        if batch_idx == 0:
+            super().on_predict_batch_start(trainer, pl_module, batch, batch_idx, dataloader_idx)
+            batches = self.total_predict_batches_current_dataloader
+            self.predict_progress_bar.total = int(batches) * int(getattr(pl_module, "steps", 1))
+            self.predict_progress_bar.set_description(type(pl_module).__name__)
+
+    def on_optimization_step(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, step: int, score: Float[Tensor, "b"]
+    ) -> None:
+        """One step of a batch is done."""
+        if step % 8 == 7:
+            self.predict_progress_bar.set_postfix(score=f"{float(score.nanmean()):.2f}", refresh=False)
+        self.predict_progress_bar.update(1)
+
+    def on_predict_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        """The steps have been counted one by one."""
+
+
+class RunLogger(Callback):
+    """Logs each unit's score curve and its picture to whatever loggers the Trainer has."""
+
+    def on_predict_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Log the configuration."""
+        assert isinstance(pl_module, Generator)
+        for logger in trainer.loggers:
+            logger.log_hyperparams(pl_module.config())
+
+    def on_predict_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Any,
+        batch: list[Unit],
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Log a batch."""
+        assert isinstance(outputs, Visualizations)
+        for logger in trainer.loggers:
+            for step, row in enumerate(outputs.scores.tolist()):
+                curves = {f"score/{u.id} {u.label}": v for u, v in zip(outputs.units, row, strict=True)}
+                logger.log_metrics(curves, step)
+            if hasattr(logger, "log_image"):
+                kept = [i for i in range(len(outputs.units)) if i not in outputs.failed]
+                logger.log_image(
+                    "visualizations",
+                    [to_bytes(outputs.canvas[i]) for i in kept],
+                    caption=[f"{outputs.units[i].id} {outputs.units[i].label}" for i in kept],
+                )

@@ -1,0 +1,28 @@
+"""Colour spaces: RGB canvases (B, 3, H, W) in [0, 1] to and from the decorrelated space in which canvases are optimised.
+
+The matrix is Lucid's square root of the colour covariance of ImageNet over its largest column norm, transposed
+(Olah et al. 2017, "Preconditioning and parameterization"), used as `x @ M` on the channel axis.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+RECORRELATE = (
+    (0.56282854, 0.58447580, 0.58447580),
+    (0.19482528, 0.0, -0.19482528),
+    (0.04329450, -0.10823626, 0.06494176),
+)
+
+
+def recorrelate(x: Float[Tensor, "*b 3 h w"]) -> Float[Tensor, "*b 3 h w"]:
+    """From the decorrelated space to (linear, unbounded) RGB: `x @ M` on the channel axis."""
+    return torch.einsum("...chw,cd->...dhw", x, torch.tensor(RECORRELATE, dtype=x.dtype, device=x.device))
+
+
+def decorrelate(x: Float[Tensor, "*b 3 h w"]) -> Float[Tensor, "*b 3 h w"]:
+    """From RGB to the decorrelated space, the inverse of `recorrelate`."""
+    inverse = torch.linalg.inv(torch.tensor(RECORRELATE, dtype=torch.float64))
+    return torch.einsum("...chw,cd->...dhw", x, inverse.to(x.dtype).to(x.device))

@@ -1,0 +1,264 @@
+"""Which units to visualise: text in, batches of `Unit`s out; and image folders: a path in, RGB canvases out.
+
+Units are written `301,323` (classes), `301-310`, `ladybug` or `logits:ladybug` (by name), `blocks.2:0-31` (channels of a
+layer) and `first:20` (of the fixed permutation of the classes).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import lightning
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image, ImageOps
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from featvis.errors import UserError, nearest
+from featvis.models import Classifier
+from featvis.objectives import LOGITS, Objective, channel
+
+IMAGE_SUFFIXES = frozenset((".jpeg", ".jpg", ".png", ".webp", ".bmp", ".tif", ".tiff"))
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One unit of a network.
+
+    Attributes:
+        layer: `logits` or the name of a layer.
+        index: class or channel.
+        label: a short name for people.
+    """
+
+    layer: str
+    index: int
+    label: str
+
+    @property
+    def id(self) -> str:
+        """Its name in file names and records: `301`, `blocks.2-7`."""
+        return str(self.index) if self.layer == LOGITS else f"{self.layer}-{self.index}"
+
+    @property
+    def objective(self) -> Objective:
+        """What is maximised for it."""
+        return channel(self.layer, self.index)
+
+    def seed(self, seed: int) -> int:
+        """The seed of this unit's own random stream, a function of (seed, unit) alone."""
+        digest = hashlib.sha256(f"{seed}/{self.id}".encode()).digest()
+        return int.from_bytes(digest[:8], "big") >> 1
+
+
+def permutation(count: int) -> list[int]:
+    """The fixed order of `count` classes behind `first:n`: by the SHA-256 of the class number, the same everywhere."""
+    return sorted(range(count), key=lambda i: hashlib.sha256(f"featvis {i}".encode()).digest())
+
+
+def parse_units(text: str, classifier: Classifier) -> list[Unit]:
+    """The units that a text names, in its order, each once.
+
+    Args:
+        text: see the module's docstring.
+        classifier: the network that has them.
+
+    Raises:
+        UserError: for an unknown layer or class name (with the nearest), or an index out of range.
+    """
+    units: list[Unit] = []
+    for item in (part.strip() for part in str(text).split(",")):
+        if not item:
+            continue
+        layer, _, what = item.rpartition(":")
+        if layer == "first":
+            count = _natural(what, item)
+            if not 1 <= count <= classifier.num_classes:
+                raise UserError(f"--units {item}: {classifier.alias} has {classifier.num_classes} classes; ask for 1 to that many")
+            units += [_class(i, classifier) for i in permutation(classifier.num_classes)[:count]]
+        elif layer in ("", LOGITS):
+            units += [_class(i, classifier) for i in _classes(what, item, classifier)]
+        else:
+            count = classifier.channels(layer)
+            units += [Unit(layer, i, f"{layer}:{i}") for i in _range(what, item, count, f"layer {layer}")]
+    if not units:
+        raise UserError("--units is empty; name some, for example --units 301,323 or --units first:10")
+    return list(dict.fromkeys(units))
+
+
+def _class(index: int, classifier: Classifier) -> Unit:
+    return Unit(LOGITS, index, classifier.labels[index])
+
+
+def _natural(text: str, item: str) -> int:
+    if not text.isdecimal():
+        raise UserError(f"--units {item}: {text!r} is not a whole number; write for example first:20")
+    return int(text)
+
+
+def _range(text: str, item: str, count: int, where: str) -> list[int]:
+    match = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
+    if match is None:
+        raise UserError(f"--units {item}: {text!r} is not an index or a range; write for example 7 or 0-31")
+    low, high = int(match[1]), int(match[2] or match[1])
+    if high >= count or low > high:
+        raise UserError(f"--units {item}: {where} has the indices 0 to {count - 1}")
+    return list(range(low, high + 1))
+
+
+def _classes(text: str, item: str, classifier: Classifier) -> list[int]:
+    if re.fullmatch(r"-?\d+(-\d+)?", text):
+        return _range(text, item, classifier.num_classes, classifier.alias)
+    wanted = text.strip().lower().replace("_", " ")
+    if text in classifier.synsets:
+        return [classifier.synsets.index(text)]
+    names = [label.lower() for label in classifier.labels]
+    if wanted in names:
+        return [names.index(wanted)]
+    raise UserError(f"--units {item}: {classifier.alias} has no class or layer of that name; {nearest(wanted, names)}")
+
+
+def cut(units: Sequence[Unit], batch_size: int) -> list[list[Unit]]:
+    """Batches, cut before they are dealt to devices: the number of devices never changes a batch."""
+    return [list(units[i : i + batch_size]) for i in range(0, len(units), batch_size)]
+
+
+def _as_is(batch: list[Unit]) -> list[Unit]:
+    return batch
+
+
+class Units(lightning.LightningDataModule):
+    """Batches of units for `Trainer.predict`.
+
+    Args:
+        units: which ones, see `featvis.data`.
+        batch_size: units optimised together.
+    """
+
+    def __init__(self, units: str = "first:10", batch_size: int = 5) -> None:
+        super().__init__()
+        if not 1 <= batch_size <= 4096:
+            raise UserError(f"--batch-size must be between 1 and 4096, not {batch_size}")
+        self.text, self.batch_size = units, batch_size
+        self.units: list[Unit] = []
+        self.finished: set[str] = set()
+        """Ids of the units that need no work; the ImageWriter fills it in from the files that verify."""
+
+    def setup(self, stage: str) -> None:
+        """Read the units' text, with the network of the generator that the trainer runs."""
+        assert self.trainer is not None
+        self.units = parse_units(self.text, self.trainer.lightning_module.load_classifier())
+
+    def pending(self) -> list[list[Unit]]:
+        """The batches of which a unit is missing; each is redone whole, so that a resumed image has the same bytes."""
+        return [b for b in cut(self.units, self.batch_size) if any(u.id not in self.finished for u in b)]
+
+    def predict_dataloader(self) -> DataLoader:
+        """Whole batches, one an item; Lightning deals them to the devices."""
+        return DataLoader(self.pending(), batch_size=None, collate_fn=_as_is)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """An image of a folder.
+
+    Attributes:
+        path: the file.
+        label: its class, or None where its name carries none.
+    """
+
+    path: Path
+    label: int | None
+
+
+def list_images(folder: Path, synsets: Sequence[str], flag: str = "--data") -> list[ImageFile]:
+    """The images below a folder, sorted, each with the class that its name carries.
+
+    A class is a synset (`n02165456`) in the file's or its folder's name, or else a class index that starts or ends the
+    file's name (`301.png`, `ladybug_301.png`) or is its folder's name.
+
+    Raises:
+        UserError: when the folder is missing or holds no image.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{flag} {folder} is not a folder; name one with images in it (one folder a class, named by synset)")
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
+    if not files:
+        raise UserError(f"{flag} {folder} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    index = {synset: i for i, synset in enumerate(synsets)}
+    return [ImageFile(p, _label(p, index)) for p in files]
+
+
+def _label(path: Path, index: dict[str, int]) -> int | None:
+    for text in (path.stem, path.parent.name):
+        for synset in re.findall(r"n\d{8}", text):
+            if synset in index:
+                return index[synset]
+    for text in (path.stem, path.parent.name):
+        match = re.match(r"(\d{1,3})(?!\d)", text) or re.search(r"(?<!\d)(\d{1,3})$", text)
+        if match is not None and len(index) > int(match[1]):
+            return int(match[1])
+    return None
+
+
+def digest(path: Path) -> int:
+    """63 bits of the SHA-256 of a file's bytes: what says that two files are the same image. Never 0."""
+    return (int.from_bytes(hashlib.sha256(path.read_bytes()).digest()[:8], "big") >> 1) or 1
+
+
+def open_rgb(path: Path) -> Image.Image:
+    """An image as RGB, upright, whole; an alpha channel is dropped, never blended.
+
+    Raises:
+        OSError: when it cannot be decoded.
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode == "RGBA":
+                return Image.merge("RGB", upright.split()[:3])
+            return upright.convert("RGB")
+    except (SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise OSError(str(error)) from error
+
+
+def to_tensor(image: Image.Image) -> Float[Tensor, "3 h w"]:
+    """RGB in [0, 1]."""
+    return torch.from_numpy(np.asarray(image, dtype=np.float32).transpose(2, 0, 1) / 255)
+
+
+def fit(image: Image.Image, size: tuple[int, int], crop_pct: float = 1.0) -> Image.Image:
+    """Resize (bicubic, antialiased) so that the centre crop of `size` (h, w) covers `crop_pct` of the image; crop it."""
+    h, w = size
+    factor = max(h / image.height, w / image.width) / crop_pct
+    resized = image.resize(
+        (max(w, round(image.width * factor)), max(h, round(image.height * factor))), Image.Resampling.BICUBIC
+    )
+    left, top = (resized.width - w) // 2, (resized.height - h) // 2
+    return resized.crop((left, top, left + w, top + h))
+
+
+def canvases(
+    files: Sequence[ImageFile],
+    prepare: Callable[[Image.Image], Image.Image],
+    skipped: list[Path],
+    report: Callable[[Path, str], None],
+) -> Iterator[tuple[ImageFile, Float[Tensor, "3 h w"]]]:
+    """Each image that can be decoded, prepared, with its file; the others are reported, added to `skipped`, left out."""
+    for file in files:
+        try:
+            image = open_rgb(file.path)
+        except OSError as error:
+            skipped.append(file.path)
+            report(file.path, str(error))
+            continue
+        yield file, to_tensor(prepare(image))
+
+

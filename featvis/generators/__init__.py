@@ -1,0 +1,8 @@
+"""The methods: each a LightningModule that turns units into images."""
+
+from featvis.generators.base import Generator, Visualizations
+from featvis.generators.cbr import CBR
+from featvis.generators.fourier import Fourier
+from featvis.generators.maco import MACO, NaturalNoise
+
+__all__ = ["CBR", "MACO", "Fourier", "Generator", "NaturalNoise", "Visualizations"]

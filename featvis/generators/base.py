@@ -1,0 +1,296 @@
+"""The generator: batches of units in, `Visualizations` out. Every method is a subclass of about fifty lines.
+
+One step decodes the canvases of all units once, detaches them, pushes their views through the network in micro-batches,
+adds up the gradient of the scores with respect to the canvases, and sends it through the decoding once. That gradient
+is also the transparency map. The weights get none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import lightning
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from featvis.data import Unit, parse_units
+from featvis.errors import UserError
+from featvis.models import Classifier, Precision, load
+from featvis.parametrizations import Parametrization
+from featvis.transforms import Frame, Transform, check, draw, render
+
+LIMITS = {"steps": (1, 100_000), "views": (1, 4096), "canvas": (16, 8192)}
+"""What counts as a usable value; flags are named after the keys, views is --crops."""
+
+
+@dataclass
+class Visualizations:
+    """What `predict_step` gives for a batch of B units.
+
+    Attributes:
+        units: the units.
+        canvas: (B, 3, H, W), RGB in [0, 1], on the CPU.
+        alpha: (B, H, W), the sum over the steps of |d score / d canvas|, channel mean; not scaled.
+        scores: (steps, B), each step's mean score over the views.
+        activations: (B,), the objective on the whole canvas, resized to the network's input.
+        failed: step at which a unit's score or gradient stopped being finite, by its place in the batch.
+        seconds: wall-clock time of the batch.
+    """
+
+    units: list[Unit]
+    canvas: Float[Tensor, "b 3 h w"]
+    alpha: Float[Tensor, "b h w"]
+    scores: Float[Tensor, "s b"]
+    activations: Float[Tensor, "b"]
+    failed: dict[int, int]
+    seconds: float
+
+
+class Generator(lightning.LightningModule):
+    """A method that makes an image for a unit.
+
+    A subclass sets `self.parametrization` in `__init__` and says what views it takes (`transforms`) and how it moves
+    (`optimizer`); see `featvis.generators.fourier` for the shortest one.
+
+    Args:
+        model: network, by alias, full timm tag, or file in the weights directory.
+        steps: optimisation steps.
+        canvas: side of the canvas in pixels, or (height, width).
+        views: views of the canvas a step (the crops of MACO).
+        lr: learning rate.
+        seed: of all random streams.
+        micro_batch: views that pass through the network together; None: 8 on the CPU, 128 elsewhere. Bounds the
+            memory, and is halved when that runs out.
+        precision: of the network; `auto` takes bfloat16 where the hardware is fast at it.
+
+    Raises:
+        UserError: for a value outside of `LIMITS`.
+    """
+
+    parametrization: Parametrization
+    minimum_steps = 1
+
+    def __init__(
+        self,
+        model: str = "efficientnet_lite0",
+        steps: int = 256,
+        canvas: int | tuple[int, int] = 512,
+        views: int = 1,
+        lr: float = 0.05,
+        seed: int = 0,
+        micro_batch: int | None = None,
+        precision: Precision = "auto",
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.size = (canvas, canvas) if isinstance(canvas, int) else (int(canvas[0]), int(canvas[1]))
+        self.model, self.steps, self.views, self.lr, self.seed = model, steps, views, lr, seed
+        self.micro_batch, self.precision = micro_batch, precision
+        for name, flag, value in (("steps", "--steps", steps), ("views", "--crops", views), *(("canvas", "--canvas", s) for s in self.size)):
+            low, high = LIMITS[name]
+            low = self.minimum_steps if name == "steps" else low
+            if not low <= value <= high:
+                raise UserError(f"{flag} must be between {low} and {high}, not {value}")
+        if micro_batch is not None and micro_batch < 1:
+            raise UserError(f"micro_batch must be at least 1, not {micro_batch}")
+        if not lr > 0:
+            raise UserError(f"lr must be above 0, not {lr}")
+        # Not a submodule by assignment: the network is loaded when there is work, not when a config is parsed.
+        self.classifier: Classifier | None = None
+
+    # --- what a method says ---------------------------------------------------------------------------------------
+
+    def transforms(self, step: int) -> Sequence[Transform]:
+        """The chain of transforms of a step; every view draws its own. Default: none, the whole canvas."""
+        return []
+
+    def optimizer(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
+        """The optimiser. Default: Adam."""
+        return torch.optim.Adam(parameters, lr=self.lr)
+
+    # --- what all methods share -----------------------------------------------------------------------------------
+
+    def load_classifier(self) -> Classifier:
+        """The network, loaded at the first call."""
+        if self.classifier is None:
+            self.classifier = load(self.model, self.precision, self.device)
+        return self.classifier
+
+    def setup(self, stage: str) -> None:
+        """Load the network before Lightning moves the module to its device."""
+        self.load_classifier()
+        self.check_transforms()
+
+    def check_transforms(self) -> None:
+        """Raise a UserError if the transforms leave nothing of the canvas."""
+        try:
+            check(self.transforms(0), self.size)
+        except ValueError as error:
+            raise UserError(f"--canvas {self.size[0]} is too small: {error}") from error
+
+    def config(self) -> dict[str, Any]:
+        """All that an image depends on besides its unit, as JSON values; `micro_batch` changes only rounding."""
+        classifier = self.load_classifier()
+        arguments = {k: v for k, v in self.hparams.items() if k not in ("micro_batch", "model", "precision")}
+        return {
+            "class_path": f"{type(self).__module__}.{type(self).__qualname__}",
+            "init_args": json.loads(json.dumps(arguments)),
+            "model": classifier.name,
+            "weights": classifier.weights_hash,
+            "precision": str(classifier.dtype).removeprefix("torch."),
+        }
+
+    def config_hash(self) -> str:
+        """12 hex digits of the SHA-256 of `config`."""
+        text = json.dumps(self.config(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def predict_step(self, batch: list[Unit], batch_idx: int = 0, dataloader_idx: int = 0) -> Visualizations:
+        """Optimise all units of a batch together."""
+        # A Trainer predicts in inference mode unless told otherwise; a gradient is what this is all about.
+        with torch.inference_mode(False), torch.enable_grad():
+            return self.optimise(batch)
+
+    def visualize(self, units: str) -> Visualizations:
+        """The images of the units named by a text (see `featvis.data`), without a Trainer."""
+        return self.predict_step(parse_units(units, self.load_classifier()))
+
+    def streams(self, units: Sequence[Unit]) -> list[torch.Generator]:
+        """Each unit's own random stream, a function of (seed, unit) alone."""
+        return [torch.Generator(self.device).manual_seed(unit.seed(self.seed)) for unit in units]
+
+    def optimise(self, units: list[Unit]) -> Visualizations:
+        """The loop over the steps."""
+        start = time.perf_counter()
+        self.load_classifier()
+        streams = self.streams(units)
+        parameters, fixed = self.parametrization.init(streams)
+        parameters.requires_grad_()
+        optimizer = self.optimizer([parameters])
+        alpha = torch.zeros(len(units), *self.size, device=self.device)
+        scores = torch.zeros(self.steps, len(units))
+        failed: dict[int, int] = {}
+        for step in range(self.steps):
+            canvas = self.parametrization.decode(parameters, fixed)
+            frame = draw(self.transforms(step), self.size, self.views, streams)
+            gradient, score = self.ascend(canvas.detach(), units, frame, streams)
+            finite = score.isfinite() & gradient.flatten(1).isfinite().all(1)
+            for i in (~finite).nonzero()[:, 0].tolist():
+                failed.setdefault(i, step)
+            gradient = torch.where(finite[:, None, None, None], gradient, 0)
+            optimizer.zero_grad()
+            canvas.backward(-gradient)
+            if failed and parameters.grad is not None:
+                # A failed unit stands still; its neighbours in the batch share no value with it.
+                parameters.grad[list(failed)] = 0
+            optimizer.step()
+            alpha += gradient.abs().mean(1)
+            scores[step] = score.cpu()
+            self._report(step, score)
+        with torch.no_grad():
+            canvas = self.parametrization.decode(parameters, fixed)
+            activations = self._on_canvas(canvas, units)
+        return Visualizations(
+            units, canvas.cpu(), alpha.cpu(), scores, activations.cpu(), failed, time.perf_counter() - start
+        )
+
+    def ascend(
+        self, canvas: Float[Tensor, "b 3 h w"], units: list[Unit], frame: Frame, streams: Sequence[torch.Generator]
+    ) -> tuple[Float[Tensor, "b 3 h w"], Float[Tensor, "b"]]:
+        """The gradient of each unit's mean score with respect to its canvas, and the score, over all views of a step.
+
+        Views go through the network `micro_batch` at a time. When the memory runs out the micro-batch is halved, for
+        good, and the views at hand are tried again with the noise that they had.
+
+        Raises:
+            UserError: when even one view does not fit.
+        """
+        gradient, score = torch.zeros_like(canvas), torch.zeros(len(units), device=canvas.device)
+        todo = list(reversed(self._chunks(len(units))))
+        while todo:
+            chunk = todo.pop()
+            which, views = chunk
+            states = [g.get_state() for g in streams[which]]
+            try:
+                g, s = self._scores(canvas[which], units[which], frame.select(which, views), streams[which])
+            except (RuntimeError, MemoryError) as error:
+                if not _out_of_memory(error):
+                    raise
+                size = (which.stop - which.start) * (views.stop - views.start)
+                if size == 1:
+                    raise UserError("one view does not fit into the memory; lower --canvas or take a smaller --model") from error
+                self.micro_batch = size // 2
+                if self.device.type == "cuda":
+                    torch.cuda.empty_cache()
+                for stream, state in zip(streams[which], states, strict=True):
+                    stream.set_state(state)
+                todo += _halves(chunk)
+                continue
+            gradient[which] += g
+            score[which] += s
+        return gradient / self.views, score / self.views
+
+    def _chunks(self, batch: int) -> list[tuple[slice, slice]]:
+        """Micro-batches, unit by unit and view by view: whole units while they fit, else some views of one."""
+        limit = self.micro_batch or (8 if self.device.type == "cpu" else 128)
+        if limit >= self.views:
+            n = limit // self.views
+            return [(slice(i, min(i + n, batch)), slice(0, self.views)) for i in range(0, batch, n)]
+        cuts = [slice(v, min(v + limit, self.views)) for v in range(0, self.views, limit)]
+        return [(slice(i, i + 1), views) for i in range(batch) for views in cuts]
+
+    def _scores(
+        self, canvas: Float[Tensor, "b 3 h w"], units: list[Unit], frame: Frame, streams: Sequence[torch.Generator]
+    ) -> tuple[Float[Tensor, "b 3 h w"], Float[Tensor, "b"]]:
+        classifier = self.load_classifier()
+        canvas = canvas.detach().requires_grad_()
+        views = render(canvas, frame, classifier.input_size, streams)
+        layers = frozenset().union(*(u.objective.layers for u in units))
+        score = _by_unit(classifier.activations(views, layers), units, frame.matrix.shape[1]).sum(1)
+        (gradient,) = torch.autograd.grad(score.sum(), canvas)
+        return gradient, score.detach()
+
+    def _on_canvas(self, canvas: Float[Tensor, "b 3 h w"], units: list[Unit]) -> Float[Tensor, "b"]:
+        classifier = self.load_classifier()
+        found = []
+        for i, unit in enumerate(units):
+            inputs = classifier.preprocess(canvas[i : i + 1])
+            found.append(_by_unit(classifier.activations(inputs, unit.objective.layers), [unit], 1)[:, 0])
+        return torch.cat(found)
+
+    def _report(self, step: int, score: Float[Tensor, "b"]) -> None:
+        if self._trainer is None:
+            return
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            hook = getattr(callback, "on_optimization_step", None)
+            if hook is not None:
+                hook(self.trainer, self, step, score)
+
+
+def _by_unit(activations: dict[str, Tensor], units: list[Unit], views: int) -> Float[Tensor, "b v"]:
+    """Each unit's objective on its own views."""
+    rows = []
+    for i, unit in enumerate(units):
+        rows.append(unit.objective({k: a[i * views : (i + 1) * views] for k, a in activations.items()}))
+    return torch.stack(rows)
+
+
+def _halves(chunk: tuple[slice, slice]) -> list[tuple[slice, slice]]:
+    """The two halves of a micro-batch, the second one first (they are taken from the end of a list)."""
+    which, views = chunk
+    if which.stop - which.start > 1:
+        middle = (which.start + which.stop) // 2
+        return [(slice(middle, which.stop), views), (slice(which.start, middle), views)]
+    middle = (views.start + views.stop) // 2
+    return [(which, slice(middle, views.stop)), (which, slice(views.start, middle))]
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    text = str(error)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in text

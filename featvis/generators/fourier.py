@@ -1,0 +1,42 @@
+"""Fourier: a complex spectrum, scaled by frequency, is optimised under random transforms (Olah et al. 2017)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from featvis.generators.base import Generator
+from featvis.parametrizations import ScaledSpectrum
+from featvis.transforms import Transform, lucid5, xplique11
+
+
+class Fourier(Generator):
+    """Feature visualization in the Fourier basis (Olah et al. 2017; as compared with in Fel et al. 2023, section 4).
+
+    Args:
+        steps: optimisation steps.
+        canvas: side of the canvas in pixels, or (height, width).
+        decay: exponent of the frequency scaling.
+        chain: transforms, `xplique11` (what the MACO paper ran) or `lucid5` (Lucid's).
+        min_max: stretch each canvas to [0, 1] after the sigmoid.
+        init_std: deviation of the initial spectrum.
+        kwargs: of `Generator`.
+    """
+
+    def __init__(
+        self,
+        steps: int = 256,
+        canvas: int | tuple[int, int] = 512,
+        decay: float = 0.85,
+        chain: Literal["xplique11", "lucid5"] = "xplique11",
+        min_max: bool = True,
+        init_std: float = 0.01,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(steps=steps, canvas=canvas, **kwargs)
+        self.chain = lucid5() if chain == "lucid5" else xplique11(self.size)
+        self.parametrization = ScaledSpectrum(self.size, decay, init_std, min_max)
+
+    def transforms(self, step: int) -> Sequence[Transform]:
+        """The same chain at every step."""
+        return self.chain

@@ -1,0 +1,86 @@
+"""MACO: the phase of the spectrum is optimised, its magnitude stays that of natural images (Fel et al. 2023)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from featvis.generators.base import Generator
+from featvis.parametrizations import Phase
+from featvis.reference import natural_spectrum
+from featvis.transforms import Crop, Noise, Transform
+
+
+class MACO(Generator):
+    """Magnitude-constrained optimisation (Fel et al. 2023, section 3 and algorithm 1).
+
+    Args:
+        steps: optimisation steps.
+        canvas: side of the canvas in pixels, or (height, width).
+        views: crops a step. The paper does not say how many; its public code has 32.
+        crop_side: mean side of the crops as a fraction of the canvas's short side, from the first step to the last
+            (it changes linearly).
+        crop_spread: deviation of that side (`normal`), or half its range (`uniform`).
+        crop_distribution: of the side, clipped to [.05, 1].
+        crop_centre: `inside`: uniform among the places inside the canvas; `normal`: N(.5, .15).
+        noise_uniform: half-width of the uniform noise on each view, in the (-1, 1) range.
+        noise_normal: deviation of the normal noise on each view, in the (-1, 1) range.
+        phase_distribution: of the initial phases.
+        phase_std: deviation to which an image's phases are standardised each step; null leaves them alone.
+        phase_offset: add a fixed uniform phase to every bin; see `featvis.parametrizations.Phase`.
+        lr: learning rate of NAdam.
+        kwargs: of `Generator`.
+    """
+
+    def __init__(
+        self,
+        steps: int = 256,
+        canvas: int | tuple[int, int] = 512,
+        views: int = 32,
+        crop_side: tuple[float, float] = (0.25, 0.25),
+        crop_spread: float = 0.1,
+        crop_distribution: Literal["normal", "uniform"] = "normal",
+        crop_centre: Literal["inside", "normal"] = "inside",
+        noise_uniform: float = 0.1,
+        noise_normal: float = 0.0,
+        phase_distribution: Literal["uniform", "normal"] = "uniform",
+        phase_std: float | None = 1.0,
+        phase_offset: bool = False,
+        lr: float = 1.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(steps=steps, canvas=canvas, views=views, lr=lr, **kwargs)
+        self.crop_side, self.crop_spread = crop_side, crop_spread
+        self.crop_distribution, self.crop_centre = crop_distribution, crop_centre
+        self.noise = Noise(normal=noise_normal, uniform=noise_uniform)
+        self.parametrization = Phase(
+            self.size, natural_spectrum(self.size), phase_distribution, phase_std, phase_offset
+        )
+
+    def transforms(self, step: int) -> Sequence[Transform]:
+        """A square crop, resized to the network's input, and noise."""
+        start, end = self.crop_side
+        side = start + (end - start) * step / max(1, self.steps - 1)
+        return [Crop(side, self.crop_spread, self.crop_distribution, self.crop_centre), self.noise]
+
+    def optimizer(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
+        """NAdam, as in the public implementations."""
+        return torch.optim.NAdam(parameters, lr=self.lr)
+
+
+class NaturalNoise(MACO):
+    """The benchmark's floor: the natural magnitude with random phases, not optimised at all.
+
+    Args:
+        canvas: side of the canvas in pixels, or (height, width).
+        kwargs: of `Generator`.
+    """
+
+    minimum_steps = 0
+
+    def __init__(self, canvas: int | tuple[int, int] = 512, **kwargs: Any) -> None:
+        kwargs = {k: v for k, v in kwargs.items() if k not in ("steps", "views")}
+        super().__init__(steps=0, canvas=canvas, views=1, phase_std=None, **kwargs)

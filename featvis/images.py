@@ -1,0 +1,91 @@
+"""The image file of a unit: canvas (H, W, 3) and transparency (H, W) in, one RGBA PNG with its facts out; and back.
+
+A file is written under a temporary name, flushed and renamed, so one that exists is finished. Its facts lie in a text
+chunk named `featvis`, as JSON. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, PngImagePlugin
+
+CHUNK = "featvis"
+
+
+class BadImage(OSError):
+    """A file that is not a finished image of featvis; the message says why."""
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file that is either there and whole, or not there.
+
+    Raises:
+        OSError: as the system says it (a full disk, no permission); the half-written file is removed.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write(path: Path, rgb: np.ndarray, alpha: np.ndarray, facts: Mapping[str, Any]) -> None:
+    """Write one image.
+
+    Args:
+        path: of the PNG.
+        rgb: (H, W, 3), uint8.
+        alpha: (H, W), uint8.
+        facts: JSON values; the same facts and pixels give the same bytes.
+    """
+    info = PngImagePlugin.PngInfo()
+    info.add_text(CHUNK, json.dumps(facts, sort_keys=True, allow_nan=False))
+    buffer = BytesIO()
+    Image.fromarray(np.dstack([rgb, alpha])).save(buffer, "PNG", pnginfo=info, compress_level=6)
+    write_atomic(path, buffer.getvalue())
+
+
+def read(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
+    """The pixels (H, W, 4), uint8, and the facts.
+
+    Raises:
+        BadImage: when the file is missing, cut off, not RGBA or without facts.
+    """
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            image.load()
+            pixels, text = np.asarray(image), image.info.get(CHUNK)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise BadImage(f"{path} is not a whole PNG: {error}") from error
+    if pixels.ndim != 3 or pixels.shape[2] != 4:
+        raise BadImage(f"{path} is not RGBA")
+    if text is None:
+        raise BadImage(f"{path} carries no facts")
+    try:
+        facts = json.loads(text)
+    except ValueError as error:
+        raise BadImage(f"the facts of {path} are not JSON") from error
+    return pixels, facts
+
+
+def verify(path: Path, config_hash: str) -> str | None:
+    """Why a file is not the finished image of a configuration, or None if it is."""
+    try:
+        _, facts = read(path)
+    except BadImage as error:
+        return str(error)
+    if facts.get("config_hash") != config_hash:
+        return f"{path} was made by configuration {facts.get('config_hash')}, not {config_hash}"
+    return None

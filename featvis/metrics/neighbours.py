@@ -1,0 +1,108 @@
+"""Plausibility: how near an image lies to natural images of its class, in the target network's features."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from jaxtyping import Float, Int, Int64
+from torch import Tensor
+
+from featvis.errors import UserError
+from featvis.metrics.base import NO_IMAGE, PerImage
+from featvis.metrics.functional import deep_knn, plausibility, require_width
+
+Definition = Literal["flat", "pooled", "deep_knn"]
+
+TEXTS: dict[str, str] = {
+    "flat": "Euclidean distance to the nearest reference image of the same class, between the flattened features of "
+    "the last block; mean over the images.",
+    "pooled": "Squared Euclidean distance to the nearest reference image of the same class, between pooled penultimate "
+    "features; mean over the images.",
+    "deep_knn": "Euclidean distance to the k-th nearest reference image of any class, between penultimate features "
+    "scaled to unit length (Sun et al. 2022); mean over the images.",
+}
+
+
+class Plausibility(PerImage):
+    """Mean distance to the nearest natural images: see `functional.plausibility` and `functional.deep_knn`."""
+
+    higher_is_better = False
+
+    def __init__(
+        self,
+        definition: Definition,
+        bank: Float[Tensor, "m d"],
+        bank_labels: Int[Tensor, " m"] | None = None,
+        bank_ids: Int64[Tensor, " m"] | None = None,
+        k: int = 1,
+        **kwargs: Any,
+    ) -> None:
+        """Take the reference.
+
+        Args:
+            definition: `flat`, `pooled` or `deep_knn`.
+            bank: features of the reference images, of the layer the definition means.
+            bank_labels: their classes; only `deep_knn` does without.
+            bank_ids: their content digests, 0 where unknown.
+            k: which neighbour counts (`deep_knn` alone).
+            **kwargs: of `Score`.
+
+        Raises:
+            UserError: for an unknown definition, missing labels, or a k that the definition cannot take.
+        """
+        if definition not in TEXTS:
+            raise UserError(f"the definition of plausibility is one of {', '.join(TEXTS)}, not {definition!r}")
+        if definition == "deep_knn" and k < 1:
+            raise UserError(f"deep_knn needs k of at least 1, not k={k}")
+        if definition != "deep_knn" and k != 1:
+            raise UserError(f"only deep_knn takes a k; {definition} means the nearest image, not k={k}")
+        if definition != "deep_knn" and bank_labels is None:
+            raise UserError(f"plausibility {definition} compares within a class: the reference needs labels")
+        super().__init__(TEXTS[definition], **kwargs)
+        self.kind = definition
+        self.bank, self.bank_labels, self.bank_ids, self.k = bank, bank_labels, bank_ids, k
+        self.facts.setdefault("k", k)
+
+    def update(
+        self,
+        features: Float[Tensor, "n d"],
+        labels: Int[Tensor, " n"],
+        ids: Int64[Tensor, " n"] | None = None,
+    ) -> None:
+        """Score a batch.
+
+        Args:
+            features: of the images, of the bank's layer.
+            labels: the class each was made for (`deep_knn` does not read it).
+            ids: content digest of each image, 0 where unknown: an image that the bank holds is not its own neighbour.
+
+        Raises:
+            UserError: for features of another width than the bank's, or values that are not finite.
+        """
+        require_width(features, self.bank)
+        if self.kind == "deep_knn":
+            scores = deep_knn(features, self.bank, self.k, ids, self.bank_ids)
+        else:
+            assert self.bank_labels is not None
+            definition: Literal["flat", "pooled"] = "flat" if self.kind == "flat" else "pooled"
+            scores = plausibility(features, labels, self.bank, self.bank_labels, definition, ids, self.bank_ids)
+        self.values.append(scores)
+
+    def _why_absent(self) -> str:
+        if not len(self._gathered(self.values)):
+            return NO_IMAGE
+        if self.kind == "deep_knn":
+            return f"the reference holds fewer than k={self.k} other images"
+        return "the reference holds no other image of any of these classes"
+
+    def _left_out(self) -> str | None:
+        seen = len(self._gathered(self.values))
+        missing = seen - self.count()
+        if not missing:
+            return None
+        reason = (
+            f"the reference holds fewer than k={self.k} others"
+            if self.kind == "deep_knn"
+            else "the reference holds no other image of their class"
+        )
+        return f"{missing} of {seen} images: {reason}"

@@ -1,0 +1,363 @@
+"""Random views of a canvas: canvas (B, 3, H, W) in, views (B * V, 3, h, w) out, an own draw for each view.
+
+Every geometric transform is an affine map, so a chain of them is one 2 x 3 matrix a view and the canvas is sampled
+once, bilinearly: no copy a transform, no blur a step, and the cost of one `grid_sample` however long the chain. Blur
+commutes with shifts, rotations and flips, and with scaling once its width is scaled too, so it is applied to the canvas
+beforehand. Noise is added to the finished views.
+
+Coordinates are continuous pixels (x, y): the first pixel's centre lies at (.5, .5). A `Frame` follows what the
+sequential transforms would have done: its matrix takes a view's coordinates to the canvas's, its size is the size that
+the picture would have by then.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, Protocol
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, repeat
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The state of a batch of views between two transforms.
+
+    Attributes:
+        matrix: (B, V, 2, 3), coordinates of the view to coordinates of the canvas.
+        size: (B, V, 2), height and width so far, in pixels.
+        blur: (B, V) deviation of the Gaussian blur in canvas pixels, or None.
+        fill: value in [0, 1] outside the canvas.
+        noise: deviation of the normal noise and half-width of the uniform one, in [0, 1] units.
+    """
+
+    matrix: Float[Tensor, "b v 2 3"]
+    size: Float[Tensor, "b v 2"]
+    blur: Float[Tensor, "b v"] | None = None
+    fill: float = 0.0
+    noise: tuple[float, float] = (0.0, 0.0)
+
+    @classmethod
+    def whole(cls, size: tuple[int, int], batch: int, views: int, device: torch.device | str = "cpu") -> Frame:
+        """The untouched canvas, `views` times for each of `batch` units."""
+        eye = torch.eye(2, 3, device=device).expand(batch, views, 2, 3)
+        return cls(eye, torch.tensor(size, dtype=torch.float32, device=device).expand(batch, views, 2))
+
+    def move(self, linear: Tensor | float, shift: Tensor, size: Tensor | None = None) -> Frame:
+        """The frame whose coordinates p are this one's `linear @ p + shift`; linear a factor (..., 1, 1) or 2 x 2."""
+        a, b = self.matrix[..., :2], self.matrix[..., 2:]
+        step = a * linear if isinstance(linear, float) or linear.shape[-1] == 1 else a @ linear
+        matrix = torch.cat([step, a @ shift[..., None] + b], dim=-1)
+        return replace(self, matrix=matrix, size=self.size if size is None else size)
+
+    def select(self, units: slice, views: slice) -> Frame:
+        """The frames of some units and views."""
+        blur = None if self.blur is None else self.blur[units, views]
+        return replace(self, matrix=self.matrix[units, views], size=self.size[units, views], blur=blur)
+
+
+class Transform(Protocol):
+    """One step of a chain."""
+
+    @property
+    def draws(self) -> int:
+        """How many numbers a view needs."""
+        ...
+
+    def __call__(self, frame: Frame, u: Float[Tensor, "b v k"]) -> Frame:
+        """The next frame, from `draws` uniform numbers on [0, 1) a view."""
+        ...
+
+
+def _xy(h_w: Tensor) -> Tensor:
+    return h_w.flip(-1)
+
+
+@dataclass(frozen=True)
+class Pad:
+    """Pad every side by `pixels` of `value` (lucid5, xplique11). The value also fills what later transforms uncover."""
+
+    pixels: int
+    value: float = 0.0
+    draws: int = field(default=0, init=False)
+
+    def __call__(self, frame: Frame, u: Float[Tensor, "b v k"]) -> Frame:  # noqa: D102
+        shift = torch.full_like(frame.size, -float(self.pixels))
+        return replace(frame.move(1.0, shift, frame.size + 2 * self.pixels), fill=self.value)
+
+
+@dataclass(frozen=True)
+class Jitter:
+    """Crop to a size `pixels` smaller at a whole-pixel offset, uniform on 0..pixels."""
+
+    pixels: int
+    draws: int = field(default=2, init=False)
+
+    def __call__(self, frame: Frame, u: Float[Tensor, "b v k"]) -> Frame:  # noqa: D102
+        return frame.move(1.0, torch.floor(u * (self.pixels + 1)), frame.size - self.pixels)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Resize by a factor, one of `values` or, with exactly two values and `continuous`, uniform between them."""
+
+    values: tuple[float, ...]
+    continuous: bool = False
+    draws: int = field(default=1, init=False)
+
+    def __call__(self, frame: Frame, u: Float[Tensor, "b v k"]) -> Frame:  # noqa: D102
+        factor = _pick(self.values, self.continuous, u)
+        return frame.move(1 / factor[..., None], torch.zeros_like(frame.size), frame.size * factor)
+
+
+@dataclass(frozen=True)
+class Rotate:
+    """Rotate about the centre by one of `degrees`, counter-clockwise, the size unchanged."""
+
+    degrees: tuple[float, ...]
+    draws: int = field(default=1, init=False)
+
+    def __call__(self, frame: Frame, u: Float[Tensor, "b v k"]) -> Frame:  # noqa: D102
+        angle = _pick(self.degrees, False, u)[..., 0] * (math.pi / 180)
+        cos, sin = angle.cos(), angle.sin()
+        turn = torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)
+        centre = _xy(frame.size) / 2
+        return frame.move(turn, centre - (turn @ centre[..., None])[..., 0])
+
+
+@dataclass(frozen=True)
+class Flip:
+    """Mirror left and right with probability `p`."""
+
+    p: float = 0.5
+    draws: int = field(default=1, init=False)
+
+    def __call__(self, frame: Frame, u: Float[Tensor, "b v k"]) -> Frame:  # noqa: D102
+        flipped = (u[..., 0] < self.p).to(u.dtype)
+        sign, one = 1 - 2 * flipped, torch.ones_like(flipped)
+        mirror = torch.diag_embed(torch.stack([sign, one], -1))
+        return frame.move(mirror, torch.stack([flipped * frame.size[..., 1], torch.zeros_like(flipped)], -1))
+
+
+@dataclass(frozen=True)
+class Blur:
+    """Gaussian blur of deviation U(low, high) pixels, cut at five pixels of the canvas either side.
+
+    xplique11 has an even kernel of 10, which also shifts the picture by half a pixel; an odd one of 11 does not, and
+    the weights that it adds are below 2e-5.
+    """
+
+    low: float
+    high: float
+    draws: int = field(default=1, init=False)
+
+    def __call__(self, frame: Frame, u: Float[Tensor, "b v k"]) -> Frame:  # noqa: D102
+        sigma = self.low + (self.high - self.low) * u[..., 0]
+        sigma = sigma * torch.linalg.det(frame.matrix[..., :2]).abs().sqrt()
+        return replace(frame, blur=sigma if frame.blur is None else torch.hypot(frame.blur, sigma))
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A square crop whose side is a fraction of the canvas's short side (MACO: Fel et al. 2023, section 3).
+
+    The crop always lies inside the canvas: with `inside` its place is uniform among those that do, with `normal` its
+    centre is N(.5, .15) of the canvas, moved inside where it is not.
+
+    Attributes:
+        side: mean fraction.
+        spread: deviation of the `normal` distribution, or half the width of the `uniform` one.
+        distribution: of the side, clipped to [.05, 1].
+        centre: how the place is drawn.
+    """
+
+    side: float
+    spread: float
+    distribution: Literal["normal", "uniform"] = "normal"
+    centre: Literal["inside", "normal"] = "inside"
+    centre_std: float = 0.15
+    draws: int = field(default=3, init=False)
+
+    def __call__(self, frame: Frame, u: Float[Tensor, "b v k"]) -> Frame:  # noqa: D102
+        z = _ndtri(u[..., 0]) if self.distribution == "normal" else 2 * u[..., 0] - 1
+        fraction = (self.side + self.spread * z).clamp(0.05, 1.0)
+        side = (fraction * frame.size.amin(-1))[..., None]
+        room = (_xy(frame.size) - side).clamp_min(0)
+        if self.centre == "inside":
+            corner = u[..., 1:] * room
+        else:
+            middle = (0.5 + self.centre_std * _ndtri(u[..., 1:])) * _xy(frame.size)
+            corner = torch.minimum((middle - side / 2).clamp_min(0), room)
+        return frame.move(1.0, corner, side.expand_as(frame.size))
+
+
+@dataclass(frozen=True)
+class Noise:
+    """N(0, normal) plus U(-uniform, uniform) on every value of a view, stated in the (-1, 1) range of the methods."""
+
+    normal: float = 0.0
+    uniform: float = 0.0
+    draws: int = field(default=0, init=False)
+
+    def __call__(self, frame: Frame, u: Float[Tensor, "b v k"]) -> Frame:  # noqa: D102
+        # A canvas spans [0, 1], half the width of (-1, 1).
+        return replace(frame, noise=(self.normal / 2, self.uniform / 2))
+
+
+def _ndtri(u: Tensor) -> Tensor:
+    """The standard normal quantile; u in [0, 1), 0 moved to where it is finite."""
+    return torch.special.ndtri(u.double().clamp(1e-9, 1 - 1e-9)).float()
+
+
+def _pick(values: tuple[float, ...], continuous: bool, u: Float[Tensor, "b v 1"]) -> Float[Tensor, "b v 1"]:
+    if continuous:
+        low, high = values
+        return low + (high - low) * u
+    table = torch.tensor(values, device=u.device)
+    return table[(u * len(values)).long().clamp_max(len(values) - 1)]
+
+
+def draw(
+    chain: Sequence[Transform], size: tuple[int, int], views: int, generators: Sequence[torch.Generator]
+) -> Frame:
+    """Draw the views of a batch of units, each unit from its own stream.
+
+    Args:
+        chain: transforms in order.
+        size: (H, W) of the canvas.
+        views: V, views a unit.
+        generators: one a unit, on the device of the canvas.
+
+    Returns:
+        The frame of all B * V views.
+
+    Raises:
+        ValueError: when jitters leave nothing of the canvas.
+    """
+    device = generators[0].device
+    frame = Frame.whole(size, len(generators), views, device)
+    total = sum(t.draws for t in chain)
+    u = torch.stack([torch.rand(views, max(total, 1), generator=g, device=device) for g in generators])
+    at = 0
+    for transform in chain:
+        frame = transform(frame, u[..., at : at + transform.draws])
+        at += transform.draws
+    return frame
+
+
+def render(
+    canvas: Float[Tensor, "b 3 h w"],
+    frame: Frame,
+    out: tuple[int, int],
+    generators: Sequence[torch.Generator] | None = None,
+) -> Float[Tensor, "n 3 ho wo"]:
+    """Sample the views of `frame` from the canvas, resized to `out`; differentiable in the canvas.
+
+    Args:
+        canvas: (B, 3, H, W).
+        frame: of B x V views.
+        out: (h, w) of a view, the network's input.
+        generators: the unit's streams, for the noise; it is drawn view by view, so that the way in which views are cut
+            into micro-batches does not change it.
+
+    Returns:
+        (B * V, 3, h, w), unit by unit.
+    """
+    b, v = frame.matrix.shape[:2]
+    # The last step of every chain: resize the picture, whatever its size by now, to the network's input.
+    target = torch.tensor(out, dtype=torch.float32, device=canvas.device)
+    matrix = frame.move(torch.diag_embed(_xy(frame.size / target)), torch.zeros_like(frame.size)).matrix
+    grid = _grid(matrix, out, (canvas.shape[-2], canvas.shape[-1]))
+    source = canvas - frame.fill
+    if frame.blur is not None:
+        source = _blur(repeat(source, "b c h w -> (b v) c h w", v=v), rearrange(frame.blur, "b v -> (b v)"))
+        grid = rearrange(grid, "b v h w xy -> (b v) h w xy")
+    else:
+        # All views of a unit in one tall grid: the gradient of the canvas is then never held once a view.
+        grid = rearrange(grid, "b v h w xy -> b (v h) w xy")
+    sampled = F.grid_sample(source, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    if frame.blur is None:
+        sampled = rearrange(sampled, "b c (v h) w -> (b v) c h w", v=v)
+    views = sampled + frame.fill
+    if generators is not None and any(frame.noise):
+        views = views + torch.cat([_noise(g, frame.noise, v, views.shape[1:], canvas.device) for g in generators])
+    return views
+
+
+def _grid(matrix: Float[Tensor, "b v 2 3"], out: tuple[int, int], size: tuple[int, int]) -> Float[Tensor, "b v h w 2"]:
+    """Where each pixel of each view lies in the canvas, in grid_sample's (-1, 1)."""
+    h, w = out
+    y = torch.arange(h, device=matrix.device) + 0.5
+    x = torch.arange(w, device=matrix.device) + 0.5
+    scale = torch.tensor([2 / size[1], 2 / size[0]], device=matrix.device)
+    m = matrix * scale[:, None]
+    along_x = m[:, :, None, None, :, 0] * x[None, None, None, :, None]
+    along_y = m[:, :, None, None, :, 1] * y[None, None, :, None, None]
+    return along_x + (along_y + (m[:, :, None, None, :, 2] - 1))
+
+
+def _blur(images: Float[Tensor, "n c h w"], sigma: Float[Tensor, "n"], radius: int = 5) -> Float[Tensor, "n c h w"]:
+    """Separable Gaussian blur, each image by its own deviation; zeros outside, as the shifted fill is zero."""
+    n, c = images.shape[:2]
+    at = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
+    kernel = torch.exp(-0.5 * (at / sigma[:, None]) ** 2)
+    kernel = repeat(kernel / kernel.sum(1, keepdim=True), "n k -> (n c) 1 k", c=c)
+    x = rearrange(images, "n c h w -> 1 (n c) h w")
+    x = F.conv2d(x, kernel[:, :, :, None], padding=(radius, 0), groups=n * c)
+    x = F.conv2d(x, kernel[:, :, None, :], padding=(0, radius), groups=n * c)
+    return rearrange(x, "1 (n c) h w -> n c h w", n=n)
+
+
+def _noise(
+    g: torch.Generator, noise: tuple[float, float], views: int, shape: torch.Size, device: torch.device
+) -> Float[Tensor, "v 3 h w"]:
+    normal, uniform = noise
+    drawn = torch.zeros(views, *shape, device=device)
+    for one in drawn:
+        if uniform:
+            one.uniform_(-uniform, uniform, generator=g)
+        if normal:
+            one.add_(torch.randn(*shape, generator=g, device=device), alpha=normal)
+    return drawn
+
+
+def lucid5() -> list[Transform]:
+    """The five transforms of Lucid (Olah et al. 2017, "Transformation robustness")."""
+    return [
+        Pad(12, 0.5),
+        Jitter(8),
+        Scale(tuple(round(0.90 + 0.02 * i, 2) for i in range(11))),
+        Rotate((*(float(d) for d in range(-10, 11)), 0.0, 0.0, 0.0, 0.0, 0.0)),
+        Jitter(4),
+    ]
+
+
+def xplique11(size: tuple[int, int]) -> list[Transform]:
+    """The eleven transforms that the MACO paper ran Fourier and CBR with (Fel et al. 2023, appendix), in units of H/16."""
+    u = max(1, min(size) // 16)
+    return [
+        Pad(4 * u, 0.0),
+        Jitter(2 * u),
+        Jitter(2 * u),
+        Jitter(4 * u),
+        Jitter(4 * u),
+        Jitter(4 * u),
+        Scale((0.92, 0.96), continuous=True),
+        Blur(1.0, 1.1),
+        Jitter(u),
+        Jitter(u),
+        Flip(),
+    ]
+
+
+def check(chain: Sequence[Transform], size: tuple[int, int]) -> None:
+    """Raise a ValueError if the chain's jitters leave nothing of a canvas of `size`."""
+    generator = torch.Generator().manual_seed(0)
+    left = float(draw(chain, size, 1, [generator]).size.min())
+    if left < 1:
+        raise ValueError(f"the transforms leave nothing of a canvas of {size[0]} x {size[1]} pixels")
