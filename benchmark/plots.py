@@ -22,7 +22,8 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodF
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmark.records import REFERENCES, Record, write_atomic
+from benchmark.records import REFERENCES, Record
+from featvis.images import write_atomic
 from benchmark.tables import arrow, frame, method_order
 from featvis.errors import UserError
 

@@ -10,18 +10,16 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
-import os
 import re
-import tempfile
-import types
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from featvis.errors import UserError, nearest
+from benchmark.schema import parse
+from featvis.errors import UserError
+from featvis.images import write_atomic
 
 SCHEMA: Literal[1] = 1
 REFERENCES = ("real", "noise")  # the ceiling and the floor: rows of every table, never competitors
@@ -121,7 +119,7 @@ class Record:
             UserError: an unknown or missing key, a wrong type, a number that is not finite, or facts that contradict
                 each other; the message names the file and the key.
         """
-        record = typing.cast(Record, _parse(cls, data, source, ""))
+        record = typing.cast(Record, parse(cls, data, source))
         _check(record, source)
         return record
 
@@ -213,24 +211,6 @@ def units_hash(units: Iterable[str]) -> str:
     return hashlib.sha256(_canonical(sorted(units), "the units").encode("utf-8")).hexdigest()[:12]
 
 
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name in its own folder, flush it to the disk, rename it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # A leading dot and another ending: no reader that looks for *.json or *.png takes a half-written file for a
-    # finished one.
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)  # mkstemp makes it readable by its owner only
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
 def _canonical(data: Any, what: str) -> str:
     try:
         return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
@@ -250,72 +230,6 @@ def _layout(data: dict[str, Any]) -> str:
             text = line(value)
         parts.append(f"  {json.dumps(key)}: {text}")
     return "{\n" + ",\n".join(parts) + "\n}\n"
-
-
-def _parse(kind: Any, value: Any, source: str, key: str) -> Any:
-    """`value` as the annotated type `kind`, or a UserError with file and key; the dataclasses above are the schema."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if kind is Any:
-        _check_finite(value, source, key)
-        return value
-    if origin in (types.UnionType, typing.Union):
-        if value is None and type(None) in arguments:
-            return None
-        return _parse(next(a for a in arguments if a is not type(None)), value, source, key)
-    if origin is Literal:
-        if not any(value == a and type(value) is type(a) for a in arguments):
-            raise UserError(f"{source}: {key} is {value!r}, but must be {' or '.join(map(repr, arguments))}.")
-        return value
-    if dataclasses.is_dataclass(kind):
-        return _parse_dataclass(kind, value, source, key)
-    if origin is tuple:
-        open_ended = arguments[-1] is Ellipsis
-        if not isinstance(value, (list, tuple)) or not (open_ended or len(value) == len(arguments)):
-            expected = "a list" if open_ended else f"a list of {len(arguments)}"
-            raise UserError(f"{source}: {key} is {value!r:.60}, but must be {expected}.")
-        kinds = [arguments[0]] * len(value) if open_ended else arguments
-        pairs = enumerate(zip(kinds, value, strict=True))
-        return tuple(_parse(k, v, source, f"{key}[{i}]") for i, (k, v) in pairs)
-    if origin is dict:
-        if not isinstance(value, dict):
-            raise UserError(f"{source}: {key} is {value!r:.60}, but must be an object.")
-        return {k: _parse(arguments[1], v, source, f"{key}.{k}") for k, v in value.items()}
-    # bool is an int to Python, not to a reader; an integer is a fine float.
-    fits = isinstance(value, (int, float) if kind is float else kind) and (kind is bool or not isinstance(value, bool))
-    if not fits:
-        names = {float: "a number", int: "an integer", str: "a text", bool: "true or false"}
-        raise UserError(f"{source}: {key} is {value!r:.60}, but must be {names[kind]}.")
-    if kind is float:
-        _check_finite(value, source, key)
-        return float(value)
-    return value
-
-
-def _parse_dataclass(kind: Any, value: Any, source: str, key: str) -> Any:
-    prefix = f"{key}." if key else ""
-    if not isinstance(value, dict):
-        raise UserError(f"{source}: {key or 'the file'} is {value!r:.60}, but must be an object.")
-    hints = typing.get_type_hints(kind)
-    for name in value:
-        if name not in hints:
-            raise UserError(f"{source}: {prefix}{name} is not a key of a record; {nearest(name, hints)}")
-    required = {f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING} | (
-        {"schema"} & set(hints)
-    )
-    for name in sorted(required - set(value)):
-        raise UserError(f"{source}: {prefix}{name} is missing.")
-    return kind(**{name: _parse(hints[name], value[name], source, f"{prefix}{name}") for name in value})
-
-
-def _check_finite(value: Any, source: str, key: str) -> None:
-    if isinstance(value, float) and not math.isfinite(value):
-        raise UserError(f"{source}: {key} is {value}; an absent number is null, with its reason.")
-    if isinstance(value, dict):
-        for name, item in value.items():
-            _check_finite(item, source, f"{key}.{name}")
-    if isinstance(value, (list, tuple)):
-        for i, item in enumerate(value):
-            _check_finite(item, source, f"{key}[{i}]")
 
 
 def _check(record: Record, source: str) -> None:

@@ -24,7 +24,8 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from benchmark.records import REFERENCES, Measurement, Record, write_atomic
+from benchmark.records import REFERENCES, Measurement, Record
+from featvis.images import write_atomic
 from featvis.errors import UserError
 
 GROUPS = ("plausibility", "fid", "frechet", "transferability", "logit", "spectrum")

@@ -234,15 +234,9 @@ def to_tensor(image: Image.Image) -> Float[Tensor, "3 h w"]:
     return torch.from_numpy(np.asarray(image, dtype=np.float32).transpose(2, 0, 1) / 255)
 
 
-def fit(image: Image.Image, size: tuple[int, int], crop_pct: float = 1.0) -> Image.Image:
-    """Resize (bicubic, antialiased) so that the centre crop of `size` (h, w) covers `crop_pct` of the image; crop it."""
-    h, w = size
-    factor = max(h / image.height, w / image.width) / crop_pct
-    resized = image.resize(
-        (max(w, round(image.width * factor)), max(h, round(image.height * factor))), Image.Resampling.BICUBIC
-    )
-    left, top = (resized.width - w) // 2, (resized.height - h) // 2
-    return resized.crop((left, top, left + w, top + h))
+def fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Resize (bicubic, antialiased) to cover `size` (h, w), then crop the centre: never stretched, square ones whole."""
+    return ImageOps.fit(image, (size[1], size[0]), Image.Resampling.BICUBIC)
 
 
 def canvases(

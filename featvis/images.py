@@ -29,6 +29,8 @@ def write_atomic(path: Path, data: bytes) -> None:
     Raises:
         OSError: as the system says it (a full disk, no permission); the half-written file is removed.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A leading dot and another ending: no reader that looks for *.json or *.png takes a half-written file for whole.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:

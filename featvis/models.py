@@ -29,6 +29,7 @@ from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
 from torch import Tensor, nn
 
 from featvis.errors import UserError, nearest
+from featvis.fold import fold_batch_norms
 from featvis.objectives import LOGITS
 from featvis.paths import CONFIGS
 
@@ -346,6 +347,20 @@ def fast_bfloat16(device: torch.device) -> bool:
     return bool(has.get("amx_bf16") or has.get("avx512_bf16"))
 
 
+def compute_dtype(precision: Precision, device: torch.device) -> torch.dtype:
+    """The type in which a network computes on a device."""
+    if precision == "auto":
+        return torch.bfloat16 if fast_bfloat16(device) else torch.float32
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
+
+
+def default_device() -> torch.device:
+    """The device that Lightning's `auto` takes."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
 class Classifier(nn.Module):
     """A frozen timm classifier that takes RGB in [0, 1]; its own mean and std are applied here and nowhere else.
 
@@ -374,6 +389,7 @@ class Classifier(nn.Module):
         self.register_buffer("std", torch.tensor(spec.std or cfg["std"]).view(1, 3, 1, 1), persistent=False)
         self.num_classes = int(getattr(net, "num_classes", 1000))
         self.labels, self.synsets = class_names(net, self.num_classes)
+        self._fast: dict[torch.dtype, nn.Module] = {}
         # timm marks the networks whose feature maps are (B, H, W, C).
         self.channels_at_end = getattr(net, "output_fmt", "NCHW") == "NHWC"
 
@@ -389,17 +405,35 @@ class Classifier(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """The type in which the network computes."""
-        if self.precision == "auto":
-            return torch.bfloat16 if fast_bfloat16(self.device) else torch.float32
-        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[self.precision]
+        return compute_dtype(self.precision, self.device)
 
     def forward(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:
         """Logits, float32, of RGB in [0, 1] at the network's input size."""
+        fast = self.fast()
+        if fast is not self.net:
+            return fast(self._normalise(x).to(self.dtype)).float()
+        with self._autocast():
+            return self.net(self._normalise(x)).float()
+
+    def _normalise(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
         x = (x - self.mean) / self.std
-        if self.channels_last:
-            x = x.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            return self.net(x).float()
+        return x.contiguous(memory_format=torch.channels_last) if self.channels_last else x
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+    def fast(self) -> nn.Module:
+        """The same function for less: batch norms folded, weights in `dtype` once and for all; or the network itself.
+
+        Only the output is the same; layers are tapped in the network as it is.
+        """
+        key = self.dtype
+        if key not in self._fast:
+            h, w = self.input_size
+            example = torch.rand(1, 3, h, w, generator=torch.Generator().manual_seed(0)).to(self.device)
+            folded = fold_batch_norms(self.net, self._normalise(example))
+            self._fast = {key: self.net if folded is None else folded.to(key)}
+        return self._fast[key]
 
     def preprocess(self, canvas: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 ho wo"]:
         """The whole canvas, resized with antialiasing to the network's input; RGB in [0, 1]."""
@@ -417,8 +451,10 @@ class Classifier(nn.Module):
         Raises:
             UserError: for a layer that the network does not have, or whose output has no known layout.
         """
-        with self.tapped(layers - {LOGITS}) as taps:
-            logits = self(x)
+        if layers == {LOGITS}:
+            return {LOGITS: self(x)}
+        with self.tapped(layers - {LOGITS}) as taps, self._autocast():
+            logits = self.net(self._normalise(x)).float()
         pooled = {layer: self.over_positions(layer, taps[layer]) for layer in layers - {LOGITS}}
         return pooled | {LOGITS: logits}
 
@@ -459,7 +495,7 @@ class Classifier(nn.Module):
         """Every layer that puts out one tensor of 2 to 4 dimensions, with its shape for one image."""
         names = {name for name, _ in self.net.named_modules() if name}
         with torch.no_grad(), self.tapped(names) as taps:
-            self(torch.full((1, 3, *self.input_size), 0.5, device=self.device))
+            self.net(self._grey())
         return {
             name: tuple(taps[name].shape)
             for name, _ in self.net.named_modules()
@@ -471,8 +507,11 @@ class Classifier(nn.Module):
         if layer == LOGITS:
             return self.num_classes
         with torch.no_grad(), self.tapped({layer}) as taps:
-            self(torch.full((1, 3, *self.input_size), 0.5, device=self.device))
+            self.net(self._grey())
         return int(self.over_positions(layer, taps[layer]).shape[1])
+
+    def _grey(self) -> Float[Tensor, "1 3 h w"]:
+        return self._normalise(torch.full((1, 3, *self.input_size), 0.5, device=self.device))
 
     @torch.no_grad()
     def features(self, x: Float[Tensor, "n 3 h w"]) -> dict[str, Tensor]:
@@ -481,14 +520,10 @@ class Classifier(nn.Module):
         `pooled` is timm's `forward_head(pre_logits=True)`, `flat` the last block's feature map or tokens.
         """
         block = self.last_block()
-        with self.tapped({block}) as taps:
-            x = (x - self.mean) / self.std
-            if self.channels_last:
-                x = x.contiguous(memory_format=torch.channels_last)
-            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-                maps = self.net.forward_features(x)
-                pooled = self.net.forward_head(maps, pre_logits=True)
-                logits = self.net.forward_head(maps)
+        with self.tapped({block}) as taps, self._autocast():
+            maps = self.net.forward_features(self._normalise(x))
+            pooled = self.net.forward_head(maps, pre_logits=True)
+            logits = self.net.forward_head(maps)
         return {"logits": logits.float(), "pooled": pooled.float().flatten(1), "flat": taps[block].float().flatten(1)}
 
     def last_block(self) -> str:

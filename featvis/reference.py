@@ -73,7 +73,7 @@ def build_bank(
     batch: int = 16,
     progress: Callable[[Iterable[Any]], Iterable[Any]] = lambda x: x,
 ) -> Bank:
-    """The features of a network for the images of a folder, each resized (timm's crop_pct) and centre-cropped.
+    """The features of a network for the images of a folder, each resized (short side) and centre-cropped to its input.
 
     Args:
         files: images with their class; those without one are left out.
@@ -87,7 +87,7 @@ def build_bank(
     keep = tuple(sorted(set(flat_classes)))
 
     def prepare(image: Image.Image) -> Image.Image:
-        return fit(image, classifier.input_size, classifier.crop_pct)
+        return fit(image, classifier.input_size)
 
     found: list[dict[str, Tensor]] = []
     labelled = [f for f in files if f.label is not None]

@@ -19,7 +19,8 @@ from urllib.parse import quote
 import jinja2
 from PIL import Image
 
-from benchmark.records import Record, write_atomic
+from benchmark.records import Record
+from featvis.images import write_atomic
 from benchmark.tables import Sheet, frame, sheets
 from featvis.errors import UserError
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from featvis.data import Unit, parse_units
 from featvis.errors import UserError
-from featvis.models import Classifier, Precision, load
+from featvis.models import Classifier, Precision, compute_dtype, load
 from featvis.parametrizations import Parametrization
 from featvis.transforms import Frame, Transform, check, draw, render
 
@@ -134,8 +134,12 @@ class Generator(lightning.LightningModule):
         except ValueError as error:
             raise UserError(f"--canvas {self.size[0]} is too small: {error}") from error
 
-    def config(self) -> dict[str, Any]:
-        """All that an image depends on besides its unit, as JSON values; `micro_batch` changes only rounding."""
+    def config(self, device: torch.device | None = None) -> dict[str, Any]:
+        """All that an image depends on besides its unit, as JSON values; `micro_batch` changes only rounding.
+
+        Args:
+            device: where it will run, which decides what the precision `auto` means; None: where it is.
+        """
         classifier = self.load_classifier()
         arguments = {k: v for k, v in self.hparams.items() if k not in ("micro_batch", "model", "precision")}
         return {
@@ -143,12 +147,12 @@ class Generator(lightning.LightningModule):
             "init_args": json.loads(json.dumps(arguments)),
             "model": classifier.name,
             "weights": classifier.weights_hash,
-            "precision": str(classifier.dtype).removeprefix("torch."),
+            "precision": str(compute_dtype(self.precision, device or self.device)).removeprefix("torch."),
         }
 
-    def config_hash(self) -> str:
+    def config_hash(self, device: torch.device | None = None) -> str:
         """12 hex digits of the SHA-256 of `config`."""
-        text = json.dumps(self.config(), sort_keys=True, separators=(",", ":"))
+        text = json.dumps(self.config(device), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def predict_step(self, batch: list[Unit], batch_idx: int = 0, dataloader_idx: int = 0) -> Visualizations:

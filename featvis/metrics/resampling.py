@@ -7,7 +7,8 @@ computed once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from jaxtyping import Float, Float64
@@ -65,7 +66,8 @@ def bootstrap(
     for start in range(0, resamples, rows):
         picked = torch.randint(n, (min(rows, resamples - start), n), generator=generator)
         counts = torch.zeros(picked.shape, dtype=torch.float64)
-        draws.append(statistic(counts.scatter_add_(1, picked, torch.ones_like(counts))).cpu())
+        with _one_thread():
+            draws.append(statistic(counts.scatter_add_(1, picked, torch.ones_like(counts))).cpu())
     values = torch.cat(draws)
     values = values[~values.isnan()]
     if not len(values):
@@ -75,6 +77,17 @@ def bootstrap(
     tail = (1 - level) / 2
     low, high = torch.quantile(values, torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
     return low, high
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    # Steps this small gain little from threads, and lose tenfold where other processes hold the cores.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def mean_statistic(values: Float64[Tensor, " n"]) -> Statistic:
@@ -130,16 +143,7 @@ def frechet_statistic(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Stati
         gap = w @ gram @ w
         return gap + (w @ gram.diagonal() - gap) * n / (n - 1) + spread - 2 * root_trace(w)
 
-    def distances(counts: Tensor) -> Tensor:
-        # Matrices this small gain nothing from threads, and lose tenfold where other processes hold the cores.
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            return torch.stack([distance(row / n) for row in counts])
-        finally:
-            torch.set_num_threads(threads)
-
-    return distances
+    return lambda counts: torch.stack([distance(row / n) for row in counts])
 
 
 def kernel_statistic(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Statistic:
@@ -191,7 +195,7 @@ def spectrum_statistic(
     def deviation(counts: Tensor) -> Tensor:
         shares = counts / (counts @ sizes)[:, None]
         first, second = torch.zeros(2, len(counts), dtype=torch.float64)
-        # All resamples of a few frequencies at a time: the other way round would read every sum for every few resamples.
+        # All resamples of a few frequencies at a time: the other way round would read every sum again and again.
         for part in torch.arange(len(weights)).split(max(1, CHUNK // 16 // len(counts))):
             columns = slice(int(part[0]), int(part[-1]) + 1)
             ratio = (shares @ sums[:, columns]).log() - level[columns]

@@ -80,14 +80,14 @@ def _set(data: dict[str, Any], path: tuple[str | int, ...], value: Any) -> None:
 @pytest.mark.parametrize(
     ("path", "value", "named"),
     [
-        (("methods",), "maco", "methods is not a key of a record; did you mean method"),
+        (("methods",), "maco", "unknown key methods; did you mean method"),
         (("n",), "10", "n is '10', but must be an integer"),
         (("n",), True, "n is True"),
         (("n",), 10.0, "n is 10.0"),
         (("status",), "finished", "status"),
         (("schema",), 2, "schema"),
         (("budget", "canvas"), [256], r"budget.canvas"),
-        (("budget", "step"), 3, r"budget.step is not a key"),
+        (("budget", "step"), 3, r"unknown key budget.step"),
         (("metrics", 0, "value"), "12", r"metrics\[0\].value is '12', but must be a number"),
         (("metrics", 0, "value"), math.nan, r"metrics\[0\].value is nan"),
         (("metrics", 0, "interval"), [1.0, math.inf], r"metrics\[0\].interval\[1\] is inf"),

@@ -112,3 +112,5 @@ def test_bad_input_is_said_in_a_sentence():
     for n, r, level in ((0, 10, 0.9), (5, 0, 0.9), (5, 10, 1.0)):
         with pytest.raises(UserError, match="bootstrap needs"):
             bootstrap(lambda counts: counts[:, 0], n, resamples=r, level=level)
+    with pytest.raises(UserError, match="no resample"):
+        bootstrap(lambda counts: counts[:, 0] * torch.nan, 5)
