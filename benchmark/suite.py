@@ -326,11 +326,11 @@ def claim(job: Job) -> None:
         raise UserError(f"--out {job.out} cannot be written ({error.strerror}); name a folder that can") from error
 
 
-def default_out(name: str, suite: Suite, plain: bool) -> Path:
+def default_out(name: str, suite: Suite, options: Mapping[str, Any], plain: bool) -> Path:
     """`runs/<suite>`, or, with flags over the suite, a name that says so: no two configurations share a folder."""
     if plain:
         return Path("runs") / name
-    text = json.dumps(dataclasses.asdict(suite), sort_keys=True)
+    text = json.dumps([dataclasses.asdict(suite), dict(options)], sort_keys=True)
     return Path("runs") / f"{name}-{suite.model}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 

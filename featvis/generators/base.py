@@ -165,6 +165,10 @@ class Generator(lightning.LightningModule):
         """The images of the units named by a text (see `featvis.data`), without a Trainer."""
         return self.predict_step(parse_units(units, self.load_classifier()))
 
+    def transfer_batch_to_device(self, batch: list[Unit], device: torch.device, dataloader_idx: int) -> list[Unit]:
+        """Units hold no tensor; there is nothing to move."""
+        return batch
+
     def streams(self, units: Sequence[Unit]) -> list[torch.Generator]:
         """Each unit's own random stream, a function of (seed, unit) alone."""
         return [torch.Generator(self.device).manual_seed(unit.seed(self.seed)) for unit in units]

@@ -1,0 +1,55 @@
+# featvis. `make help` lists what there is; every target sets up the virtual environment by itself the first time.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check --quiet
+
+# Each variable is the flag of `featvis run` of the same name; empty ones are left to the suite.
+flags = $(if $(SUITE),--suite $(SUITE)) $(if $(MODEL),--model $(MODEL)) $(if $(METHODS),--methods $(METHODS)) \
+	$(if $(UNITS),--units "$(UNITS)") $(if $(STEPS),--steps $(STEPS)) $(if $(CROPS),--crops $(CROPS)) \
+	$(if $(CANVAS),--canvas $(CANVAS)) $(if $(BATCH_SIZE),--batch-size $(BATCH_SIZE)) $(if $(SEED),--seed $(SEED)) \
+	$(if $(DEVICES),--devices $(DEVICES)) $(if $(DATA),--data "$(DATA)") $(if $(OUT),--out "$(OUT)") \
+	$(if $(WANDB),--wandb $(WANDB)) $(if $(DRY_RUN),--dry-run)
+
+.DEFAULT_GOAL := help
+.PHONY: help bench test tables reference lint clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@echo
+	@echo "make bench takes SUITE MODEL METHODS UNITS STEPS CROPS CANVAS BATCH_SIZE SEED DEVICES DATA OUT WANDB DRY_RUN,"
+	@echo "for example: make bench MODEL=efficientnet_lite1 METHODS=maco UNITS=ladybug,blocks.4:0-3"
+
+bench: $(VENV)/.ready  ## generate, score and show the methods: the embedded default without arguments
+	@$(BIN)/featvis run $(flags)
+
+test: $(VENV)/.ready-test  ## run the tests
+	@$(BIN)/python -m pytest $(TESTS)
+
+tables: $(VENV)/.ready  ## rebuild results/ and the README's table from results/records
+	@$(BIN)/featvis tables
+
+reference: $(VENV)/.ready  ## make a reference of an image folder: make reference DATA=folder MODELS=a,b OUT=folder
+	@$(BIN)/featvis reference --spectrum $(if $(DATA),--data "$(DATA)") $(if $(MODELS),--models $(MODELS)) $(if $(OUT),--out "$(OUT)")
+
+lint: $(VENV)/.ready-test $(VENV)/.ready-lint  ## ruff and mypy
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+clean:  ## remove the virtual environment and the caches; runs/ stays
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "featvis needs Python 3.11 or later; name one with PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@$(PYTHON) -m venv $(VENV)
+
+# The lock is a constraints file: pinned where a package applies, harmless where it does not.
+$(VENV)/.ready: pyproject.toml requirements.lock | $(VENV)/bin/python
+	@echo "installing featvis into $(VENV) (a few minutes the first time)"
+	@$(PIP) install -c requirements.lock -e '.[embedded]'
+	@touch $@
+
+$(VENV)/.ready-test $(VENV)/.ready-lint: $(VENV)/.ready-%: $(VENV)/.ready
+	@$(PIP) install -c requirements.lock -e '.[embedded,$*]'
+	@touch $@

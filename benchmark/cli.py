@@ -1,0 +1,251 @@
+"""featvis's commands: arguments in, exit code out. 0 done; 1 some cell failed; 2 bad input, nothing written.
+
+Each command is a typed function, from which its flags and its help are made.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+from jsonargparse import ArgumentParser, auto_cli
+
+from featvis.errors import UserError, nearest
+
+WandbMode = Literal["offline", "online", "disabled"]
+GROUPS = ("plausibility", "frechet", "transferability", "logit", "spectrum")
+
+
+class OneSentenceParser(ArgumentParser):
+    """A parser whose errors are one sentence, raised as `UserError`."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise the error that the user's arguments caused."""
+        cause: BaseException | None = ex
+        while cause is not None:
+            if isinstance(cause, UserError):
+                raise cause
+            cause = cause.__cause__ or cause.__context__
+        text = " ".join(message.split())
+        unknown = re.search(r"Key '([\w.-]+)' is not expected|[Uu]nrecognized arguments: (\S+)", text)
+        if unknown is not None:
+            word = (unknown[1] or unknown[2]).lstrip("-").split("=")[0]
+            flags = [a.dest for a in self._actions if a.dest not in ("help", "==SUPPRESS==")]
+            raise UserError(f"unknown option --{word.replace('_', '-')}: {nearest(word, flags)}") from ex
+        raise UserError(text) from ex
+
+
+def split(text: str | None) -> list[str]:
+    """The items of a list written with commas."""
+    return [item.strip() for item in (text or "").split(",") if item.strip()]
+
+
+def run(
+    suite: str = "quick",
+    model: str | None = None,
+    methods: str | None = None,
+    units: str | None = None,
+    steps: int | None = None,
+    crops: int | None = None,
+    canvas: int | None = None,
+    batch_size: int | None = None,
+    seed: int | None = None,
+    devices: int = 1,
+    data: str | None = None,
+    out: str | None = None,
+    wandb: WandbMode = "offline",
+    dry_run: bool = False,
+) -> int:
+    """Generate, score and report a suite: images, records, tables, figures and a page. Run again, it resumes.
+
+    Args:
+        suite: a YAML, or the name of one in configs/suite. The flags below change what it says.
+        model: network, by alias (`featvis models`), full timm tag, or file in the folder FEATVIS_WEIGHTS.
+        methods: rows of the table, separated by commas: rows of the suite, presets (configs/generator), or class paths.
+        units: classes `301,323`, names `ladybug`, channels `blocks.2:0-31`, or `first:20` of the fixed permutation.
+        steps: optimisation steps, for every method.
+        crops: views a step, for every method.
+        canvas: side of the canvas in pixels, for every method.
+        batch_size: units optimised together.
+        seed: of all random streams.
+        devices: GPUs, or processes where there is none.
+        data: folder of real images to compare with, one folder a class; default: the embedded reference.
+        out: folder of the run; default: runs/<suite>.
+        wandb: offline writes a run that `wandb sync` can send later; no account is needed.
+        dry_run: print the plan, its cost and the time expected after timing three steps; write nothing.
+    """
+    from benchmark import report, suite as suites
+
+    name, values = suites.read(Path(suite))
+    given = {"model": model, "units": units, "batch_size": batch_size, "seed": seed, "data": data}
+    if methods is not None:
+        known = values.get("methods") or {}
+        given["methods"] = {m: (known.get(m) or {}) for m in split(methods)}  # type: ignore[assignment]
+    if not 1 <= devices <= 1024:
+        raise UserError(f"--devices must be between 1 and 1024, not {devices}")
+    resolved = suites.resolve(values, f"--suite {suite}", given)
+    options = {"steps": steps, "views": crops, "canvas": canvas}
+    plain = not any(v is not None for v in (*given.values(), *options.values()))
+    folder = Path(out) if out else suites.default_out(name, resolved, options, plain)
+    job = suites.prepare(name, resolved, folder, options, {"wandb": wandb})
+    if dry_run:
+        print(report.plan(job, suites.timing(job)))
+        return 0
+    code = suites.run(job, devices, wandb)
+    report.everything(folder)
+    return code
+
+
+def generate(*args: str) -> int:
+    """One cell: a generator, units and a folder in, one PNG a unit out (LightningCLI; `featvis generate --help`)."""
+    from benchmark.generate import main as generate_main
+
+    return generate_main(list(args))
+
+
+def evaluate(
+    folder: str,
+    model: str = "efficientnet_lite0",
+    classifiers: str = "efficientnet_lite1,efficientnet_lite2",
+    frechet: str = "efficientnet_lite1",
+    metrics: str | None = None,
+    data: str | None = None,
+    out: str = "runs/evaluate",
+    wandb: WandbMode = "disabled",
+) -> int:
+    """Score anyone's folder of images beside real images and noise of the same classes. Reads images only.
+
+    Args:
+        folder: images whose names carry a class: its index (301.png) or its synset (n02165456_1.png), or that of their folder.
+        model: the target network, whose features the plausibility is measured in.
+        classifiers: networks of the transferability score, separated by commas.
+        frechet: the network whose features stand in where Inception's weights are not to be had.
+        metrics: groups, separated by commas: plausibility, frechet, transferability, logit, spectrum; default: all.
+        data: folder of real images to compare with; default: the embedded reference.
+        out: folder of the records.
+        wandb: whether the table is logged.
+    """
+    from benchmark import tables
+    from benchmark.evaluate import evaluate_folder
+
+    groups = split(metrics)
+    for group in groups:
+        if group not in GROUPS:
+            raise UserError(f"unknown --metrics {group}: {nearest(group, GROUPS)}")
+    found = evaluate_folder(
+        Path(folder), model, out=out, suite="evaluate", frechet=frechet, data=data, wandb=wandb, metrics=groups,
+        classifiers=split(classifiers),
+    )  # fmt: skip
+    print(tables.text_block(found))
+    return 0
+
+
+def tables(records: str = "results/records", out: str = "results") -> int:
+    """Rebuild the tables (Markdown, CSV, LaTeX) and figures of a folder of records, and the README's block.
+
+    Args:
+        records: folder of record files.
+        out: where `tables/` and `figures/` go.
+    """
+    from benchmark import report
+
+    report.published(Path(records), Path(out))
+    return 0
+
+
+def reference(
+    data: str | None = None, models: str | None = None, spectrum: bool = False, flat: str | None = None,
+    source: str | None = None, out: str = "reference",
+) -> int:
+    """Make a reference of a folder of images: natural spectrum, feature banks, provenance.
+
+    Args:
+        data: folder of images, one folder a class, named by synset or index.
+        models: networks, separated by commas, whose pooled features, predictions and logits are kept.
+        spectrum: compute the magnitude spectrum too (decorrelated, canvas of 512).
+        flat: classes (301,ladybug) whose images the row `real` shows: their flattened last block and their own mean
+            spectrum are kept too.
+        source: what the images are, in words, for the provenance; default: the folder's name.
+        out: the reference's folder; what is there already is kept.
+    """
+    from benchmark.reference import make
+    from featvis.data import parse_units
+    from featvis.models import load
+
+    if data is None:
+        raise UserError("--data is missing; name a folder of images, one folder a class")
+    networks = [load(m, "float32") for m in split(models)]
+    if not networks and not spectrum:
+        raise UserError("there is nothing to do; give --models, --spectrum or both")
+    if flat is not None and not networks:
+        raise UserError("--flat needs --models: the classes are theirs")
+    classes = [u.index for u in parse_units(flat, networks[0])] if flat else []
+    facts = make(Path(data), networks, spectrum, classes, Path(out), source=source)
+    print(f"{facts['images']} images of {facts['source']} in {out} ({facts['skipped']} skipped)")
+    return 0
+
+
+def models() -> int:
+    """List the networks that can be used here and now, and why the others cannot."""
+    from featvis.models import available
+
+    for spec, weights, note in available():
+        print(f"{'yes' if weights else 'no ':3}  {spec.alias:22} {spec.name:45} {note}")
+    print("Any other timm classifier works by its full tag, where its weights are to be had.")
+    return 0
+
+
+def layers(model: str) -> int:
+    """List the layers of a network, with the shape of their output for one image.
+
+    Args:
+        model: network, by alias, full timm tag, or file in the folder FEATVIS_WEIGHTS.
+    """
+    from featvis.models import load
+
+    for name, shape in load(model).layers().items():
+        print(f"{name:40} {tuple(shape)}")
+    return 0
+
+
+SWITCHES = ("--dry_run", "--spectrum")
+"""Flags that stand without a value."""
+
+COMMANDS = {
+    "run": run,
+    "generate": generate,
+    "evaluate": evaluate,
+    "tables": tables,
+    "reference": reference,
+    "models": models,
+    "layers": layers,
+}
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run one command; its exit code. Errors of the user go to standard error, one sentence each."""
+    given = list(sys.argv[1:] if args is None else args)
+    try:
+        if given[:1] == ["generate"]:
+            return generate(*given[1:])
+        # Flags are spelled with dashes; both spellings are read.
+        given = [re.sub(r"^--[\w-]+", lambda m: "--" + m[0][2:].replace("-", "_"), a) for a in given]
+        given = [f"{a}=true" if a in SWITCHES and b not in ("true", "false") else a for a, b in zip(given, [*given[1:], ""], strict=True)]
+        if given and not given[0].startswith("-") and given[0] not in COMMANDS:
+            raise UserError(f"unknown command {given[0]}: {nearest(given[0], COMMANDS)}")
+        result: Any = auto_cli(COMMANDS, args=given, as_positional=True, parser_class=OneSentenceParser, prog="featvis")
+        return int(result or 0)
+    except UserError as error:
+        print(f"featvis: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("featvis: stopped; what is finished stays, and the same command goes on from there", file=sys.stderr)
+        return 130
+
+
+def entry_point() -> None:
+    """The console script."""
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""What people look at: records in; tables, figures, the page and the plan's text out. Imports no torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tabulate import tabulate
+
+from benchmark import plots, records
+from benchmark import tables as table_files
+from benchmark.gallery import build_page
+from featvis import images
+from featvis.errors import UserError
+
+if TYPE_CHECKING:
+    from benchmark.suite import Job
+
+BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
+
+
+def everything(out: Path) -> None:
+    """Tables, figures and the page of a run's folder; prints the table, and where the rest is."""
+    found = records.load_all(out / "records")
+    tables = table_files.build(found, out / "tables")
+    figures = draw(found, out, out / "figures")
+    page = build_page(found, out)
+    print(table_files.text_block(found))
+    print(f"tables   {', '.join(str(p) for p in tables)}")
+    print(f"figures  {', '.join(str(p) for p in figures)}")
+    print(f"page     {page}")
+
+
+def draw(found: Sequence[records.Record], images_root: Path, out: Path) -> list[Path]:
+    """The figures of a set of records; the grid and the spectra where their images are there."""
+    made = plots.scores(found, out / "scores.png")
+    files = {
+        r.method: sorted(p for p in (images_root / r.images).glob("*.png") if p.stem in r.units)
+        for r in found
+        if r.images is not None and (images_root / r.images).is_dir()
+    }
+    if any(files.values()):
+        made += plots.grid(found, images_root, out / "visualizations.png")
+        made += plots.spectra({k: v for k, v in files.items() if v}, _natural(), out / "spectra.png")
+    return made
+
+
+def _natural() -> Any:
+    """The embedded natural spectrum as a NumPy array, or None."""
+    from safetensors.numpy import load_file
+
+    from featvis.paths import ASSETS
+
+    path = ASSETS / "reference" / "spectrum.safetensors"
+    return load_file(path)["magnitude"] if path.is_file() else None
+
+
+def published(folder: Path, out: Path) -> None:
+    """Rebuild everything under `out` from the records in `folder`, and the README's block beside them.
+
+    Raises:
+        UserError: when there is no record.
+    """
+    found = records.load_all(folder)
+    if not found:
+        raise UserError(f"--records {folder} holds no record")
+    paths = table_files.build(found, out / "tables") + plots.scores(found, out / "figures" / "scores.png")
+    readme = out.resolve().parent / "README.md"
+    if readme.is_file() and BEGIN in readme.read_text():
+        text = with_block(readme.read_text(), table_files.readme_block(found))
+        images.write_atomic(readme, text.encode())
+        paths.append(readme)
+    print("\n".join(str(p) for p in paths))
+
+
+def with_block(text: str, block: str) -> str:
+    """A README with its generated table replaced."""
+    pattern = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END), re.DOTALL)
+    return pattern.sub(lambda _: f"{BEGIN}\n{block.strip()}\n{END}", text)
+
+
+def plan(job: Job, table: list[dict[str, Any]]) -> str:
+    """What a suite will do and cost."""
+    rows = [[t["method"], t["images"], t["of"], t["passes"], f"{t['seconds']:.0f}"] for t in table]
+    rows.append(["total", *(sum(t[k] for t in table) for k in ("images", "of", "passes")), f"{sum(t['seconds'] for t in table):.0f}"])
+    head = ["cell", "images to do", "of", "forward-backward passes", "seconds expected"]
+    text = tabulate(rows, head, tablefmt="simple")
+    return f"{job.name} on {job.classifier.name} ({job.classifier.source}), into {job.out}\n\n{text}"
