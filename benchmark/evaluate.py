@@ -219,8 +219,7 @@ class Scorer:
         if self.wants("frechet"):
             found += self._distances(seen[self.plan.frechet]["pooled"], ids, pictures)
         if self.wants("transferability"):
-            for name in self.plan.classifiers:
-                found.append(self._top1(name, labels, seen[name]["logits"]))
+            found += [self._top1(name, labels, seen[name]["logits"]) for name in self.judges()]
         if self.wants("logit"):
             found.append(self._logit(labels, target["logits"]))
         if self.wants("spectrum"):
@@ -250,12 +249,20 @@ class Scorer:
             held = self.held_out(other)
             found += self._distances(other.features[held], other.digests[held], [])
         if self.wants("transferability"):
-            found += [self._real_top1(name) for name in self.plan.classifiers]
+            found += [self._real_top1(name) for name in self.judges()]
         if self.wants("spectrum"):
             found.append(self._real_spectrum())
         return found, len(rows)
 
     # --- one metric each ------------------------------------------------------------------------------------------
+
+    def judges(self) -> list[str]:
+        """The networks that say what they see: the target itself, then those of the transferability score."""
+        return list(dict.fromkeys((self.plan.model, *self.plan.classifiers)))
+
+    def _top1_entry(self, network: Classifier) -> tuple[str, str, str]:
+        own = ", the target" if network is self.target else ""
+        return f"top1_{network.name}", f"Top-1, {network.alias}{own}", "transferability"
 
     def _facts(self, network: Classifier) -> dict[str, Any]:
         return {"network": network.name, "resize": SEEN}
@@ -301,16 +308,16 @@ class Scorer:
         network = self.networks[self.plan.frechet]
         short = network.alias
         bank = self.banks[self.plan.frechet]
-        kinds = ((metrics.FrechetDistance, "frechet", "Fréchet distance"), (metrics.KernelDistance, "kernel", "Kernel distance"))
+        kinds = ((metrics.FrechetDistance, "frechet", "Fréchet"), (metrics.KernelDistance, "kernel", "Kernel"))
         found = []
         for cls, name, label in kinds:
-            entry = (f"{name}_{short}", f"{label}, {short} features", "frechet")
+            entry = (f"{name}_{short}", f"{label}, {short}", "frechet")
             if bank is None:
                 why = f"the reference holds no features of {short}; give --data"
-                found.append(Measurement(*entry, None, None, 0, False, {"text": f"{label} over the features of {short}."}, why))
+                found.append(Measurement(*entry, None, None, 0, False, {"text": f"{label} distance over the features of {short}."}, why))
                 continue
             reference, what = self.frechet_reference(bank, ids[ids != 0])
-            facts = {**self._facts(network), "extractor": network.name, "reference": f"{what}: {self.source()}"}
+            facts = {"resize": SEEN, "extractor": network.name, "reference": f"{what}: {self.source()}"}
             metric = cls(reference, facts=facts)
             metric.update(features)
             found.append(_named(*entry, metric.result()))
@@ -334,19 +341,19 @@ class Scorer:
 
     def _top1(self, name: str, labels: Tensor | None, logits: Tensor) -> Measurement:
         network = self.networks[name]
-        metric = metrics.Transferability(network.name, facts=self._facts(network))
+        metric = metrics.Transferability(network.name, facts={"resize": SEEN})
         if labels is not None:
             metric.update(logits, labels)
-        found = _named(f"top1_{network.name}", f"Top-1, {network.alias}", "transferability", metric.result())
+        found = _named(*self._top1_entry(network), metric.result())
         return found if labels is not None else _absent(found, "the units are not classes")
 
     def _real_top1(self, name: str) -> Measurement:
         network, bank = self.networks[name], self.banks[name]
-        metric = metrics.Transferability(network.name, facts=self._facts(network))
+        metric = metrics.Transferability(network.name, facts={"resize": SEEN})
         if bank is not None:
             rows = self.held_out(bank)
             metric.values.append((bank.predictions[rows] == bank.labels[rows]).double())
-        found = _named(f"top1_{network.name}", f"Top-1, {network.alias}", "transferability", metric.result())
+        found = _named(*self._top1_entry(network), metric.result())
         return found if bank is not None else _absent(found, f"the reference holds no predictions of {name}; give --data")
 
     def _logit(self, labels: Tensor | None, logits: Tensor) -> Measurement:
@@ -369,7 +376,7 @@ class Scorer:
         size = (self.plan.canvas[0], self.plan.canvas[1])
         spectra = read_spectrum(self.reference)
         bank = self.banks[self.plan.model]
-        metric = metrics.SpectrumDeviation(resize_spectrum(spectra["magnitude"], size), width=size[1])
+        metric = metrics.SpectrumDeviation(resize_spectrum(spectra["magnitude"], size), width=size[1], facts={"reference": self.source()})
         if bank is not None and "real" in spectra and set(bank.flat_classes) == set(self.classes.tolist()):
             mean = resize_spectrum(spectra["real"], size)
             metric.update(mean[None])

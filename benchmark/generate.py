@@ -114,7 +114,7 @@ def quiet() -> None:
     for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning.*")
-    warnings.filterwarnings("ignore", message=".*(does not have many workers|Starting from v1.9|litlogger|isinstance\\(treespec).*")
+    warnings.filterwarnings("ignore", message=".*(does not have many workers|overridden `transfer_batch|infer the batch indices).*")
 
 
 if __name__ == "__main__":

@@ -43,18 +43,28 @@ def draw(found: Sequence[records.Record], images_root: Path, out: Path) -> list[
     }
     if any(files.values()):
         made += plots.grid(found, images_root, out / "visualizations.png")
-        made += plots.spectra({k: v for k, v in files.items() if v}, _natural(), out / "spectra.png")
+        made += plots.spectra({k: v for k, v in files.items() if v}, _natural(found), out / "spectra.png")
     return made
 
 
-def _natural() -> Any:
-    """The embedded natural spectrum as a NumPy array, or None."""
+def _natural(found: Sequence[records.Record]) -> Any:
+    """The embedded natural spectrum as a NumPy array, at the methods' canvas where that is a smaller square; or None."""
+    import numpy as np
     from safetensors.numpy import load_file
 
     from featvis.paths import ASSETS
 
     path = ASSETS / "reference" / "spectrum.safetensors"
-    return load_file(path)["magnitude"] if path.is_file() else None
+    if not path.is_file():
+        return None
+    whole = load_file(path)["magnitude"]
+    canvases = {r.budget.canvas for r in found if r.budget is not None}
+    h, w = next(iter(canvases)) if len(canvases) == 1 else (0, 1)
+    if h != w or h > whole.shape[1] or h % 2:
+        return whole
+    # The low-frequency block, as `featvis.spectrum.resize_spectrum` takes it, without torch.
+    block = np.concatenate([whole[:, : h // 2], whole[:, -(h // 2) :]], axis=1)[:, :, : h // 2 + 1]
+    return block * (h / whole.shape[1]) ** 2
 
 
 def published(folder: Path, out: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -18,6 +18,7 @@ LOGITS = "logits"
 """The name of the classifier's output among the layers."""
 
 
+@runtime_checkable
 class Term(Protocol):
     """One summand of an objective."""
 

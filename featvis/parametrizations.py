@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from einops import reduce
@@ -19,6 +19,7 @@ from torch import Tensor
 from featvis.color import recorrelate
 
 
+@runtime_checkable
 class Parametrization(Protocol):
     """What the optimisation needs to know of a canvas."""
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -32,14 +32,14 @@ class Frame:
         matrix: (B, V, 2, 3), coordinates of the view to coordinates of the canvas.
         size: (B, V, 2), height and width so far, in pixels.
         blur: (B, V) deviation of the Gaussian blur in canvas pixels, or None.
-        fill: value in [0, 1] outside the canvas.
+        fill: value in [0, 1] outside the canvas; None continues its edge, as a plain resize does.
         noise: deviation of the normal noise and half-width of the uniform one, in [0, 1] units.
     """
 
     matrix: Float[Tensor, "b v 2 3"]
     size: Float[Tensor, "b v 2"]
     blur: Float[Tensor, "b v"] | None = None
-    fill: float = 0.0
+    fill: float | None = None
     noise: tuple[float, float] = (0.0, 0.0)
 
     @classmethod
@@ -61,6 +61,7 @@ class Frame:
         return replace(self, matrix=self.matrix[units, views], size=self.size[units, views], blur=blur)
 
 
+@runtime_checkable
 class Transform(Protocol):
     """One step of a chain."""
 
@@ -280,7 +281,8 @@ def render(
     else:
         # All views of a unit in one tall grid: the gradient of the canvas is then never held once a view.
         grid = rearrange(grid, "b v h w xy -> b (v h) w xy")
-    sampled = F.grid_sample(source, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    padding = "border" if frame.fill is None else "zeros"
+    sampled = F.grid_sample(source, grid, mode="bilinear", padding_mode=padding, align_corners=False)
     if frame.blur is None:
         sampled = rearrange(sampled, "b c (v h) w -> (b v) c h w", v=v)
     views = sampled + frame.fill if frame.fill else sampled.contiguous()

@@ -74,9 +74,8 @@ def test_one_step_is_what_autograd_says(classifier):
         score = logits[0, 301] if unit.layer == "logits" else kept["block"][0, 7].mean()
         score.backward()
         expected = generator.parametrization.decode(start + 3.0 * pixels.grad)[0].detach()
-        # Single canvas values are noisy to about 1e-5 of the largest gradient; the step of 3 stretches that.
-        assert torch.allclose(out.canvas[i], expected, atol=2e-4)
-        assert float((expected - canvas[0]).abs().max()) > 20 * 2e-4, "the step must be visible at this tolerance"
+        # Relative to how far the step went: float32 through fifty layers leaves about 1e-4 of that.
+        assert relative(out.canvas[i] - canvas[0].detach(), expected - canvas[0].detach()) < 2e-3
         assert float(out.scores[0, i]) == pytest.approx(float(score), abs=2e-4)
         assert relative(out.alpha[i], canvas.grad[0].abs().mean(0)) < 1e-3
 

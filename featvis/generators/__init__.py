@@ -3,6 +3,6 @@
 from featvis.generators.base import Generator, Visualizations
 from featvis.generators.cbr import CBR
 from featvis.generators.fourier import Fourier
-from featvis.generators.maco import MACO, NaturalNoise
+from featvis.generators.maco import MACO
 
-__all__ = ["CBR", "MACO", "Fourier", "Generator", "NaturalNoise", "Visualizations"]
+__all__ = ["CBR", "MACO", "Fourier", "Generator", "Visualizations"]

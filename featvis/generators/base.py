@@ -8,6 +8,7 @@ is also the transparency map. The weights get none.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import time
 from collections.abc import Sequence
@@ -52,7 +53,17 @@ class Visualizations:
     seconds: float
 
 
-class Generator(lightning.LightningModule):
+class _NotesArguments(type(lightning.LightningModule)):  # type: ignore[misc]
+    """Notes what a generator is made with: Lightning's own way of finding that out fails behind decorators."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        self = cls.__new__(cls, *args, **kwargs)
+        object.__setattr__(self, "_arguments", _arguments(cls, args, kwargs))
+        self.__init__(*args, **kwargs)
+        return self
+
+
+class Generator(lightning.LightningModule, metaclass=_NotesArguments):
     """A method that makes an image for a unit.
 
     A subclass sets `self.parametrization` in `__init__` and says what views it takes (`transforms`) and how it moves
@@ -74,7 +85,7 @@ class Generator(lightning.LightningModule):
     """
 
     parametrization: Parametrization
-    minimum_steps = 1
+    _arguments: dict[str, Any]
 
     def __init__(
         self,
@@ -88,13 +99,12 @@ class Generator(lightning.LightningModule):
         precision: Precision = "auto",
     ) -> None:
         super().__init__()
-        self.save_hyperparameters()
+        self.save_hyperparameters(self._arguments)
         self.size = (canvas, canvas) if isinstance(canvas, int) else (int(canvas[0]), int(canvas[1]))
         self.model, self.steps, self.views, self.lr, self.seed = model, steps, views, lr, seed
         self.micro_batch, self.precision = micro_batch, precision
         for name, flag, value in (("steps", "--steps", steps), ("views", "--crops", views), *(("canvas", "--canvas", s) for s in self.size)):
             low, high = LIMITS[name]
-            low = self.minimum_steps if name == "steps" else low
             if not low <= value <= high:
                 raise UserError(f"{flag} must be between {low} and {high}, not {value}")
         if micro_batch is not None and micro_batch < 1:
@@ -279,6 +289,17 @@ class Generator(lightning.LightningModule):
             hook = getattr(callback, "on_optimization_step", None)
             if hook is not None:
                 hook(self.trainer, self, step, score)
+
+
+def _arguments(cls: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Every argument of a class's constructors, its bases' included: the defaults, and what was given over them."""
+    found: dict[str, Any] = {}
+    for base in reversed(cls.__mro__):
+        if issubclass(base, Generator) and "__init__" in vars(base):
+            parameters = list(inspect.signature(base.__init__).parameters.values())[1:]
+            found |= {p.name: p.default for p in parameters if p.default is not p.empty}
+    names = list(inspect.signature(cls.__init__).parameters)[1:]
+    return found | dict(zip(names, args, strict=False)) | kwargs
 
 
 def _by_unit(activations: dict[str, Tensor], units: list[Unit], views: int) -> Float[Tensor, "b v"]:

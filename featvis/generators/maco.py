@@ -69,18 +69,3 @@ class MACO(Generator):
     def optimizer(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
         """NAdam, as in the public implementations."""
         return torch.optim.NAdam(parameters, lr=self.lr)
-
-
-class NaturalNoise(MACO):
-    """The benchmark's floor: the natural magnitude with random phases, not optimised at all.
-
-    Args:
-        canvas: side of the canvas in pixels, or (height, width).
-        kwargs: of `Generator`.
-    """
-
-    minimum_steps = 0
-
-    def __init__(self, canvas: int | tuple[int, int] = 512, **kwargs: Any) -> None:
-        kwargs = {k: v for k, v in kwargs.items() if k not in ("steps", "views")}
-        super().__init__(steps=0, canvas=canvas, views=1, phase_std=None, **kwargs)
