@@ -74,10 +74,12 @@ def test_one_step_is_what_autograd_says(classifier):
         score = logits[0, 301] if unit.layer == "logits" else kept["block"][0, 7].mean()
         score.backward()
         expected = generator.parametrization.decode(start + 3.0 * pixels.grad)[0].detach()
-        # Relative to how far the step went: float32 through fifty layers leaves about 1e-4 of that.
-        assert relative(out.canvas[i] - canvas[0].detach(), expected - canvas[0].detach()) < 2e-3
+        # In the mean square: where an activation sits on its kink, float32 decides which side single pixels take.
+        step, error = expected - canvas[0].detach(), out.canvas[i] - expected
+        assert float(error.norm() / step.norm()) < 1e-3
         assert float(out.scores[0, i]) == pytest.approx(float(score), abs=2e-4)
-        assert relative(out.alpha[i], canvas.grad[0].abs().mean(0)) < 1e-3
+        alpha = canvas.grad[0].abs().mean(0)
+        assert float((out.alpha[i] - alpha).norm() / alpha.norm()) < 1e-3
 
 
 @pytest.mark.parametrize(
