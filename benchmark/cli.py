@@ -5,42 +5,49 @@ Each command is a typed function, from which its flags and its help are made.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
-from jsonargparse import ArgumentParser, auto_cli
+from jsonargparse import auto_cli
 
+from benchmark.arguments import OneSentenceParser
 from featvis.errors import UserError, nearest
 
 WandbMode = Literal["offline", "online", "disabled"]
 GROUPS = ("plausibility", "frechet", "transferability", "logit", "spectrum")
 
 
-class OneSentenceParser(ArgumentParser):
-    """A parser whose errors are one sentence, raised as `UserError`."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raise the error that the user's arguments caused."""
-        cause: BaseException | None = ex
-        while cause is not None:
-            if isinstance(cause, UserError):
-                raise cause
-            cause = cause.__cause__ or cause.__context__
-        text = " ".join(message.split())
-        unknown = re.search(r"Key '([\w.-]+)' is not expected|[Uu]nrecognized arguments: (\S+)", text)
-        if unknown is not None:
-            word = (unknown[1] or unknown[2]).lstrip("-").split("=")[0]
-            flags = [a.dest for a in self._actions if a.dest not in ("help", "==SUPPRESS==")]
-            raise UserError(f"unknown option --{word.replace('_', '-')}: {nearest(word, flags)}") from ex
-        raise UserError(text) from ex
-
-
 def split(text: str | None) -> list[str]:
     """The items of a list written with commas."""
     return [item.strip() for item in (text or "").split(",") if item.strip()]
+
+
+def check_out(out: Path, suite: str | None = None) -> None:
+    """Find out, writing nothing, whether a folder can be written and holds no other suite's records.
+
+    Args:
+        out: the folder, there or not.
+        suite: whose records may be there; None: anything may.
+
+    Raises:
+        UserError: when it cannot.
+    """
+    there = next(p for p in (out, *out.absolute().parents) if p.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        reason = "is not a folder" if not there.is_dir() else "may not be written"
+        raise UserError(f"--out {out} cannot be written ({there} {reason}); name a folder that can")
+    if suite is not None and (out / "records").is_dir():
+        from benchmark import records
+
+        others = {r.suite for r in records.load_all(out / "records")} - {suite}
+        if others:
+            raise UserError(
+                f"--out {out} holds the run of another suite ({', '.join(sorted(others))}); name another folder"
+            )
 
 
 def run(
@@ -82,10 +89,11 @@ def run(
     name, values = suites.read(Path(suite))
     given = {"model": model, "units": units, "batch_size": batch_size, "seed": seed, "data": data}
     if methods is not None:
+        if not split(methods):
+            raise UserError("--methods is empty; name some, for example --methods maco,fourier")
         known = values.get("methods") or {}
         given["methods"] = {m: (known.get(m) or {}) for m in split(methods)}  # type: ignore[assignment]
-    if not 1 <= devices <= 1024:
-        raise UserError(f"--devices must be between 1 and 1024, not {devices}")
+    suites.check_devices(devices)
     resolved = suites.resolve(values, f"--suite {suite}", given)
     options = {"steps": steps, "views": crops, "canvas": canvas}
     plain = not any(v is not None for v in (*given.values(), *options.values()))
@@ -95,7 +103,8 @@ def run(
         print(report.plan(job, suites.timing(job)))
         return 0
     code = suites.run(job, devices, wandb)
-    report.everything(folder)
+    if (folder / "records").is_dir():
+        report.everything(folder)
     return code
 
 
@@ -130,11 +139,19 @@ def evaluate(
     """
     from benchmark import tables
     from benchmark.evaluate import evaluate_folder
+    from featvis.data import check_labelled
+    from featvis.models import load, locate, resolve
 
     groups = split(metrics)
     for group in groups:
         if group not in GROUPS:
             raise UserError(f"unknown --metrics {group}: {nearest(group, GROUPS)}")
+    check_out(Path(out), "evaluate")
+    for flag, names in (("--model", [model]), ("--classifiers", split(classifiers)), ("--frechet", [frechet])):
+        for name in names:
+            locate(resolve(name, flag))
+    if data is not None:
+        check_labelled(Path(data), load(model, "float32").synsets)
     found = evaluate_folder(
         Path(folder), model, out=out, suite="evaluate", frechet=frechet, data=data, wandb=wandb, metrics=groups,
         classifiers=split(classifiers),
@@ -152,13 +169,22 @@ def tables(records: str = "results/records", out: str = "results") -> int:
     """
     from benchmark import report
 
+    if not Path(records).is_dir():
+        raise UserError(
+            f"--records {records} is not a folder; name one that holds records (`featvis run` makes <out>/records)"
+        )
+    check_out(Path(out))
     report.published(Path(records), Path(out))
     return 0
 
 
 def reference(
-    data: str | None = None, models: str | None = None, spectrum: bool = False, flat: str | None = None,
-    source: str | None = None, out: str = "reference",
+    data: str | None = None,
+    models: str | None = None,
+    spectrum: bool = False,
+    flat: str | None = None,
+    source: str | None = None,
+    out: str = "reference",
 ) -> int:
     """Make a reference of a folder of images: natural spectrum, feature banks, provenance.
 
@@ -174,15 +200,20 @@ def reference(
     from benchmark.reference import make
     from featvis.data import parse_units
     from featvis.models import load
+    from featvis.objectives import LOGITS
 
     if data is None:
         raise UserError("--data is missing; name a folder of images, one folder a class")
-    networks = [load(m, "float32") for m in split(models)]
+    check_out(Path(out))
+    networks = [load(m, "float32", flag="--models") for m in split(models)]
     if not networks and not spectrum:
         raise UserError("there is nothing to do; give --models, --spectrum or both")
     if flat is not None and not networks:
         raise UserError("--flat needs --models: the classes are theirs")
-    classes = [u.index for u in parse_units(flat, networks[0])] if flat else []
+    units = parse_units(flat, networks[0], "--flat") if flat else []
+    if other := [u.id for u in units if u.layer != LOGITS]:
+        raise UserError(f"--flat {flat}: {other[0]} is no class; name classes, for example 301,ladybug")
+    classes = [u.index for u in units]
     facts = make(Path(data), networks, spectrum, classes, Path(out), source=source)
     print(f"{facts['images']} images of {facts['source']} in {out} ({facts['skipped']} skipped)")
     return 0
@@ -206,7 +237,7 @@ def layers(model: str) -> int:
     """
     from featvis.models import load
 
-    for name, shape in load(model).layers().items():
+    for name, shape in load(model, flag="MODEL").layers().items():
         print(f"{name:40} {tuple(shape)}")
     return 0
 
@@ -233,7 +264,10 @@ def main(args: Sequence[str] | None = None) -> int:
             return generate(*given[1:])
         # Flags are spelled with dashes; both spellings are read.
         given = [re.sub(r"^--[\w-]+", lambda m: "--" + m[0][2:].replace("-", "_"), a) for a in given]
-        given = [f"{a}=true" if a in SWITCHES and b not in ("true", "false") else a for a, b in zip(given, [*given[1:], ""], strict=True)]
+        given = [
+            f"{a}=true" if a in SWITCHES and b not in ("true", "false") else a
+            for a, b in zip(given, [*given[1:], ""], strict=True)
+        ]
         if given and not given[0].startswith("-") and given[0] not in COMMANDS:
             raise UserError(f"unknown command {given[0]}: {nearest(given[0], COMMANDS)}")
         result: Any = auto_cli(COMMANDS, args=given, as_positional=True, parser_class=OneSentenceParser, prog="featvis")

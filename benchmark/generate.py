@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 import logging
 import os
+import re
 import sys
 import warnings
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from benchmark.arguments import OneSentenceParser, user_error
+from benchmark.suite import accepted
+from featvis import generators
 from featvis.callbacks import ImageWriter, RunLogger, StepProgress
 from featvis.data import Units
-from featvis.errors import UserError
+from featvis.errors import UserError, nearest
 from featvis.generators import Generator
 
 WandbMode = Literal["offline", "online", "disabled"]
@@ -32,16 +39,86 @@ class GenerateCLI(LightningCLI):
         parser.add_argument("--group", type=str, default="featvis", help="group of the run in Weights & Biases")
         parser.add_argument("--logs", type=str, default=".", help="folder of the offline runs of Weights & Biases")
 
+    def instantiate_classes(self) -> None:
+        """As Lightning does; what the generator says of its arguments comes through jsonargparse as it was said."""
+        try:
+            super().instantiate_classes()
+        except (TypeError, ValueError) as error:
+            if (cause := user_error(error)) is not None:
+                raise in_own_flags(cause) from error
+            raise
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """As Lightning does.
+
+        Raises:
+            UserError: when Lightning refuses the Trainer's arguments.
+        """
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (MisconfigurationException, TypeError, ValueError) as error:
+            given = self.config["trainer"]
+            names = ", ".join(f"--trainer.{k} {given[k]}" for k in ("accelerator", "devices", "strategy"))
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"the Trainer refuses its arguments ({names}): {reason}; without them it takes one device"
+            ) from error
+
+
+class Parser(OneSentenceParser, LightningArgumentParser):
+    """LightningCLI's parser with featvis's errors; options are spelled as LightningCLI spells them."""
+
+    def spell(self, key: str) -> str:
+        """An option; jsonargparse reads the generator's own with a parser of this class that knows no Trainer."""
+        return f"--{key}" if any(a.dest == "trainer.devices" for a in self._actions) else f"--model.{key}"
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise the error that the user's arguments caused."""
+        text = " ".join(message.split())
+        if (method := re.search(r"Expected a dot import path string: (\S+)", text)) is not None:
+            raise UserError(
+                f"unknown --model {method[1]}, which is the method here (the network is --model.model; a class of your "
+                f"own is named by its class path): {nearest(method[1], METHODS)}"
+            ) from ex
+        if (option := re.search(r"[Oo]ption '(\w+)' is not accepted", text)) is not None:
+            known = dict.fromkeys(name for cls in METHODS.values() for name in accepted(cls))
+            raise UserError(f"unknown option --model.{option[1]}: {nearest(option[1], known)}") from ex
+        super().error(message, ex)
+
+
+METHODS = {name: cls for name, cls in vars(generators).items() if inspect.isclass(cls) and issubclass(cls, Generator)}
+del METHODS["Generator"]
+"""The methods that come with featvis."""
+
+OWN_FLAGS = {
+    "--units": "--data.units",
+    "--batch-size": "--data.batch_size",
+    "--steps": "--model.steps",
+    "--crops": "--model.views",
+    "--canvas": "--model.canvas",
+    "--model": "--model.model",
+}
+"""The options of `featvis run` as `featvis generate` calls them."""
+
 
 def main(args: list[str] | None = None) -> int:
     """Run one cell; 0 done, 1 when the optimisation of some unit was not finite."""
     quiet()
-    from benchmark.cli import OneSentenceParser
+    cli = parsed(args)
+    try:
+        return predict(cli.trainer, cli.model, cli.datamodule, Path(cli.config["out"]), cli.config)
+    except UserError as error:
+        raise in_own_flags(error) from error
 
-    class Parser(OneSentenceParser, LightningArgumentParser):
-        """LightningCLI's parser with featvis's errors."""
 
-    cli = GenerateCLI(
+def in_own_flags(error: UserError) -> UserError:
+    """A message of the library with the options as this command calls them."""
+    return UserError(re.sub(r"--[\w-]+(?![\w.-])", lambda m: OWN_FLAGS.get(m[0], m[0]), str(error)))
+
+
+def parsed(args: list[str] | None) -> GenerateCLI:
+    """The command's arguments, checked, and what is made from them."""
+    return GenerateCLI(
         Generator,
         Units,
         subclass_mode_model=True,
@@ -59,33 +136,39 @@ def main(args: list[str] | None = None) -> int:
             "enable_model_summary": False,
         },
     )
-    out = Path(cli.config["out"])
-    return predict(cli.trainer, cli.model, cli.datamodule, out, logger(cli.config, out))
 
 
-def predict(trainer: Trainer, generator: Generator, units: Units, out: Path, log: Any) -> int:
+class Logged(RunLogger):
+    """Starts the logger when the folder has been claimed, so that bad input leaves nothing behind."""
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Give the Trainer its logger."""
+        c = self.config
+        trainer.loggers = [wandb_logger(c["wandb"], c["name"], c["group"], Path(c["logs"]), "generate")]
+
+
+def predict(trainer: Trainer, generator: Generator, units: Units, out: Path, config: Any) -> int:
     """Generate what is missing in `out`, and say what there was to do."""
-    writer = ImageWriter(str(out))
-    trainer.callbacks += [writer, StepProgress(), *([RunLogger()] if log else [])]
+    generator.load_classifier()
+    generator.check_transforms()
+    trainer.callbacks += [ImageWriter(str(out)), StepProgress()]
+    trainer.callbacks += [Logged(config)] if config["wandb"] != "disabled" else []
     trainer.callbacks = [c for c in trainer.callbacks if type(c).__name__ != "TQDMProgressBar"]
-    trainer.loggers = [log] if log else []
-    if torch.device(trainer.strategy.root_device).type == "cpu" and "OMP_NUM_THREADS" in os.environ:
-        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    if torch.device(trainer.strategy.root_device).type == "cpu" and threads.isdecimal() and int(threads):
+        torch.set_num_threads(int(threads))
     trainer.predict(generator, datamodule=units, return_predictions=False)
     failed = sorted(p.name.removesuffix(".failed.json") for p in out.glob("*.failed.json"))
     ours = [u.id for u in units.units if u.id in failed]
     if trainer.is_global_zero:
         print(f"{len(units.units) - len(ours)} images in {out} ({len(units.finished)} were there before)")
         for unit in ours:
-            print(f"featvis: unit {unit} failed: {(out / f'{unit}.failed.json').read_text()}", file=sys.stderr)
+            fact = json.loads((out / f"{unit}.failed.json").read_text())
+            print(f"featvis: unit {unit} failed at step {fact['step']}: {fact['reason']}", file=sys.stderr)
     return 1 if ours else 0
-
-
-def logger(config: Any, out: Path) -> Any:
-    """The WandbLogger of a cell, or None."""
-    if config["wandb"] == "disabled":
-        return None
-    return wandb_logger(config["wandb"], config["name"], config["group"], Path(config["logs"]), "generate")
 
 
 def wandb_logger(mode: str, name: str, group: str, folder: Path, job_type: str) -> Any:
@@ -114,7 +197,9 @@ def quiet() -> None:
     for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning.*")
-    warnings.filterwarnings("ignore", message=".*(does not have many workers|overridden `transfer_batch|infer the batch indices).*")
+    warnings.filterwarnings(
+        "ignore", message=".*(does not have many workers|overridden `transfer_batch|infer the batch indices).*"
+    )
 
 
 if __name__ == "__main__":

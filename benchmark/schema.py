@@ -52,6 +52,8 @@ def parse_value(kind: Any, value: Any, source: str, key: str) -> Any:
     if origin is dict:
         if not isinstance(value, dict):
             raise UserError(f"{source}: {key} is {value!r:.60}, but must be an object.")
+        if wrong := [k for k in value if not isinstance(k, arguments[0])]:
+            raise UserError(f"{source}: {key} has the key {wrong[0]!r}, but its keys must be texts.")
         return {k: parse_value(arguments[1], v, source, f"{key}.{k}") for k, v in value.items()}
     # bool is an int to Python, not to a reader; an integer is a fine float.
     fits = isinstance(value, (int, float) if kind is float else kind) and (kind is bool or not isinstance(value, bool))
@@ -71,7 +73,7 @@ def _record(kind: Any, value: Any, source: str, key: str) -> Any:
     hints = typing.get_type_hints(kind)
     for name in value:
         if name not in hints:
-            raise UserError(f"{source}: unknown key {prefix}{name}; {nearest(name, hints)}")
+            raise UserError(f"{source}: unknown key {prefix}{name}; {nearest(str(name), hints)}")
     required = {f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING} | (
         {"schema"} & set(hints)
     )
@@ -89,5 +91,3 @@ def _finite(value: Any, source: str, key: str) -> None:
     if isinstance(value, (list, tuple)):
         for i, item in enumerate(value):
             _finite(item, source, f"{key}[{i}]")
-
-

@@ -11,6 +11,7 @@ import hashlib
 import importlib
 import inspect
 import json
+import re
 import subprocess
 import sys
 import time
@@ -19,14 +20,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentError, ArgumentParser
 
 from benchmark import records
+from benchmark.arguments import sentence
 from benchmark.evaluate import Plan, Row, scored
 from benchmark.schema import parse
 from featvis import images
-from featvis.data import Unit, cut, parse_units
+from featvis.data import Unit, check_labelled, cut, parse_units
 from featvis.errors import UserError, nearest
 from featvis.generators import Generator
 from featvis.models import Classifier, default_device, load
@@ -41,6 +44,10 @@ PAPER_CLASSIFIERS = (
     "densenet121.tv_in1k",
 )
 """Fel et al. 2023, section 4: the six networks of the transferability score."""
+
+
+FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+"""What a suite, a network and a row may be called: their names become parts of file names."""
 
 
 @dataclass(frozen=True)
@@ -117,15 +124,25 @@ def read(path: Path) -> tuple[str, dict[str, Any]]:
         known = [p.stem for p in (CONFIGS / "suite").glob("*.yaml")]
         named = CONFIGS / "suite" / f"{path}.yaml"
         if not named.is_file():
-            raise UserError(f"--suite {path} is not a file; shipped are: {', '.join(sorted(known))}")
+            raise UserError(
+                f"--suite {path} is not a file, nor the name of a suite: {nearest(str(path), sorted(known))}"
+            )
         path = named
     try:
         data = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"--suite {path} is not YAML: {' '.join(str(error).split())}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise UserError(f"--suite {path} cannot be read as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(data, dict):
         raise UserError(f"--suite {path} must hold keys and values: model, units, methods, …")
+    _file_name(path.stem, f"--suite {path}")
     return path.stem, data
+
+
+def _file_name(name: str, what: str) -> None:
+    if FILE_NAME.fullmatch(name) is None:
+        raise UserError(
+            f"{what} is named {name!r}, which cannot be part of a file name; use letters, digits and _ . + -"
+        )
 
 
 def resolve(data: Mapping[str, Any], source: str, overrides: Mapping[str, Any]) -> Suite:
@@ -135,20 +152,26 @@ def resolve(data: Mapping[str, Any], source: str, overrides: Mapping[str, Any]) 
         UserError: for an unknown key or a wrong type.
     """
     merged = {**data, **{k: v for k, v in overrides.items() if v is not None}}
-    if isinstance(merged.get("methods"), list):
+    if isinstance(merged.get("methods"), list) and all(isinstance(name, str) for name in merged["methods"]):
         merged["methods"] = {name: {} for name in merged["methods"]}
-    if isinstance(merged.get("units"), int):
+    if isinstance(merged.get("units"), int) and not isinstance(merged["units"], bool):
         merged["units"] = str(merged["units"])
     suite = parse(Suite, merged, source)
+    if not suite.methods:
+        raise UserError(f"{source}: methods (--methods) is empty; name one or more of {', '.join(presets())}")
     for name, values in suite.methods.items():
+        _file_name(name, f"{source}: a row of methods")
+        if name in records.REFERENCES:
+            raise UserError(f"{source}: methods.{name} is a row of every table already; call the method something else")
         if values is not None and not isinstance(values, dict):
-            raise UserError(f"{source}: methods.{name} must hold keys and values, not {values!r}")
+            raise UserError(f"{source}: methods.{name} must hold keys and values, not {values!r:.60}")
+        for key, value in (values or {}).items():
+            if key in ("preset", "class_path") and not isinstance(value, str):
+                raise UserError(f"{source}: methods.{name}.{key} is {value!r:.60}, but must be a text")
     return suite
 
 
-def prepare(
-    name: str, suite: Suite, out: Path, options: Mapping[str, Any], evaluation: Mapping[str, Any]
-) -> Job:
+def prepare(name: str, suite: Suite, out: Path, options: Mapping[str, Any], evaluation: Mapping[str, Any]) -> Job:
     """Check a suite whole, and expand it into cells; nothing is written.
 
     Args:
@@ -166,9 +189,14 @@ def prepare(
     device = default_device()
     methods = {method: build(method, values or {}, suite, options) for method, values in suite.methods.items()}
     classifier = load(suite.model)
+    _file_name(classifier.alias, "--model")
     units = parse_units(suite.units, classifier)
-    for other in dict.fromkeys((*suite.classifiers, suite.frechet)):
-        load(other)  # found to be missing or broken now, not after an hour of work
+    # What is missing or broken is found now, not after an hour of work.
+    if suite.data is not None:
+        check_labelled(Path(suite.data), classifier.synsets)
+    for key, names in (("classifiers", suite.classifiers), ("frechet", (suite.frechet,))):
+        for other in dict.fromkeys(names):
+            load(other, flag=f"{key} of --suite {name}:")
     cells = []
     for method, (generator, preset, class_path) in methods.items():
         generator.classifier = classifier
@@ -205,7 +233,9 @@ def prepare(
     return Job(name, suite, out, classifier, units, cells, plan)
 
 
-def build(method: str, values: Mapping[str, Any], suite: Suite, options: Mapping[str, Any]) -> tuple[Generator, str | None, str]:
+def build(
+    method: str, values: Mapping[str, Any], suite: Suite, options: Mapping[str, Any]
+) -> tuple[Generator, str | None, str]:
     """The generator of a row of a suite, its preset's name and its class path.
 
     Raises:
@@ -225,23 +255,26 @@ def build(method: str, values: Mapping[str, Any], suite: Suite, options: Mapping
     known = accepted(cls)
     for key in given:
         if key not in known:
-            raise UserError(f"methods.{method}: {cls.__name__} takes no {key}; {nearest(key, known)}")
+            raise UserError(f"methods.{method}: {cls.__name__} takes no {key}; {nearest(str(key), known)}")
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(Generator, "generator")
+    parser.add_class_arguments(cls, "generator", fail_untyped=False)
     try:
-        config = parser.parse_object({"generator": {"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": arguments}})
-        generator = parser.instantiate_classes(config).generator
+        generator = parser.instantiate_classes(parser.parse_object({"generator": arguments})).generator
     except UserError as error:
         raise UserError(f"{error} (method {method})") from error
-    except Exception as error:  # jsonargparse's message has the argument in it, over several lines
-        raise UserError(f"methods.{method}: {_reason(error)}") from error
+    except ArgumentError as error:
+        text = sentence(str(error), lambda key: f"methods.{method}.{key.removeprefix('generator.')}")
+        raise UserError(text) from error
     return generator, preset if values.get("class_path") is None and "." not in method else None, class_path
 
 
-def _reason(error: Exception) -> str:
-    lines = [line.strip(" -") for line in str(error).splitlines() if line.strip(" -")]
-    telling = [line for line in lines if "Expected" in line or "not a" in line or "error" in line.lower()]
-    return " ".join((telling or lines or [type(error).__name__])[-1].split())[:300]
+def check_devices(devices: int) -> None:
+    """Raise a UserError for a number of devices that this machine does not have; processes on the CPU are free."""
+    limit, what = (
+        (torch.cuda.device_count(), "GPUs of this machine") if torch.cuda.is_available() else (1024, "processes")
+    )
+    if not 1 <= devices <= limit:
+        raise UserError(f"--devices must be between 1 and {limit} ({what}), not {devices}")
 
 
 def presets() -> list[str]:
@@ -258,7 +291,8 @@ def read_preset(name: str) -> tuple[str, dict[str, Any]]:
     path = CONFIGS / "generator" / f"{name}.yaml"
     if name not in presets():
         raise UserError(
-            f"unknown method or preset {name} (--methods): {nearest(name, presets())} A class of your own is named by its class path, for example my_methods.Mine"
+            f"unknown method or preset {name} (--methods; a class of your own is named by its class path, as in "
+            f"my_methods.Mine): {nearest(name, presets())}"
         )
     model = yaml.safe_load(path.read_text())["model"]
     return model["class_path"], dict(model.get("init_args") or {})
@@ -274,11 +308,17 @@ def find_class(class_path: str) -> type[Generator]:
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
+        if not module or module.startswith("."):
+            raise ImportError("no module in front of the last dot")
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"the method {class_path} cannot be imported ({error}); name a class as module.Class") from error
+        raise UserError(
+            f"the method {class_path} (--methods) cannot be imported ({error}); name a class as module.Class"
+        ) from error
     if not (inspect.isclass(found) and issubclass(found, Generator)):
-        raise UserError(f"the method {class_path} is no subclass of featvis.generators.Generator")
+        raise UserError(
+            f"the method {class_path} (--methods) is no subclass of featvis.generators.Generator; name one that is"
+        )
     return found
 
 
@@ -305,7 +345,9 @@ def claim(job: Job) -> None:
     try:
         if path.is_file():
             found = yaml.safe_load(path.read_text())
-            differing = [k for k in mine if (found or {}).get(k) != mine[k]]
+            if not isinstance(found, dict):
+                raise UserError(f"--out {job.out} holds a {path} that is no suite's; name another folder")
+            differing = [k for k in mine if found.get(k) != mine[k]]
             if differing:
                 key = differing[0]
                 raise UserError(
@@ -322,6 +364,8 @@ def claim(job: Job) -> None:
                         "name another folder, or give the method another name in the suite"
                     )
         images.write_atomic(path, yaml.safe_dump(mine, sort_keys=False).encode())
+    except yaml.YAMLError as error:
+        raise UserError(f"--out {job.out} holds a {path} that is not YAML; name another folder") from error
     except OSError as error:
         raise UserError(f"--out {job.out} cannot be written ({error.strerror}); name a folder that can") from error
 
@@ -382,7 +426,10 @@ def run(job: Job, devices: int, wandb: str) -> int:
         return 0
     for cell in todo:
         batches = [b for b in cut(job.units, job.suite.batch_size) if any(u.id in cell.missing for u in b)]
-        print(f"{job.classifier.alias} / {cell.method}: {len(batches)} batches to do, {len(cell.missing)} images missing", flush=True)
+        print(
+            f"{job.classifier.alias} / {cell.method}: {len(batches)} batches to do, {len(cell.missing)} images missing",
+            flush=True,
+        )
         if (reason := generate(job, cell, devices, wandb)) is not None:
             failed[cell.method] = reason
             print(f"featvis: {cell.method} failed: {reason}", file=sys.stderr, flush=True)
@@ -407,7 +454,7 @@ def timing(job: Job, steps: int = 3) -> list[dict[str, Any]]:
             generator.steps = steps
             seconds = generator.predict_step(batch).seconds / steps / len(batch) * planned * count
             generator.steps = planned
-        table.append({"method": cell.method, "images": count, "of": len(job.units), "passes": passes, "seconds": seconds})
+        table.append(
+            {"method": cell.method, "images": count, "of": len(job.units), "passes": passes, "seconds": seconds}
+        )
     return table
-
-

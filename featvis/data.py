@@ -62,12 +62,13 @@ def permutation(count: int) -> list[int]:
     return sorted(range(count), key=lambda i: hashlib.sha256(f"featvis {i}".encode()).digest())
 
 
-def parse_units(text: str, classifier: Classifier) -> list[Unit]:
+def parse_units(text: str, classifier: Classifier, flag: str = "--units") -> list[Unit]:
     """The units that a text names, in its order, each once.
 
     Args:
         text: see the module's docstring.
         classifier: the network that has them.
+        flag: the option that gave the text, for messages.
 
     Raises:
         UserError: for an unknown layer or class name (with the nearest), or an index out of range.
@@ -76,52 +77,57 @@ def parse_units(text: str, classifier: Classifier) -> list[Unit]:
     for item in (part.strip() for part in str(text).split(",")):
         if not item:
             continue
-        layer, _, what = item.rpartition(":")
-        if layer == "first":
-            count = _natural(what, item)
-            if not 1 <= count <= classifier.num_classes:
-                raise UserError(f"--units {item}: {classifier.alias} has {classifier.num_classes} classes; ask for 1 to that many")
-            units += [_class(i, classifier) for i in permutation(classifier.num_classes)[:count]]
-        elif layer in ("", LOGITS):
-            units += [_class(i, classifier) for i in _classes(what, item, classifier)]
-        else:
-            count = classifier.channels(layer)
-            units += [Unit(layer, i, f"{layer}:{i}") for i in _range(what, item, count, f"layer {layer}")]
+        try:
+            units += _parse_item(item, classifier)
+        except UserError as error:
+            raise UserError(f"{flag} {item}: {error}") from error
     if not units:
-        raise UserError("--units is empty; name some, for example --units 301,323 or --units first:10")
+        raise UserError(f"{flag} is empty; name some, for example {flag} 301,323 or {flag} first:10")
     return list(dict.fromkeys(units))
+
+
+def _parse_item(item: str, classifier: Classifier) -> list[Unit]:
+    layer, _, what = item.rpartition(":")
+    if layer == "first":
+        if not what.isdecimal():
+            raise UserError(f"{what!r} is not a whole number; write for example first:20")
+        if not 1 <= int(what) <= classifier.num_classes:
+            raise UserError(f"{classifier.alias} has {classifier.num_classes} classes; ask for 1 to that many")
+        return [_class(i, classifier) for i in permutation(classifier.num_classes)[: int(what)]]
+    if layer in ("", LOGITS):
+        return [_class(i, classifier) for i in _classes(what, classifier)]
+    count = classifier.channels(layer)
+    return [Unit(layer, i, f"{layer}:{i}") for i in _range(what, count, f"layer {layer}")]
 
 
 def _class(index: int, classifier: Classifier) -> Unit:
     return Unit(LOGITS, index, classifier.labels[index])
 
 
-def _natural(text: str, item: str) -> int:
-    if not text.isdecimal():
-        raise UserError(f"--units {item}: {text!r} is not a whole number; write for example first:20")
-    return int(text)
-
-
-def _range(text: str, item: str, count: int, where: str) -> list[int]:
-    match = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
+def _range(text: str, count: int, where: str) -> list[int]:
+    match = re.fullmatch(r"(-?\d+)(?:-(\d+))?", text)
     if match is None:
-        raise UserError(f"--units {item}: {text!r} is not an index or a range; write for example 7 or 0-31")
+        raise UserError(f"{text!r} is not an index or a range; write for example 7 or 0-31")
     low, high = int(match[1]), int(match[2] or match[1])
-    if high >= count or low > high:
-        raise UserError(f"--units {item}: {where} has the indices 0 to {count - 1}")
+    if low < 0 or max(low, high) >= count:
+        raise UserError(f"{where} has the indices 0 to {count - 1}")
+    if low > high:
+        raise UserError(f"a range starts with the smaller index; write {high}-{low}")
     return list(range(low, high + 1))
 
 
-def _classes(text: str, item: str, classifier: Classifier) -> list[int]:
+def _classes(text: str, classifier: Classifier) -> list[int]:
     if re.fullmatch(r"-?\d+(-\d+)?", text):
-        return _range(text, item, classifier.num_classes, classifier.alias)
+        return _range(text, classifier.num_classes, classifier.alias)
     wanted = text.strip().lower().replace("_", " ")
     if text in classifier.synsets:
         return [classifier.synsets.index(text)]
     names = [label.lower() for label in classifier.labels]
     if wanted in names:
         return [names.index(wanted)]
-    raise UserError(f"--units {item}: {classifier.alias} has no class or layer of that name; {nearest(wanted, names)}")
+    raise UserError(
+        f"{classifier.alias} has no class of that name (a layer's units are written blocks.2:0-31); {nearest(wanted, names)}"
+    )
 
 
 def cut(units: Sequence[Unit], batch_size: int) -> list[list[Unit]]:
@@ -187,12 +193,34 @@ def list_images(folder: Path, synsets: Sequence[str], flag: str = "--data") -> l
         UserError: when the folder is missing or holds no image.
     """
     if not folder.is_dir():
-        raise UserError(f"{flag} {folder} is not a folder; name one with images in it (one folder a class, named by synset)")
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
+        raise UserError(
+            f"{flag} {folder} is not a folder; name one with images in it (one folder a class, named by synset)"
+        )
+    found = (p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
+    files = sorted(p for p in found if p.is_file())
     if not files:
         raise UserError(f"{flag} {folder} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
     index = {synset: i for i, synset in enumerate(synsets)}
     return [ImageFile(p, _label(p, index)) for p in files]
+
+
+def check_labelled(folder: Path, synsets: Sequence[str], flag: str = "--data") -> None:
+    """Raise a UserError unless a folder has an image that can be decoded and whose name carries a class."""
+    named = [f for f in list_images(folder, synsets, flag) if f.label is not None]
+    if not named:
+        raise UserError(
+            f"{flag} {folder}: no image carries a class in its name or its folder's; name the folders by synset "
+            "(n02165456) or by index (301)"
+        )
+    for file in named:
+        try:
+            open_rgb(file.path)
+        except OSError:
+            continue
+        return
+    raise UserError(
+        f"{flag} {folder}: none of the {len(named)} images with a class can be decoded; name a folder of whole ones"
+    )
 
 
 def _label(path: Path, index: dict[str, int]) -> int | None:
@@ -254,5 +282,3 @@ def canvases(
             report(file.path, str(error))
             continue
         yield file, to_tensor(prepare(image))
-
-

