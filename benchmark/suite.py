@@ -254,6 +254,8 @@ def build(
     cls = find_class(class_path)
     known = accepted(cls)
     for key in given:
+        if key in ("model", "seed"):
+            raise UserError(f"methods.{method}: {key} is the whole suite's; write it beside methods, not into it")
         if key not in known:
             raise UserError(f"methods.{method}: {cls.__name__} takes no {key}; {nearest(str(key), known)}")
     parser = ArgumentParser(exit_on_error=False)

@@ -456,6 +456,10 @@ class Classifier(nn.Module):
         fast = self.fast()
         if fast is not self.net:
             return fast(self._normalise(x).to(self.dtype)).float()
+        return self.shipped(x)
+
+    def shipped(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:
+        """`forward` through timm's network as it is."""
         with self._autocast():
             return self.net(self._normalise(x)).float()
 
@@ -497,8 +501,8 @@ class Classifier(nn.Module):
         """
         if layers == {LOGITS}:
             return {LOGITS: self(x)}
-        with self.tapped(layers - {LOGITS}) as taps, self._autocast():
-            logits = self.net(self._normalise(x)).float()
+        with self.tapped(layers - {LOGITS}) as taps:
+            logits = self.shipped(x)
         pooled = {layer: self.over_positions(layer, taps[layer]) for layer in layers - {LOGITS}}
         return pooled | {LOGITS: logits}
 
