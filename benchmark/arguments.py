@@ -30,9 +30,9 @@ def sentence(message: str, spell: Callable[[str], str]) -> str:
     """
     text = " ".join(message.split())
     key, kinds = _KEY.search(text), _kinds(text)
-    given = re.search(r"Given value: (.*)$", text) or re.search(r".*Got value: (.*)$", text)
+    given = re.search(r"Given value:(.*)$", text) or re.search(r".*Got value:(.*)$", text)
     if key is not None and kinds and given is not None:
-        return f"{spell(key[1])} must be {kinds}, not {given[1][:80] or 'empty'}"
+        return f"{spell(key[1])} must be {kinds}, not {given[1].strip()[:80] or "''"}"
     if (missing := re.search(r"argument --([\w.-]+): expected one argument", text)) is not None:
         return f"{spell(missing[1])} needs a value"
     return _KEY.sub(lambda m: f"{spell(m[1])}: ", text).replace("Problems parsing config", spell("config"))
@@ -41,7 +41,7 @@ def sentence(message: str, spell: Callable[[str], str]) -> str:
 def _kinds(text: str) -> str:
     """The types that a message would have accepted, in words."""
     union = re.search(r"Subtypes: \[(.*?)\] Errors:", text)
-    expected = re.search(r"Expected an? (.*?)\. Got value: ", text)
+    expected = re.search(r"Expected an? (.*?)\. Got value:", text)
     named = union or expected
     if named is None:
         return ""

@@ -84,7 +84,8 @@ def run(
         wandb: offline writes a run that `wandb sync` can send later; no account is needed.
         dry_run: print the plan, its cost and the time expected after timing three steps; write nothing.
     """
-    from benchmark import report, suite as suites
+    from benchmark import report
+    from benchmark import suite as suites
 
     name, values = suites.read(Path(suite))
     given = {"model": model, "units": units, "batch_size": batch_size, "seed": seed, "data": data}

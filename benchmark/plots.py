@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmark.records import REFERENCES, Record
-from featvis.images import write_atomic
 from benchmark.tables import arrow, frame, method_order
 from featvis.errors import UserError
+from featvis.images import write_atomic
 
 Array = NDArray[np.float64]
 

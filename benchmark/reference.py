@@ -37,7 +37,12 @@ def fingerprint(folder: Path, files: Sequence[ImageFile], content: bool) -> str:
 
 
 def make(
-    data: Path, networks: Sequence[Classifier], spectrum: bool, flat: Sequence[int], out: Path, content: bool = True,
+    data: Path,
+    networks: Sequence[Classifier],
+    spectrum: bool,
+    flat: Sequence[int],
+    out: Path,
+    content: bool = True,
     source: str | None = None,
 ) -> dict[str, Any]:
     """Make what is missing of a reference, and its provenance.
@@ -76,7 +81,11 @@ def make(
             _spectrum(files, flat, out, report, skipped, bar)
         for network in networks:
             known = read_bank(out, network.name)
-            if known is None or known.weights_hash != network.weights_hash or known.flat_classes != tuple(sorted(set(flat))):
+            if (
+                known is None
+                or known.weights_hash != network.weights_hash
+                or known.flat_classes != tuple(sorted(set(flat)))
+            ):
                 bank = build_bank(files, network, flat, report, skipped, progress=bar(network.alias))
                 write_bank(out, bank)
         facts = {
@@ -92,11 +101,16 @@ def make(
     except OSError as error:
         raise UserError(f"--out {out} cannot be written ({error.strerror}); name a folder that can") from error
     if told:
-        print(f"featvis: {len(told)} of {len(files)} images in {data} could not be decoded and were skipped", file=sys.stderr)
+        print(
+            f"featvis: {len(told)} of {len(files)} images in {data} could not be decoded and were skipped",
+            file=sys.stderr,
+        )
     return facts
 
 
-def _spectrum(files: Sequence[ImageFile], flat: Sequence[int], out: Path, report: Any, skipped: list[Path], bar: Any) -> None:
+def _spectrum(
+    files: Sequence[ImageFile], flat: Sequence[int], out: Path, report: Any, skipped: list[Path], bar: Any
+) -> None:
     size = (SPECTRUM_SIDE, SPECTRUM_SIDE)
     try:
         whole, _ = build_spectrum(files, size, report, skipped, bar("spectrum"))

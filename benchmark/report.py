@@ -48,7 +48,7 @@ def draw(found: Sequence[records.Record], images_root: Path, out: Path) -> list[
 
 
 def _natural(found: Sequence[records.Record]) -> Any:
-    """The embedded natural spectrum as a NumPy array, at the methods' canvas where that is a smaller square; or None."""
+    """The embedded natural spectrum, at the methods' canvas where that is a smaller square; or None."""
     import numpy as np
     from safetensors.numpy import load_file
 
@@ -94,7 +94,13 @@ def with_block(text: str, block: str) -> str:
 def plan(job: Job, table: list[dict[str, Any]]) -> str:
     """What a suite will do and cost."""
     rows = [[t["method"], t["images"], t["of"], t["passes"], f"{t['seconds']:.0f}"] for t in table]
-    rows.append(["total", *(sum(t[k] for t in table) for k in ("images", "of", "passes")), f"{sum(t['seconds'] for t in table):.0f}"])
+    rows.append(
+        [
+            "total",
+            *(sum(t[k] for t in table) for k in ("images", "of", "passes")),
+            f"{sum(t['seconds'] for t in table):.0f}",
+        ]
+    )
     head = ["cell", "images to do", "of", "forward-backward passes", "seconds expected"]
     text = tabulate(rows, head, tablefmt="simple")
     return f"{job.name} on {job.classifier.name} ({job.classifier.source}), into {job.out}\n\n{text}"

@@ -31,7 +31,9 @@ def measure(
     """
     device = default_device()
     suite = Suite(model=model, units=units, methods={})
-    print(f"ms a view, medians of {repeats}; folded: the network with its batch norms folded; as shipped: as timm runs it")
+    print(
+        f"ms a view, medians of {repeats}; folded: the network with its batch norms folded; as shipped: as timm runs it"
+    )
     print(f"{'method':22}{'step':>10}{'folded':>10}{'ratio':>8}{'as shipped':>13}{'ratio':>8}")
     for method in ("maco_coarse_to_fine", "fourier", "fourier_lucid", "cbr"):
         generator, _, _ = build(method, {}, suite, {"canvas": canvas, "views": views, "steps": 1})
@@ -41,7 +43,9 @@ def measure(
         count = len(batch) * views
         limit = generator.micro_batch or (8 if device.type == "cpu" else 128)
         size = max(views, limit // views * views)
-        inputs = [torch.rand(min(size, count - i), 3, *classifier.input_size, device=device) for i in range(0, count, size)]
+        inputs = [
+            torch.rand(min(size, count - i), 3, *classifier.input_size, device=device) for i in range(0, count, size)
+        ]
 
         step, folded, shipped = [], [], []
         for i in range(repeats + 1):

@@ -26,8 +26,9 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from benchmark import records
 from benchmark.arguments import sentence
-from benchmark.evaluate import Plan, Row, scored
+from benchmark.evaluate import scored
 from benchmark.schema import parse
+from benchmark.scores import Plan, Row
 from featvis import images
 from featvis.data import Unit, check_labelled, cut, parse_units
 from featvis.errors import UserError, nearest

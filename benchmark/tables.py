@@ -25,8 +25,8 @@ import pandas as pd
 import yaml
 
 from benchmark.records import REFERENCES, Measurement, Record
-from featvis.images import write_atomic
 from featvis.errors import UserError
+from featvis.images import write_atomic
 
 GROUPS = ("plausibility", "fid", "frechet", "transferability", "logit", "spectrum")
 DASH = "—"

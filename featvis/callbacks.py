@@ -110,7 +110,11 @@ class ImageWriter(BasePredictionWriter):
         try:
             for i, unit in enumerate(prediction.units):
                 self._write(pl_module, prediction, i, unit)
-            timing = {"units": [u.id for u in batch], "seconds": round(prediction.seconds, 3), "rank": trainer.global_rank}
+            timing = {
+                "units": [u.id for u in batch],
+                "seconds": round(prediction.seconds, 3),
+                "rank": trainer.global_rank,
+            }
             with (self.folder / "timings.jsonl").open("a") as file:
                 file.write(json.dumps(timing) + "\n")
         except OSError as error:
@@ -181,7 +185,7 @@ class StepProgress(TQDMProgressBar):
             self.predict_progress_bar.set_description(type(pl_module).__name__)
 
     def on_optimization_step(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, step: int, score: Float[Tensor, "b"]
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, step: int, score: Float[Tensor, b]
     ) -> None:
         """One step of a batch is done."""
         if step % 8 == 7:

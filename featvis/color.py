@@ -1,4 +1,4 @@
-"""Colour spaces: RGB canvases (B, 3, H, W) in [0, 1] to and from the decorrelated space in which canvases are optimised.
+"""Colour spaces: RGB canvases (B, 3, H, W) in [0, 1] to and from the decorrelated space of the optimisation.
 
 The matrix is Lucid's square root of the colour covariance of ImageNet over its largest column norm, transposed
 (Olah et al. 2017, "Preconditioning and parameterization"), used as `x @ M` on the channel axis.

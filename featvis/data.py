@@ -186,8 +186,8 @@ class ImageFile:
 def list_images(folder: Path, synsets: Sequence[str], flag: str = "--data") -> list[ImageFile]:
     """The images below a folder, sorted, each with the class that its name carries.
 
-    A class is a synset (`n02165456`) in the file's or its folder's name, or else a class index that starts or ends the
-    file's name (`301.png`, `ladybug_301.png`) or is its folder's name.
+    A class is a synset (`n02165456`) in the name of the file or of its folder, or else a class index that starts or ends
+    the file's name (`301.png`, `ladybug_301.png`) or is the name of its folder. The name of `folder` itself says nothing.
 
     Raises:
         UserError: when the folder is missing or holds no image.
@@ -201,7 +201,7 @@ def list_images(folder: Path, synsets: Sequence[str], flag: str = "--data") -> l
     if not files:
         raise UserError(f"{flag} {folder} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
     index = {synset: i for i, synset in enumerate(synsets)}
-    return [ImageFile(p, _label(p, index)) for p in files]
+    return [ImageFile(p, _label(p, index, p.parent.name if p.parent != folder else "")) for p in files]
 
 
 def check_labelled(folder: Path, synsets: Sequence[str], flag: str = "--data") -> None:
@@ -223,16 +223,17 @@ def check_labelled(folder: Path, synsets: Sequence[str], flag: str = "--data") -
     )
 
 
-def _label(path: Path, index: dict[str, int]) -> int | None:
-    for text in (path.stem, path.parent.name):
+def _label(path: Path, index: dict[str, int], parent: str) -> int | None:
+    for text in (path.stem, parent):
         for synset in re.findall(r"n\d{8}", text):
             if synset in index:
                 return index[synset]
-    for text in (path.stem, path.parent.name):
-        match = re.match(r"(\d{1,3})(?!\d)", text) or re.search(r"(?<!\d)(\d{1,3})$", text)
-        if match is not None and len(index) > int(match[1]):
-            return int(match[1])
-    return None
+    match = (
+        re.match(r"(\d{1,3})(?!\d)", path.stem)
+        or re.search(r"(?<!\d)(\d{1,3})$", path.stem)
+        or re.fullmatch(r"(\d{1,3})", parent)
+    )
+    return int(match[1]) if match is not None and int(match[1]) < len(index) else None
 
 
 def digest(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""Batch norms folded into the convolutions before them: a frozen network in, the same function with fewer passes over memory.
+"""Batch norms folded into the convolutions before them: a frozen network in, the same function, faster, out.
 
 In eval mode a batch norm is a fixed affine map a channel, which the convolution's own weights can carry (Jacob et al.
 2018, section 3.2). On a CPU that takes about a quarter off a forward and input gradient of an EfficientNet.
@@ -32,7 +32,7 @@ def fold_batch_norms(net: nn.Module, example: Tensor, tolerance: float = 1e-3) -
     modules = dict(folded.named_modules())
     for conv_name, norm_name in pairs:
         conv, norm = modules[conv_name], modules[norm_name]
-        fused = fuse_conv_bn_eval(conv, norm)  # type: ignore[type-var]
+        fused = fuse_conv_bn_eval(conv, norm)
         _replace(folded, conv_name, fused)
         # timm's norm layers also hold the dropout and the activation that follow.
         after = [m for m in (getattr(norm, "drop", None), getattr(norm, "act", None)) if isinstance(m, nn.Module)]

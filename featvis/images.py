@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 CHUNK = "featvis"
+END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 
 
 class BadImage(OSError):
@@ -66,9 +67,17 @@ def read(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
         BadImage: when the file is missing, cut off, not RGBA or without facts.
     """
     try:
-        with Image.open(path, formats=["PNG"]) as image:
+        data = path.read_bytes()
+        if not data.endswith(END):
+            # Pillow would take a file that lacks its last bytes.
+            raise BadImage(f"{path} is cut off")
+        with Image.open(BytesIO(data), formats=["PNG"]) as image:
+            image.verify()
+        with Image.open(BytesIO(data), formats=["PNG"]) as image:
             image.load()
             pixels, text = np.asarray(image), image.info.get(CHUNK)
+    except BadImage:
+        raise
     except (OSError, SyntaxError, ValueError) as error:
         raise BadImage(f"{path} is not a whole PNG: {error}") from error
     if pixels.ndim != 3 or pixels.shape[2] != 4:

@@ -39,7 +39,7 @@ class Channel:
     layer: str
     index: int
 
-    def __call__(self, activation: Float[Tensor, "n c"]) -> Float[Tensor, "n"]:
+    def __call__(self, activation: Float[Tensor, "n c"]) -> Float[Tensor, n]:
         """The channel's mean activation."""
         return activation[:, self.index]
 
@@ -54,7 +54,7 @@ class Direction:
     layer: str
     vector: tuple[float, ...]
 
-    def __call__(self, activation: Float[Tensor, "n c"]) -> Float[Tensor, "n"]:
+    def __call__(self, activation: Float[Tensor, "n c"]) -> Float[Tensor, n]:
         """Raises ValueError if the direction has another number of channels than the layer."""
         if len(self.vector) != activation.shape[1]:
             raise ValueError(
@@ -81,16 +81,14 @@ class Objective:
         """The layers that must be read."""
         return frozenset(term.layer for _, term in self.terms)
 
-    def __call__(self, activations: Mapping[str, Float[Tensor, "n _"]]) -> Float[Tensor, "n"]:
+    def __call__(self, activations: Mapping[str, Float[Tensor, "n _"]]) -> Float[Tensor, n]:
         """One scalar a view, from each layer's activations averaged over positions."""
         return torch.stack([weight * term(activations[term.layer]) for weight, term in self.terms]).sum(0)
 
     def __add__(self, other: Objective) -> Objective:
         return Objective(self.terms + other.terms) if isinstance(other, Objective) else NotImplemented
 
-    def __mul__(self, factor: float) -> Objective:
-        if not isinstance(factor, int | float):
-            return NotImplemented
+    def __mul__(self, factor: float | int) -> Objective:
         return Objective(tuple((weight * factor, term) for weight, term in self.terms))
 
     __rmul__ = __mul__

@@ -63,7 +63,7 @@ class Pixel:
         """N(0, std) pixels."""
         return self.std * _normal((3, *self.size), generators), None
 
-    def decode(self, parameters: Float[Tensor, "b 3 h w"], fixed: None = None) -> Float[Tensor, "b 3 h w"]:
+    def decode(self, parameters: Float[Tensor, "b 3 h w"], fixed: Tensor | None = None) -> Float[Tensor, "b 3 h w"]:
         """Colour, sigmoid and, where asked for, min-max."""
         return _to_rgb(parameters, self.min_max)
 
@@ -96,7 +96,7 @@ class ScaledSpectrum:
         """N(0, std) real and imaginary parts."""
         return self.std * _normal((3, self.size[0], self.size[1] // 2 + 1, 2), generators), None
 
-    def decode(self, parameters: Float[Tensor, "b 3 h f 2"], fixed: None = None) -> Float[Tensor, "b 3 h w"]:
+    def decode(self, parameters: Float[Tensor, "b 3 h f 2"], fixed: Tensor | None = None) -> Float[Tensor, "b 3 h w"]:
         """Scaled inverse FFT, colour, sigmoid."""
         z = torch.view_as_complex(parameters) * self.scale().to(parameters.device)
         # s= keeps the last row or column of odd canvases.

@@ -1,4 +1,4 @@
-"""Where the shipped files lie: configs (beside the packages in a checkout, inside the package once installed), assets."""
+"""Where the shipped files lie: assets, and configs (beside the packages in a checkout, else inside the package)."""
 
 from __future__ import annotations
 

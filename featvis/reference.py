@@ -51,15 +51,15 @@ class Bank:
     network: str
     weights_hash: str
     features: Float[Tensor, "n d"]
-    labels: Int[Tensor, "n"]
-    digests: Int[Tensor, "n"]
-    predictions: Int[Tensor, "n"]
-    logits: Float[Tensor, "n"]
+    labels: Int[Tensor, n]
+    digests: Int[Tensor, n]
+    predictions: Int[Tensor, n]
+    logits: Float[Tensor, n]
     flat: Float[Tensor, "m l"]
     flat_classes: tuple[int, ...]
 
     @property
-    def flat_rows(self) -> Int[Tensor, "m"]:
+    def flat_rows(self) -> Int[Tensor, m]:
         """Which of the N images the rows of `flat` are."""
         return torch.isin(self.labels, torch.tensor(self.flat_classes, dtype=self.labels.dtype)).nonzero()[:, 0]
 
@@ -106,7 +106,9 @@ def build_bank(
             }
         )
     if not found:
-        raise UserError("--data holds no image that can be decoded and whose name carries a class (a synset or an index)")
+        raise UserError(
+            "--data holds no image that can be decoded and whose name carries a class (a synset or an index)"
+        )
     columns = {key: torch.cat([f[key] for f in found]) for key in found[0]}
     return Bank(network=classifier.name, weights_hash=classifier.weights_hash, flat_classes=keep, **columns)
 
@@ -176,7 +178,9 @@ def read_bank(folder: Path, network: str) -> Bank | None:
             flat_classes=tuple(t["flat_classes"].tolist()),
         )
     except (safetensors.SafetensorError, KeyError, OSError) as error:
-        raise UserError(f"the feature bank {path} cannot be read ({error}); make it anew with featvis reference") from error
+        raise UserError(
+            f"the feature bank {path} cannot be read ({error}); make it anew with featvis reference"
+        ) from error
 
 
 def write_spectrum(folder: Path, spectrum: Float[Tensor, "3 h f"], real: Float[Tensor, "3 h2 f2"] | None) -> Path:
@@ -198,7 +202,9 @@ def read_spectrum(folder: Path = EMBEDDED) -> dict[str, Tensor]:
     try:
         return load_bytes(path.read_bytes())
     except (OSError, safetensors.SafetensorError) as error:
-        raise UserError(f"there is no natural spectrum in {folder}; make one with featvis reference --spectrum") from error
+        raise UserError(
+            f"there is no natural spectrum in {folder}; make one with featvis reference --spectrum"
+        ) from error
 
 
 def natural_spectrum(size: tuple[int, int], folder: Path = EMBEDDED) -> Float[Tensor, "3 h f"]:

@@ -1,4 +1,4 @@
-"""The magnitude spectrum of natural images, E|F(x)|: images (3, H, W) in, (3, H, W//2+1) out; and its use at any canvas size.
+"""The natural magnitude spectrum, E|F(x)|: images (3, H, W) in, (3, H, W//2+1) out; and its use at any canvas size.
 
 Frequencies are stated in cycles per short side of the canvas. A canvas of another size takes, at each of its own
 frequencies, the magnitude that the reference has there, so a smaller square canvas keeps exactly the low-frequency
@@ -54,7 +54,7 @@ def frequencies(size: tuple[int, int]) -> tuple[Float[Tensor, "h 1"], Float[Tens
 def resize_spectrum(
     spectrum: Float[Tensor, "3 hr fr"], size: tuple[int, int], width: int | None = None
 ) -> Float[Tensor, "3 h f"]:
-    """The magnitudes that a canvas of `size` should have, read off a square reference at the same cycles per short side.
+    """The magnitudes that a canvas of `size` should have, read off a square reference at the same frequencies.
 
     Log-magnitudes are interpolated bilinearly. Beyond the reference's highest frequency f0 the edge value continues as
     f0/f, the law of natural images (Torralba and Oliva 2003). Magnitudes scale with the number of pixels, as an
@@ -63,7 +63,7 @@ def resize_spectrum(
     Args:
         spectrum: (3, R, R//2+1), of R x R images.
         size: (H, W) of the canvas.
-        width: the reference's width where R is not to be read from its height (odd widths cannot be told from rfft bins).
+        width: the reference's width where it is not its height.
 
     Returns:
         (3, H, W//2+1), float32.

@@ -223,9 +223,7 @@ def _pick(values: tuple[float, ...], continuous: bool, u: Float[Tensor, "b v 1"]
     return table[(u * len(values)).long().clamp_max(len(values) - 1)]
 
 
-def draw(
-    chain: Sequence[Transform], size: tuple[int, int], views: int, generators: Sequence[torch.Generator]
-) -> Frame:
+def draw(chain: Sequence[Transform], size: tuple[int, int], views: int, generators: Sequence[torch.Generator]) -> Frame:
     """Draw the views of a batch of units, each unit from its own stream.
 
     Args:
@@ -269,7 +267,7 @@ def render(
     Returns:
         (B * V, 3, h, w), unit by unit.
     """
-    b, v = frame.matrix.shape[:2]
+    v = frame.matrix.shape[1]
     # The last step of every chain: resize the picture, whatever its size by now, to the network's input.
     target = torch.tensor(out, dtype=torch.float32, device=canvas.device)
     matrix = frame.move(torch.diag_embed(_xy(frame.size / target)), torch.zeros_like(frame.size)).matrix
@@ -303,7 +301,7 @@ def _grid(matrix: Float[Tensor, "b v 2 3"], out: tuple[int, int], size: tuple[in
     return along_x + (along_y + (m[:, :, None, None, :, 2] - 1))
 
 
-def _blur(images: Float[Tensor, "n c h w"], sigma: Float[Tensor, "n"], radius: int = 5) -> Float[Tensor, "n c h w"]:
+def _blur(images: Float[Tensor, "n c h w"], sigma: Float[Tensor, n], radius: int = 5) -> Float[Tensor, "n c h w"]:
     """Separable Gaussian blur, each image by its own deviation; zeros outside, as the shifted fill is zero."""
     n, c = images.shape[:2]
     at = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
@@ -323,7 +321,9 @@ def _noise(
     for one in drawn:
         if uniform:
             # Four 16-bit values from each 64-bit draw: the serial generator is what noise costs on a CPU.
-            bits = torch.empty(-(-one.numel() // 4), dtype=torch.int64, device=device).random_(-(2**63), None, generator=g)
+            bits = torch.empty(-(-one.numel() // 4), dtype=torch.int64, device=device).random_(
+                -(2**63), None, generator=g
+            )
             levels = bits.view(torch.int16)[: one.numel()].view(shape)
             torch.mul(levels, uniform / 2**15, out=one)
         if normal:
@@ -343,7 +343,7 @@ def lucid5() -> list[Transform]:
 
 
 def xplique11(size: tuple[int, int]) -> list[Transform]:
-    """The eleven transforms that the MACO paper ran Fourier and CBR with (Fel et al. 2023, appendix), in units of H/16."""
+    """The eleven transforms of Fourier and CBR in the MACO paper (Fel et al. 2023, appendix), in units of H/16."""
     u = max(1, min(size) // 16)
     return [
         Pad(4 * u, 0.0),

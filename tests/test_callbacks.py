@@ -89,7 +89,9 @@ def test_the_bar_moves_with_steps(classifier, tmp_path):
         moved.append((bar.predict_progress_bar.n, bar.predict_progress_bar.total))
 
     bar.on_optimization_step = count  # type: ignore[method-assign]
-    trainer(tmp_path, bar).predict(generator(classifier, steps=3), datamodule=Units("301,323", 1), return_predictions=False)
+    trainer(tmp_path, bar).predict(
+        generator(classifier, steps=3), datamodule=Units("301,323", 1), return_predictions=False
+    )
     assert moved == [(n, 6) for n in range(1, 7)]
 
 

@@ -145,7 +145,9 @@ def test_a_crop_is_a_slice_resized():
     canvas = smooth(60, 60)
     frame = Crop(0.5, 0.0)(Frame.whole((60, 60), 1, 1), torch.tensor([[[0.5, 0.5, 0.2]]]))
     out = render(canvas, frame, (75, 75))[0]
-    expected = torch.nn.functional.interpolate(canvas[:, :, 6:36, 15:45], (75, 75), mode="bilinear", align_corners=False)
+    expected = torch.nn.functional.interpolate(
+        canvas[:, :, 6:36, 15:45], (75, 75), mode="bilinear", align_corners=False
+    )
     # The slice cannot see past its own edge; the crop can.
     close(out[:, 2:-2, 2:-2], expected[0, :, 2:-2, 2:-2], 1e-5)
 

@@ -20,9 +20,9 @@ import jinja2
 from PIL import Image
 
 from benchmark.records import Record
-from featvis.images import write_atomic
 from benchmark.tables import Sheet, frame, sheets
 from featvis.errors import UserError
+from featvis.images import write_atomic
 
 QUALITY = 92  # JPEG; 4:4:4, because these images live from saturated colour edges that chroma subsampling smears
 

@@ -50,7 +50,7 @@ class Visualizations:
     canvas: Float[Tensor, "b 3 h w"]
     alpha: Float[Tensor, "b h w"]
     scores: Float[Tensor, "s b"]
-    activations: Float[Tensor, "b"]
+    activations: Float[Tensor, b]
     failed: dict[int, int]
     seconds: float
 
@@ -61,7 +61,7 @@ class _NotesArguments(type(lightning.LightningModule)):  # type: ignore[misc]
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         arguments = _arguments(cls, args, kwargs)
         _check_values(cls, arguments)
-        self = cls.__new__(cls, *args, **kwargs)
+        self: Any = cls.__new__(cls, *args, **kwargs)
         object.__setattr__(self, "_arguments", arguments)
         self.__init__(*args, **kwargs)
         return self
@@ -232,7 +232,7 @@ class Generator(lightning.LightningModule, metaclass=_NotesArguments):
 
     def ascend(
         self, canvas: Float[Tensor, "b 3 h w"], units: list[Unit], frame: Frame, streams: Sequence[torch.Generator]
-    ) -> tuple[Float[Tensor, "b 3 h w"], Float[Tensor, "b"]]:
+    ) -> tuple[Float[Tensor, "b 3 h w"], Float[Tensor, b]]:
         """The gradient of each unit's mean score with respect to its canvas, and the score, over all views of a step.
 
         Views go through the network `micro_batch` at a time. When the memory runs out the micro-batch is halved, for
@@ -279,7 +279,7 @@ class Generator(lightning.LightningModule, metaclass=_NotesArguments):
 
     def _scores(
         self, canvas: Float[Tensor, "b 3 h w"], units: list[Unit], frame: Frame, streams: Sequence[torch.Generator]
-    ) -> tuple[Float[Tensor, "b 3 h w"], Float[Tensor, "b"]]:
+    ) -> tuple[Float[Tensor, "b 3 h w"], Float[Tensor, b]]:
         classifier = self.load_classifier()
         canvas = canvas.detach().requires_grad_()
         views = render(canvas, frame, classifier.input_size, streams)
@@ -288,7 +288,7 @@ class Generator(lightning.LightningModule, metaclass=_NotesArguments):
         (gradient,) = torch.autograd.grad(score.sum(), canvas)
         return gradient, score.detach()
 
-    def _on_canvas(self, canvas: Float[Tensor, "b 3 h w"], units: list[Unit]) -> Float[Tensor, "b"]:
+    def _on_canvas(self, canvas: Float[Tensor, "b 3 h w"], units: list[Unit]) -> Float[Tensor, b]:
         classifier = self.load_classifier()
         found = []
         for i, unit in enumerate(units):
@@ -296,7 +296,7 @@ class Generator(lightning.LightningModule, metaclass=_NotesArguments):
             found.append(_by_unit(classifier.activations(inputs, unit.objective.layers), [unit], 1)[:, 0])
         return torch.cat(found)
 
-    def _report(self, step: int, score: Float[Tensor, "b"]) -> None:
+    def _report(self, step: int, score: Float[Tensor, b]) -> None:
         if self._trainer is None:
             return
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]

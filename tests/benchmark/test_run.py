@@ -69,7 +69,9 @@ def test_what_the_wandb_run_holds(finished):
     text = b"".join(p.read_bytes() for p in (finished / "wandb").glob("offline-run-*/run-*.wandb"))
     for wanted in (b"score/301 ladybug", b"maco/logit", b"real/logit", b"weights", b"visualizations"):
         assert wanted in text, wanted
-    media = [p.name for p in (finished / "wandb").rglob("media/*/*.*")] + [p.name for p in (finished / "wandb").rglob("*.png")]
+    media = [p.name for p in (finished / "wandb").rglob("media/*/*.*")] + [
+        p.name for p in (finished / "wandb").rglob("*.png")
+    ]
     assert any(name.startswith("visualizations") for name in media)
     assert list((finished / "wandb").rglob("*.table.json"))
 
@@ -94,7 +96,9 @@ def test_the_rows_do_not_depend_on_who_reads_the_images(finished):
     record = records.Record.read(finished / "records" / "efficientnet_lite0" / "maco.json")
     from featvis.reference import natural_spectrum
 
-    matrix = np.array([[0.56282854, 0.5844758, 0.5844758], [0.19482528, 0, -0.19482528], [0.0432945, -0.10823626, 0.06494176]])
+    matrix = np.array(
+        [[0.56282854, 0.5844758, 0.5844758], [0.19482528, 0, -0.19482528], [0.0432945, -0.10823626, 0.06494176]]
+    )
     spectra = []
     for unit in record.units:
         rgb = np.asarray(Image.open(finished / str(record.images) / f"{unit}.png"))[..., :3] / 255.0
@@ -164,7 +168,9 @@ def test_killed_five_times_and_resumed_the_images_are_the_same(undisturbed):
         # Different moments: before the folder is claimed, at its claim, and in the middle of later batches.
         moments = [lambda: False, (out / "config.yaml").is_file, *[lambda n=n: len(pngs(out)) >= n for n in (1, 3, 5)]]
         started = time.monotonic()
-        while process.poll() is None and not moments[kill]() and time.monotonic() - started < (2.5 if kill == 0 else 60):
+        while (
+            process.poll() is None and not moments[kill]() and time.monotonic() - started < (2.5 if kill == 0 else 60)
+        ):
             time.sleep(0.01)
         time.sleep(0.05 * kill)
         assert process.poll() is None, "the run was over before it could be killed"
@@ -224,7 +230,11 @@ def test_a_method_in_a_file_of_its_own_gets_a_row(tmp_path):
     record = records.Record.read(next((tmp_path / "out" / "records").rglob("*OneColour.json")))
     assert record.status == "done"
     assert record.config["generator"]["class_path"] == "somebodys.OneColour"
-    pixels, _ = images.read(next((tmp_path / "out").rglob("301.png")) if record.images is None else tmp_path / "out" / record.images / "301.png")
+    pixels, _ = images.read(
+        next((tmp_path / "out").rglob("301.png"))
+        if record.images is None
+        else tmp_path / "out" / record.images / "301.png"
+    )
     assert (pixels[..., :3] == pixels[0, 0, :3]).all(), "its own canvas: one colour"
 
 
@@ -251,7 +261,9 @@ def test_flexivit_runs_the_same_path_with_random_weights(tmp_path):
 
 def test_flexivit_without_weights_and_network_fails_in_seconds(tmp_path):
     start = time.monotonic()
-    done = command("run", "--model", "flexivit", cwd=tmp_path, HF_HOME=str(tmp_path / "empty"), HF_ENDPOINT="http://127.0.0.1:9")
+    done = command(
+        "run", "--model", "flexivit", cwd=tmp_path, HF_HOME=str(tmp_path / "empty"), HF_ENDPOINT="http://127.0.0.1:9"
+    )
     assert time.monotonic() - start < 15
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1
@@ -270,7 +282,9 @@ def test_real_images_beat_every_method(sample, finished, tmp_path, capsys):
     assert main(["evaluate", str(folder), "--out", str(tmp_path / "out")]) == 0
     assert "photographs" in capsys.readouterr().out
     row = records.Record.read(tmp_path / "out" / "records" / "efficientnet_lite0" / "photographs.json")
-    quick = [records.Record.read(p) for p in sorted((ROOT / "results" / "records" / "efficientnet_lite0").glob("*.json"))]
+    quick = [
+        records.Record.read(p) for p in sorted((ROOT / "results" / "records" / "efficientnet_lite0").glob("*.json"))
+    ]
     methods = [r for r in quick if r.method not in records.REFERENCES]
     assert len(methods) >= 3
     for name in ("frechet_efficientnet_lite1", "kernel_efficientnet_lite1", "top1_tf_efficientnet_lite2.in1k"):
@@ -315,7 +329,11 @@ def test_data_replaces_the_embedded_reference(sample, tmp_path):
 def test_dry_run_prints_the_plan_and_writes_nothing(tmp_path):
     done = command("run", "--methods", "maco,fourier", "--units", "301,323", *SMALL, "--dry-run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
-    rows = {line.split()[0]: line.split() for line in done.stdout.splitlines() if line.startswith(("maco", "fourier", "total"))}
+    rows = {
+        line.split()[0]: line.split()
+        for line in done.stdout.splitlines()
+        if line.startswith(("maco", "fourier", "total"))
+    }
     assert rows["maco"][1:4] == ["2", "2", "4"]
     assert rows["total"][3] == "8"
     assert list(tmp_path.iterdir()) == []
