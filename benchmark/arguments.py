@@ -32,7 +32,8 @@ def sentence(message: str, spell: Callable[[str], str]) -> str:
     key, kinds = _KEY.search(text), _kinds(text)
     given = re.search(r"Given value:(.*)$", text) or re.search(r".*Got value:(.*)$", text)
     if key is not None and kinds and given is not None:
-        return f"{spell(key[1])} must be {kinds}, not {given[1].strip()[:80] or "''"}"
+        value = given[1].strip()[:80] or "empty text"
+        return f"{spell(key[1])} must be {kinds}, not {value}"
     if (missing := re.search(r"argument --([\w.-]+): expected one argument", text)) is not None:
         return f"{spell(missing[1])} needs a value"
     return _KEY.sub(lambda m: f"{spell(m[1])}: ", text).replace("Problems parsing config", spell("config"))

@@ -224,10 +224,10 @@ def check_labelled(folder: Path, synsets: Sequence[str], flag: str = "--data") -
 
 
 def _label(path: Path, index: dict[str, int], parent: str) -> int | None:
-    for text in (path.stem, parent):
-        for synset in re.findall(r"n\d{8}", text):
-            if synset in index:
-                return index[synset]
+    synsets = [synset for text in (path.stem, parent) for synset in re.findall(r"n\d{8}", text)]
+    if synsets:
+        # Where the network knows none of them, no number beside them is a class either.
+        return next((index[s] for s in synsets if s in index), None)
     match = (
         re.match(r"(\d{1,3})(?!\d)", path.stem)
         or re.search(r"(?<!\d)(\d{1,3})$", path.stem)

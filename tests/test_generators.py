@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 import yaml
@@ -15,7 +16,7 @@ from torch import Tensor
 from featvis.data import Unit, parse_units
 from featvis.errors import UserError
 from featvis.generators import CBR, MACO, Fourier, Generator
-from featvis.models import Classifier
+from featvis.models import Classifier, ModelSpec
 from featvis.parametrizations import Pixel
 from featvis.paths import CONFIGS
 from featvis.transforms import Transform, draw
@@ -55,11 +56,14 @@ def relative(a: Tensor, b: Tensor) -> float:
     return float((a - b).abs().max() / b.abs().max())
 
 
-def test_one_step_is_what_autograd_says(classifier):
-    generator = ready(Plain(steps=1, canvas=48, lr=3.0, precision="float32"), classifier)
+def test_one_step_is_what_autograd_says():
+    # A network without kinks (GELU): at a kink float32 decides by chance, and gradients cannot be compared closely.
+    torch.manual_seed(0)
+    smooth = timm.create_model("vit_tiny_patch16_224", depth=3).eval()
+    classifier = Classifier(smooth, ModelSpec("vit", "vit_tiny_patch16_224"), precision="float32")
+    generator = ready(Plain(steps=1, canvas=48, lr=300.0, precision="float32"), classifier)
     units = units_of(classifier, "301,blocks.2:7")
     out = generator.predict_step(units)
-    mean, std = torch.tensor(0.5), torch.tensor(0.5)
     for i, unit in enumerate(units):
         start = (0.5 * torch.randn(3, 48, 48, generator=torch.Generator().manual_seed(unit.seed(0))))[None]
         pixels = start.clone().requires_grad_()
@@ -68,18 +72,18 @@ def test_one_step_is_what_autograd_says(classifier):
         # The whole canvas, bilinear, is what the empty chain of transforms must be.
         view = F.interpolate(canvas, (224, 224), mode="bilinear", align_corners=False)
         kept = {}
-        handle = classifier.net.blocks[2].register_forward_hook(lambda m, a, o, kept=kept: kept.update(block=o))
-        logits = classifier.net((view - mean) / std)
+        handle = smooth.blocks[2].register_forward_hook(lambda m, a, o, kept=kept: kept.update(block=o))
+        logits = smooth((view - 0.5) / 0.5)
         handle.remove()
-        score = logits[0, 301] if unit.layer == "logits" else kept["block"][0, 7].mean()
+        score = logits[0, 301] if unit.layer == "logits" else kept["block"][0, :, 7].mean()
         score.backward()
-        expected = generator.parametrization.decode(start + 3.0 * pixels.grad)[0].detach()
-        # In the mean square: where an activation sits on its kink, float32 decides which side single pixels take.
+        expected = generator.parametrization.decode(start + 300.0 * pixels.grad)[0].detach()
         step, error = expected - canvas[0].detach(), out.canvas[i] - expected
-        assert float(error.norm() / step.norm()) < 1e-3
-        assert float(out.scores[0, i]) == pytest.approx(float(score), abs=2e-4)
+        assert float(step.abs().max()) > 1e-2, "the step must be visible"
+        assert float(error.norm() / step.norm()) < 1e-4
+        assert float(out.scores[0, i]) == pytest.approx(float(score), abs=1e-5)
         alpha = canvas.grad[0].abs().mean(0)
-        assert float((out.alpha[i] - alpha).norm() / alpha.norm()) < 1e-3
+        assert float((out.alpha[i] - alpha).norm() / alpha.norm()) < 1e-4
 
 
 @pytest.mark.parametrize(
