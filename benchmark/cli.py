@@ -129,7 +129,7 @@ def evaluate(
     """Score anyone's folder of images beside real images and noise of the same classes. Reads images only.
 
     Args:
-        folder: images whose names carry a class: its index (301.png) or its synset (n02165456_1.png), or that of their folder.
+        folder: images whose names, or whose folders', carry a class: its index (301.png) or synset (n02165456_1.png).
         model: the target network, whose features the plausibility is measured in.
         classifiers: networks of the transferability score, separated by commas.
         frechet: the network whose features stand in where Inception's weights are not to be had.
@@ -141,7 +141,8 @@ def evaluate(
     from benchmark import tables
     from benchmark.evaluate import evaluate_folder
     from featvis.data import check_labelled
-    from featvis.models import load, locate, resolve
+    from featvis.models import load
+    from featvis.weights import locate, resolve
 
     groups = split(metrics)
     for group in groups:
@@ -222,7 +223,7 @@ def reference(
 
 def models() -> int:
     """List the networks that can be used here and now, and why the others cannot."""
-    from featvis.models import available
+    from featvis.weights import available
 
     for spec, weights, note in available():
         print(f"{'yes' if weights else 'no ':3}  {spec.alias:22} {spec.name:45} {note}")
@@ -271,7 +272,8 @@ def main(args: Sequence[str] | None = None) -> int:
         ]
         if given and not given[0].startswith("-") and given[0] not in COMMANDS:
             raise UserError(f"unknown command {given[0]}: {nearest(given[0], COMMANDS)}")
-        result: Any = auto_cli(COMMANDS, args=given, as_positional=True, parser_class=OneSentenceParser, prog="featvis")
+        commands: Any = COMMANDS
+        result: Any = auto_cli(commands, args=given, as_positional=True, parser_class=OneSentenceParser, prog="featvis")
         return int(result or 0)
     except UserError as error:
         print(f"featvis: {error}", file=sys.stderr)

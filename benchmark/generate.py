@@ -150,7 +150,7 @@ class Logged(RunLogger):
         trainer.loggers = [wandb_logger(c["wandb"], c["name"], c["group"], Path(c["logs"]), "generate")]
 
 
-def predict(trainer: Trainer, generator: Generator, units: Units, out: Path, config: Any) -> int:
+def predict(trainer: Any, generator: Generator, units: Units, out: Path, config: Any) -> int:
     """Generate what is missing in `out`, and say what there was to do."""
     generator.load_classifier()
     generator.check_transforms()

@@ -22,9 +22,10 @@ from featvis import metrics
 from featvis.data import fit, list_images, open_rgb, to_tensor
 from featvis.metrics.inception import inception_features, load_inception
 from featvis.metrics.neighbours import TEXTS, Definition
-from featvis.models import Classifier, default_device, load, weights_directory
+from featvis.models import Classifier, default_device, load
 from featvis.reference import EMBEDDED, Bank, read_bank, read_provenance, read_spectrum
 from featvis.spectrum import magnitude, resize_spectrum
+from featvis.weights import weights_directory
 
 BATCH = 16
 SEEN = "short side resized (bicubic, antialiased) to the input, centre crop; a square canvas whole"

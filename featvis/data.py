@@ -1,7 +1,7 @@
 """Which units to visualise: text in, batches of `Unit`s out; and image folders: a path in, RGB canvases out.
 
-Units are written `301,323` (classes), `301-310`, `ladybug` or `logits:ladybug` (by name), `blocks.2:0-31` (channels of a
-layer) and `first:20` (of the fixed permutation of the classes).
+Units are written `301,323` (classes), `301-310`, `ladybug` or `logits:ladybug` (by name), `blocks.2:0-31` (channels
+of a layer) and `first:20` (of the fixed permutation of the classes).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import lightning
 import numpy as np
@@ -126,7 +127,7 @@ def _classes(text: str, classifier: Classifier) -> list[int]:
     if wanted in names:
         return [names.index(wanted)]
     raise UserError(
-        f"{classifier.alias} has no class of that name (a layer's units are written blocks.2:0-31); {nearest(wanted, names)}"
+        f"{classifier.alias} has no class of that name (a layer's units: blocks.2:0-31); {nearest(wanted, names)}"
     )
 
 
@@ -159,7 +160,8 @@ class Units(lightning.LightningDataModule):
     def setup(self, stage: str) -> None:
         """Read the units' text, with the network of the generator that the trainer runs."""
         assert self.trainer is not None
-        self.units = parse_units(self.text, self.trainer.lightning_module.load_classifier())
+        module: Any = self.trainer.lightning_module
+        self.units = parse_units(self.text, module.load_classifier())
 
     def pending(self) -> list[list[Unit]]:
         """The batches of which a unit is missing; each is redone whole, so that a resumed image has the same bytes."""
@@ -186,8 +188,8 @@ class ImageFile:
 def list_images(folder: Path, synsets: Sequence[str], flag: str = "--data") -> list[ImageFile]:
     """The images below a folder, sorted, each with the class that its name carries.
 
-    A class is a synset (`n02165456`) in the name of the file or of its folder, or else a class index that starts or ends
-    the file's name (`301.png`, `ladybug_301.png`) or is the name of its folder. The name of `folder` itself says nothing.
+    A class is a synset (`n02165456`) in the name of the file or of its folder, or else a class index that starts or
+    ends the file's name (`301.png`, `ladybug_301.png`) or is the name of its folder. `folder` itself names no class.
 
     Raises:
         UserError: when the folder is missing or holds no image.
@@ -264,7 +266,7 @@ def to_tensor(image: Image.Image) -> Float[Tensor, "3 h w"]:
 
 
 def fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Resize (bicubic, antialiased) to cover `size` (h, w), then crop the centre: never stretched, square ones whole."""
+    """Resize (bicubic, antialiased) to cover `size` (h, w), then crop the centre: never stretched, a square whole."""
     return ImageOps.fit(image, (size[1], size[0]), Image.Resampling.BICUBIC)
 
 
@@ -274,7 +276,7 @@ def canvases(
     skipped: list[Path],
     report: Callable[[Path, str], None],
 ) -> Iterator[tuple[ImageFile, Float[Tensor, "3 h w"]]]:
-    """Each image that can be decoded, prepared, with its file; the others are reported, added to `skipped`, left out."""
+    """Each image that can be decoded, prepared, with its file; the others are reported and added to `skipped`."""
     for file in files:
         try:
             image = open_rgb(file.path)

@@ -15,10 +15,11 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from featvis import models
+from featvis import models, weights
 from featvis.data import fit, list_images, open_rgb, to_tensor
 from featvis.errors import UserError
-from featvis.models import Classifier, ModelSpec, load, locate, resolve
+from featvis.models import Classifier, load
+from featvis.weights import ModelSpec, locate, resolve
 
 LITE0 = "efficientnet_lite0"
 
@@ -48,7 +49,7 @@ def test_zoo_weights_are_built_as_their_metadata_says(zoo, sample, monkeypatch):
     assert float((network(images).argmax(1) == labels).float().mean()) >= 0.85
     assert resolve("mobilenetv1_100").create_kwargs == {"pad_type": "same"}
     assert network.mean.flatten().tolist() == [0.5, 0.5, 0.5]
-    assert {s.alias for s, w, _ in models.available() if w} >= {"mobilenetv1_100", "mobilenetv2_100", LITE0}
+    assert {s.alias for s, w, _ in weights.available() if w} >= {"mobilenetv1_100", "mobilenetv2_100", LITE0}
 
 
 @torch.no_grad()
@@ -149,7 +150,7 @@ def test_files_that_are_no_weights(classifier, tmp_path, monkeypatch):
         load(LITE0)
     torch.save(Malicious(marker), tmp_path / "x.pth")
     with pytest.raises(UserError, match="pickled objects are never loaded"):
-        models._read(tmp_path / "x.pth")
+        weights._read(tmp_path / "x.pth")
     assert not marker.exists()
 
 
@@ -164,7 +165,7 @@ def test_the_hubs_cache_is_enough(classifier, tmp_path):
     net = timm.create_model("resnet10t", pretrained=False)
     save_file(net.state_dict(), snapshot / "model.safetensors")
     code = (
-        "import time; from featvis.models import load, locate, resolve; t = time.time();"
+        "import time; from featvis.models import load; from featvis.weights import locate, resolve; t = time.time();"
         "w = locate(resolve('resnet10t.c3_in1k')); n = load('resnet10t.c3_in1k');"
         "print(w.kind, n.weights_hash, time.time() - t < 4)"
     )
@@ -185,7 +186,7 @@ def test_an_unreachable_hub_costs_seconds_and_names_the_ways_out(monkeypatch):
 
     monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", silent)
     start = time.monotonic()
-    assert models.hub_error("timm/anything", timeout=1.0) == "no answer within 1 s"
+    assert weights.hub_error("timm/anything", timeout=1.0) == "no answer within 1 s"
     assert time.monotonic() - start < 5
 
 
@@ -204,7 +205,7 @@ def test_unknown_names(name, message):
 
 @torch.no_grad()
 def test_every_model_file_is_parsed():
-    for alias in models.aliases():
+    for alias in weights.aliases():
         spec = resolve(alias)
         assert timm.is_model(spec.name), alias
-        assert (models.CONFIGS / "model" / f"{alias}.yaml").read_text().startswith(f"# featvis run --model {alias} ")
+        assert (weights.CONFIGS / "model" / f"{alias}.yaml").read_text().startswith(f"# featvis run --model {alias} ")

@@ -28,7 +28,8 @@ SMALL = ["--steps", "2", "--crops", "1", "--canvas", "48"]
 
 def command(*args: str, cwd: Path, timeout: float = 300, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "benchmark", *args], cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False,
+        [sys.executable, "-m", "benchmark", *args],
+        cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False,
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **env},
     )  # fmt: skip
 
@@ -222,7 +223,8 @@ def test_a_method_in_a_file_of_its_own_gets_a_row(tmp_path):
     assert len(METHOD.strip().splitlines()) < 40
     (tmp_path / "somebodys.py").write_text(METHOD)
     done = command(
-        "run", "--methods", "somebodys.OneColour", "--units", "301", "--steps", "3", "--wandb", "disabled", "--out", "out",
+        "run", "--methods", "somebodys.OneColour", "--units", "301", "--steps", "3", "--wandb", "disabled",
+        "--out", "out",
         cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
