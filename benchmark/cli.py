@@ -273,7 +273,9 @@ def main(args: Sequence[str] | None = None) -> int:
         if given and not given[0].startswith("-") and given[0] not in COMMANDS:
             raise UserError(f"unknown command {given[0]}: {nearest(given[0], COMMANDS)}")
         commands: Any = COMMANDS
-        result: Any = auto_cli(commands, args=given, as_positional=True, parser_class=OneSentenceParser, prog="featvis")
+        result: Any = auto_cli(
+            commands, args=given, as_positional=True, parser_class=OneSentenceParser, prog="featvis", allow_abbrev=False
+        )
         return int(result or 0)
     except UserError as error:
         print(f"featvis: {error}", file=sys.stderr)

@@ -127,7 +127,8 @@ def parsed(args: list[str] | None) -> GenerateCLI:
         save_config_callback=None,
         seed_everything_default=False,
         parser_class=Parser,
-        parser_kwargs={"description": (main.__doc__ or "") + GenerateCLI.__doc__},  # type: ignore[operator]
+        # An abbreviated option is a typing error more often than a wish.
+        parser_kwargs={"description": (main.__doc__ or "") + (GenerateCLI.__doc__ or ""), "allow_abbrev": False},
         trainer_defaults={
             "accelerator": "auto",
             "devices": 1,
