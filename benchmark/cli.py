@@ -84,7 +84,7 @@ def run(
         wandb: offline writes a run that `wandb sync` can send later; no account is needed.
         dry_run: print the plan, its cost and the time expected after timing three steps; write nothing.
     """
-    from benchmark import report
+    from benchmark import report, runner
     from benchmark import suite as suites
 
     name, values = suites.read(Path(suite))
@@ -101,9 +101,9 @@ def run(
     folder = Path(out) if out else suites.default_out(name, resolved, options, plain)
     job = suites.prepare(name, resolved, folder, options, {"wandb": wandb})
     if dry_run:
-        print(report.plan(job, suites.timing(job)))
+        print(report.plan(job, runner.timing(job)))
         return 0
-    code = suites.run(job, devices, wandb)
+    code = runner.run(job, devices, wandb)
     if (folder / "records").is_dir():
         report.everything(folder)
     return code

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from commands import ROOT, command
 from safetensors.torch import save_file
 
 from benchmark import records
@@ -22,16 +23,7 @@ from benchmark.cli import main
 from featvis import images
 from featvis.paths import CONFIGS
 
-ROOT = Path(__file__).parents[2]
 SMALL = ["--steps", "2", "--crops", "1", "--canvas", "48"]
-
-
-def command(*args: str, cwd: Path, timeout: float = 300, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "benchmark", *args],
-        cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **env},
-    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
