@@ -240,7 +240,7 @@ def hub_error(repository: str, timeout: float = HUB_TIMEOUT) -> str | None:
 
     def ask() -> None:
         try:
-            get_hf_filemetadata(hf_hub_url(repository, "model.safetensors"), timeout=timeout)
+            get_hf_file_metadata(hf_hub_url(repository, "model.safetensors"), timeout=timeout)
             answer[0] = None
         except EntryNotFoundError:
             answer[0] = None

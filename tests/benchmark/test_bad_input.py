@@ -56,6 +56,7 @@ NAMES = {
     "suite far from all": (["run", "--suite", "/nowhere/x.yaml"], ["--suite /nowhere/x.yaml", "paper", "quick"]),
     "wandb": (["run", "--wandb", "on"], ["--wandb must be offline, online or disabled, not on"]),
     "option": (["run", "--batch-sise", "3"], ["--batch-sise", "did you mean --batch-size"]),
+    "option, abbreviated": (["run", "--step", "3"], ["unknown option --step:", "--steps"]),
     "option of generate": (
         ["generate", "--model", "MACO", "--out", "x", "--data.unit", "3"],
         ["--data.unit", "did you mean --data.units"],
