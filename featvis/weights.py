@@ -233,7 +233,7 @@ def hub_error(repository: str, timeout: float = HUB_TIMEOUT) -> str | None:
     """Why the hub does not answer for a repository, or None if it does; within `timeout` seconds, without retries."""
     if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
         return "HF_HUB_OFFLINE is set"
-    from huggingface_hub import hf_hub_url
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import EntryNotFoundError
 
     answer: list[str | None] = [f"no answer within {timeout:g} s"]

@@ -64,7 +64,8 @@ class Refusals:
         self.capsys.readouterr()
         with pytest.MonkeyPatch.context() as patch:
             # Whatever is let through shall fail here and not compute for an hour.
-            patch.setattr(runner, "run", _let_through)
+            patch.setattr(runner, "generate", _let_through)
+            patch.setattr(runner, "evaluate", _let_through)
             patch.setattr(Generator, "optimise", _let_through)
             code = main(list(args))
         said = self.capsys.readouterr()
