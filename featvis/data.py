@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+import struct
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -243,6 +245,13 @@ def digest(path: Path) -> int:
     return (int.from_bytes(hashlib.sha256(path.read_bytes()).digest()[:8], "big") >> 1) or 1
 
 
+_BROKEN = (
+    SyntaxError, ValueError, TypeError, LookupError, EOFError, OverflowError, struct.error, zlib.error,
+    Image.DecompressionBombError,
+)  # fmt: skip
+"""What Pillow's readers raise, besides OSError, for bytes that are not what their format says."""
+
+
 def open_rgb(path: Path) -> Image.Image:
     """An image as RGB, upright, whole; an alpha channel is dropped, never blended.
 
@@ -256,7 +265,7 @@ def open_rgb(path: Path) -> Image.Image:
             if upright.mode == "RGBA":
                 return Image.merge("RGB", upright.split()[:3])
             return upright.convert("RGB")
-    except (SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except _BROKEN as error:
         raise OSError(str(error)) from error
 
 

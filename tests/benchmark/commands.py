@@ -21,7 +21,8 @@ SMALL = ("--steps", "2", "--crops", "1", "--canvas", "64", "--wandb", "disabled"
 def command(*args: str, cwd: Path, timeout: float = 300, **env: str) -> subprocess.CompletedProcess[str]:
     """`featvis args` in a process of its own."""
     return subprocess.run(
-        [sys.executable, "-m", "benchmark", *args], cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False,
+        [sys.executable, "-m", "benchmark", *args],
+        cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False,
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **env},
     )  # fmt: skip
 
@@ -59,7 +60,7 @@ class Refusals:
         self.folder, self.capsys = folder, capsys
 
     def __call__(self, args: Sequence[str], *words: str) -> str:
-        """Run a command, check that it is refused with these words and that nothing was written or lost; its message."""
+        """Run a command, check that it is refused with these words and nothing written or lost; its message."""
         before = tree(self.folder)
         self.capsys.readouterr()
         with pytest.MonkeyPatch.context() as patch:

@@ -1,4 +1,4 @@
-"""Bad input: one sentence naming the option, what was given and what would work; exit code 2; nothing written or lost."""
+"""Bad input: one sentence naming the option, what was given, what would work; exit code 2; nothing written or lost."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from benchmark import records
 from benchmark.cli import main
 from featvis import images
+from featvis.data import open_rgb
 
 LITE0 = {"architecture": "tf_efficientnet_lite0", "mean": "[0.5, 0.5, 0.5]", "std": "[0.5, 0.5, 0.5]"}
 
@@ -186,7 +187,10 @@ SUITES = {
     "class of the wrong type": ({"methods": {"mine": {"class_path": 5}}}, ["methods.mine.class_path is 5", "a text"]),
     "unknown argument": ({"methods": {"maco": {"stepz": 5}}}, ["methods.maco", "stepz", "did you mean steps"]),
     "argument that is a number": ({"methods": {"maco": {1: 5}}}, ["methods.maco", "takes no 1"]),
-    "argument of the wrong type": ({"methods": {"maco": {"steps": "abc"}}}, ["methods.maco.steps", "a whole number", "abc"]),
+    "argument of the wrong type": (
+        {"methods": {"maco": {"steps": "abc"}}},
+        ["methods.maco.steps", "a whole number", "abc"],
+    ),
     "argument of the whole suite": ({"methods": {"maco": {"seed": 1}}}, ["methods.maco", "seed", "beside methods"]),
     "steps, zero": ({"methods": {"maco": {"steps": 0}}}, ["--steps must be between", "not 0", "maco"]),
     "steps, null": ({"methods": {"maco": {"steps": None}}}, ["steps must not be null", "maco"]),
@@ -303,6 +307,27 @@ def test_undecodable_images_of_evaluate_are_named_skipped_and_counted(photograph
     assert "2 images skipped as broken, 0 without a class" in said
     record = records.Record.read(refused.folder / "out" / "records" / "efficientnet_lite0" / "photographs.json")
     assert record.n == 2
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".bmp"])
+def test_whatever_is_wrong_with_an_image_it_is_undecodable(tmp_path, suffix):
+    """Changed and missing bytes, in the facts about the image too, end as the OSError that the commands skip."""
+    random = np.random.default_rng(0)
+    path = tmp_path / f"a{suffix}"
+    facts = Image.Exif()
+    facts[274], facts[271] = 6, "maker"
+    Image.fromarray(random.integers(0, 255, (24, 20, 3), dtype=np.uint8)).save(path, exif=facts.tobytes())
+    whole, undecodable = path.read_bytes(), 0
+    for _ in range(400):
+        content = np.frombuffer(whole, np.uint8).copy()
+        places = random.integers(0, min(len(content), 200), random.integers(1, 7))
+        content[places] = random.integers(0, 256, len(places))
+        path.write_bytes(content.tobytes()[: len(content) if random.random() < 0.8 else random.integers(len(content))])
+        try:
+            open_rgb(path)
+        except OSError:
+            undecodable += 1
+    assert undecodable > 50
 
 
 def test_evaluate_of_a_folder_that_is_none(refused):
