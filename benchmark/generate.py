@@ -86,8 +86,11 @@ class Parser(OneSentenceParser, LightningArgumentParser):
         super().error(message, ex)
 
 
-METHODS = {name: cls for name, cls in vars(generators).items() if inspect.isclass(cls) and issubclass(cls, Generator)}
-del METHODS["Generator"]
+METHODS = {
+    name: cls
+    for name, cls in vars(generators).items()
+    if inspect.isclass(cls) and issubclass(cls, Generator) and cls is not Generator
+}
 """The methods that come with featvis."""
 
 OWN_FLAGS = {
