@@ -7,6 +7,7 @@ A reference is a folder: `spectrum.safetensors` (E|F(x)| in the decorrelated spa
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -207,6 +208,12 @@ def read_spectrum(folder: Path = EMBEDDED) -> dict[str, Tensor]:
         ) from error
 
 
+def spectrum_hash(folder: Path = EMBEDDED) -> str:
+    """12 hex digits of the SHA-256 of a reference's magnitude spectrum."""
+    values = read_spectrum(folder)["magnitude"].contiguous().numpy().tobytes()
+    return hashlib.sha256(values).hexdigest()[:12]
+
+
 def natural_spectrum(size: tuple[int, int], folder: Path = EMBEDDED) -> Float[Tensor, "3 h f"]:
     """r = E|F(x)| of natural images for a canvas of `size` (H, W)."""
     return resize_spectrum(read_spectrum(folder)["magnitude"], size)
@@ -229,6 +236,7 @@ __all__ = [
     "read_bank",
     "read_provenance",
     "read_spectrum",
+    "spectrum_hash",
     "write_bank",
     "write_spectrum",
 ]

@@ -360,6 +360,15 @@ def xplique11(size: tuple[int, int]) -> list[Transform]:
     ]
 
 
+Chain = Literal["xplique11", "lucid5", "none"]
+"""The named chains of transforms."""
+
+
+def named_chain(name: Chain, size: tuple[int, int]) -> list[Transform]:
+    """The transforms of a name, for a canvas of `size`; `none` shows the network the whole canvas as it is."""
+    return {"xplique11": lambda: xplique11(size), "lucid5": lucid5, "none": list}[name]()
+
+
 def check(chain: Sequence[Transform], size: tuple[int, int]) -> None:
     """Raise a ValueError if the chain's jitters leave nothing of a canvas of `size`."""
     generator = torch.Generator().manual_seed(0)

@@ -132,6 +132,10 @@ class Generator(lightning.LightningModule, metaclass=_NotesArguments):
         """The optimiser. Default: Adam."""
         return torch.optim.Adam(parameters, lr=self.lr)
 
+    def facts(self) -> dict[str, Any]:
+        """What an image depends on besides the arguments: a file that is named by one counts by its content, here."""
+        return {}
+
     # --- what all methods share -----------------------------------------------------------------------------------
 
     def load_classifier(self) -> Classifier:
@@ -159,10 +163,13 @@ class Generator(lightning.LightningModule, metaclass=_NotesArguments):
             device: where it will run, which decides what the precision `auto` means; None: where it is.
         """
         classifier = self.load_classifier()
-        arguments = {k: v for k, v in self.hparams.items() if k not in ("micro_batch", "model", "precision")}
+        facts = self.facts()
+        left_out = {"micro_batch", "model", "precision", *facts}
+        arguments = {k: v for k, v in self.hparams.items() if k not in left_out}
         return {
             "class_path": f"{type(self).__module__}.{type(self).__qualname__}",
             "init_args": json.loads(json.dumps(arguments)),
+            **facts,
             "model": classifier.name,
             "weights": classifier.weights_hash,
             "precision": str(compute_dtype(self.precision, device or self.device)).removeprefix("torch."),

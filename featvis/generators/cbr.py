@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 from featvis.generators.base import Generator
 from featvis.parametrizations import Pixel
-from featvis.transforms import Transform, lucid5, xplique11
+from featvis.transforms import Chain, Transform, named_chain
 
 
 class CBR(Generator):
@@ -17,7 +17,7 @@ class CBR(Generator):
         steps: optimisation steps.
         canvas: side of the canvas in pixels, or (height, width).
         init_std: deviation of the initial pixels: 1 as the paper's code ran, .01 as it meant to.
-        chain: transforms, `xplique11` (what the MACO paper ran) or `lucid5` (Lucid's).
+        chain: transforms, `xplique11` (what the MACO paper ran), `lucid5` (Lucid's) or `none`.
         min_max: stretch each canvas to [0, 1] after the sigmoid.
         kwargs: of `Generator`.
     """
@@ -27,12 +27,12 @@ class CBR(Generator):
         steps: int = 256,
         canvas: int | tuple[int, int] = 512,
         init_std: float = 1.0,
-        chain: Literal["xplique11", "lucid5"] = "xplique11",
+        chain: Chain = "xplique11",
         min_max: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(steps=steps, canvas=canvas, **kwargs)
-        self.chain = lucid5() if chain == "lucid5" else xplique11(self.size)
+        self.chain = named_chain(chain, self.size)
         self.parametrization = Pixel(self.size, init_std, min_max)
 
     def transforms(self, step: int) -> Sequence[Transform]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 from featvis.generators.base import Generator
 from featvis.parametrizations import ScaledSpectrum
-from featvis.transforms import Transform, lucid5, xplique11
+from featvis.transforms import Chain, Transform, named_chain
 
 
 class Fourier(Generator):
@@ -17,7 +17,7 @@ class Fourier(Generator):
         steps: optimisation steps.
         canvas: side of the canvas in pixels, or (height, width).
         decay: exponent of the frequency scaling.
-        chain: transforms, `xplique11` (what the MACO paper ran) or `lucid5` (Lucid's).
+        chain: transforms, `xplique11` (what the MACO paper ran), `lucid5` (Lucid's) or `none`.
         min_max: stretch each canvas to [0, 1] after the sigmoid.
         init_std: deviation of the initial spectrum.
         kwargs: of `Generator`.
@@ -28,13 +28,13 @@ class Fourier(Generator):
         steps: int = 256,
         canvas: int | tuple[int, int] = 512,
         decay: float = 0.85,
-        chain: Literal["xplique11", "lucid5"] = "xplique11",
+        chain: Chain = "xplique11",
         min_max: bool = True,
         init_std: float = 0.01,
         **kwargs: Any,
     ) -> None:
         super().__init__(steps=steps, canvas=canvas, **kwargs)
-        self.chain = lucid5() if chain == "lucid5" else xplique11(self.size)
+        self.chain = named_chain(chain, self.size)
         self.parametrization = ScaledSpectrum(self.size, decay, init_std, min_max)
 
     def transforms(self, step: int) -> Sequence[Transform]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from featvis.generators.base import Generator
 from featvis.parametrizations import Phase
-from featvis.reference import natural_spectrum
+from featvis.reference import EMBEDDED, natural_spectrum, spectrum_hash
 from featvis.transforms import Crop, Noise, Transform
 
 
@@ -31,6 +32,7 @@ class MACO(Generator):
         phase_distribution: of the initial phases.
         phase_std: deviation to which an image's phases are standardised each step; null leaves them alone.
         phase_offset: add a fixed uniform phase to every bin; see `featvis.parametrizations.Phase`.
+        spectrum: folder of a reference (`featvis reference --spectrum`) whose magnitude is kept; null: the embedded one.
         lr: learning rate of NAdam.
         kwargs: of `Generator`.
     """
@@ -49,6 +51,7 @@ class MACO(Generator):
         phase_distribution: Literal["uniform", "normal"] = "uniform",
         phase_std: float | None = 1.0,
         phase_offset: bool = False,
+        spectrum: str | None = None,
         lr: float = 1.0,
         **kwargs: Any,
     ) -> None:
@@ -56,9 +59,13 @@ class MACO(Generator):
         self.crop_side, self.crop_spread = crop_side, crop_spread
         self.crop_distribution, self.crop_centre = crop_distribution, crop_centre
         self.noise = Noise(normal=noise_normal, uniform=noise_uniform)
-        self.parametrization = Phase(
-            self.size, natural_spectrum(self.size), phase_distribution, phase_std, phase_offset
-        )
+        self.reference = EMBEDDED if spectrum is None else Path(spectrum)
+        magnitude = natural_spectrum(self.size, self.reference)
+        self.parametrization = Phase(self.size, magnitude, phase_distribution, phase_std, phase_offset)
+
+    def facts(self) -> dict[str, Any]:
+        """The natural spectrum by its content: where it lies changes no image."""
+        return {"spectrum": spectrum_hash(self.reference)}
 
     def transforms(self, step: int) -> Sequence[Transform]:
         """A square crop, resized to the network's input, and noise."""
