@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,12 +19,24 @@ from benchmark.arguments import OneSentenceParser
 from featvis.errors import UserError, nearest
 
 WandbMode = Literal["offline", "online", "disabled"]
+FOLDERS = ("data",)
+"""Flags that name something on this machine: a record keeps its name alone."""
 GROUPS = ("plausibility", "frechet", "transferability", "logit", "spectrum")
 
 
 def split(text: str | None) -> list[str]:
     """The items of a list written with commas."""
     return [item.strip() for item in (text or "").split(",") if item.strip()]
+
+
+def command_line(command: str, flags: Mapping[str, Any]) -> str:
+    """A command as a user writes it; flags that were not given, and where things lie on this machine, are left out."""
+    words = ["featvis", command]
+    for key, value in flags.items():
+        if value is not None:
+            text = Path(value).name if key in FOLDERS and "/" in str(value) else str(value)
+            words += [f"--{key.replace('_', '-')}", shlex.quote(text)]
+    return " ".join(words)
 
 
 def check_out(out: Path, suite: str | None = None) -> None:
@@ -60,6 +73,7 @@ def run(
     canvas: int | None = None,
     batch_size: int | None = None,
     seed: int | None = None,
+    classifiers: str | None = None,
     devices: int = 1,
     data: str | None = None,
     out: str | None = None,
@@ -78,6 +92,7 @@ def run(
         canvas: side of the canvas in pixels, for every method.
         batch_size: units optimised together.
         seed: of all random streams.
+        classifiers: networks of the transferability score, separated by commas.
         devices: GPUs, or processes where there is none.
         data: folder of real images to compare with, one folder a class; default: the embedded reference.
         out: folder of the run; default: runs/<suite>.
@@ -94,12 +109,16 @@ def run(
             raise UserError("--methods is empty; name some, for example --methods maco,fourier")
         known = values.get("methods") or {}
         given["methods"] = {m: (known.get(m) or {}) for m in split(methods)}  # type: ignore[assignment]
+    if classifiers is not None:
+        given["classifiers"] = split(classifiers)  # type: ignore[assignment]
     suites.check_devices(devices)
     resolved = suites.resolve(values, f"--suite {suite}", given)
     options = {"steps": steps, "views": crops, "canvas": canvas}
     plain = not any(v is not None for v in (*given.values(), *options.values()))
     folder = Path(out) if out else suites.default_out(name, resolved, options, plain)
-    job = suites.prepare(name, resolved, folder, options, {"wandb": wandb})
+    flags = given | {"methods": methods, "classifiers": classifiers, "steps": steps, "crops": crops, "canvas": canvas}
+    evaluation = {"wandb": wandb, "command": command_line("run", {"suite": suite} | flags)}
+    job = suites.prepare(name, resolved, folder, options, evaluation)
     if dry_run:
         print(report.plan(job, runner.timing(job)))
         return 0

@@ -21,21 +21,22 @@ from benchmark.records import Budget, FailedUnit, Record
 from benchmark.scores import Picture, Plan, Row, Scorer
 from featvis import images
 from featvis.callbacks import to_bytes, versions
-from featvis.data import Unit, digest, list_images, open_rgb
+from featvis.data import class_of, digest, list_images, open_rgb, stream_seed
 from featvis.errors import UserError
 from featvis.models import Classifier, load
 from featvis.parametrizations import Phase
 from featvis.reference import natural_spectrum
 
 
-def definition(plan: Plan) -> dict[str, Any]:
-    """What the scores of a plan depend on besides the images."""
+def definition(plan: Plan, row: Row) -> dict[str, Any]:
+    """What the scores of a row depend on besides the images."""
     return {
         "classifiers": plan.classifiers,
         "frechet": plan.frechet,
         "data": plan.data,
         "metrics": plan.metrics,
         "seed": plan.seed,
+        "transparency": row.transparency,
     }
 
 
@@ -54,7 +55,7 @@ def scored(plan: Plan, row: Row) -> bool:
         record.status == "done"
         and list(record.units) == plan.units
         and record.config_hash == row.config_hash
-        and record.config.get("evaluation") == definition(plan)
+        and record.config.get("evaluation") == definition(plan, row)
         and (row.config is None or record.config.get("generator") == row.config)
     )
 
@@ -70,22 +71,20 @@ def noise_folder(plan: Plan) -> Path:
         path = folder / f"{unit}.png"
         if images.verify(path, config_hash) is None:
             continue
-        stream = torch.Generator().manual_seed(
-            Unit("logits", int(unit), label).seed(plan.seed) if unit.isdecimal() else plan.seed
-        )
+        stream = torch.Generator().manual_seed(stream_seed(plan.seed, unit))
         canvas = phase.decode(*phase.init([stream]))[0]
         facts = {"unit": unit, "label": label, "seed": plan.seed, "config_hash": config_hash, "steps": 0, "views": 0}
         images.write(path, to_bytes(canvas), np.full(size, 255, np.uint8), facts)
     return folder
 
 
-def pictures_of(folder: Path, units: Sequence[str]) -> list[Picture]:
-    """The finished images of a run's folder, RGB only, in the order of the units."""
+def pictures_of(folder: Path, units: Sequence[str], transparent: bool = False) -> list[Picture]:
+    """The finished images of a run's folder, in the order of the units: RGB only, or blended by their transparency."""
     found = []
     for unit in units:
         path = folder / f"{unit}.png"
         if path.is_file():
-            found.append(Picture(open_rgb(path), int(unit) if unit.isdecimal() else None))
+            found.append(Picture(images.over_grey(path) if transparent else open_rgb(path), class_of(unit)))
     return found
 
 
@@ -121,7 +120,7 @@ def to_record(plan: Plan, row: Row, target: Classifier, **facts: Any) -> Record:
         "alias": target.alias,
         "method": row.method,
         "preset": row.preset,
-        "config": {"generator": row.config, "evaluation": definition(plan)},
+        "config": {"generator": row.config, "evaluation": definition(plan, row)},
         "config_hash": row.config_hash,
         "units": tuple(plan.units),
         "labels": tuple(plan.labels),
@@ -130,6 +129,8 @@ def to_record(plan: Plan, row: Row, target: Classifier, **facts: Any) -> Record:
         "budget": budget,
         "failed_units": (),
         "images": None,
+        "images_sha256": None,
+        "command": plan.command,
         "metrics": (),
         "seconds_per_image": None,
         "git_commit": git_commit(),
@@ -149,7 +150,7 @@ def evaluate_row(plan: Plan, row: Row, scorer: Scorer, step: Callable[[], Any]) 
         return to_record(plan, row, scorer.target, metrics=tuple(found), n=n)
     out = Path(plan.out)
     folder = noise_folder(plan) if row.method == "noise" and row.folder is None else out / str(row.folder)
-    pictures = pictures_of(folder, plan.units)
+    pictures = pictures_of(folder, plan.units, row.transparency)
     failures = tuple(
         FailedUnit(unit=f["unit"], step=f["step"], reason=f["reason"])
         for f in (json.loads(p.read_text()) for p in sorted(folder.glob("*.failed.json")))
@@ -167,6 +168,7 @@ def evaluate_row(plan: Plan, row: Row, scorer: Scorer, step: Callable[[], Any]) 
         n=len(pictures),
         failed_units=failures,
         images=folder.relative_to(out).as_posix(),
+        images_sha256=images.pixels_hash([p for u in plan.units if (p := folder / f"{u}.png").is_file()]),
         seconds_per_image=seconds_per_image(folder),
         status="failed" if error else "done",
         error=error,

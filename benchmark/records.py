@@ -25,6 +25,7 @@ SCHEMA: Literal[1] = 1
 REFERENCES = ("real", "noise")  # the ceiling and the floor: rows of every table, never competitors
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")  # what may become a part of a file name
 _HASH = re.compile(r"[0-9a-f]{12}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,9 @@ class Record:
     """Everything that is known about one cell of a suite.
 
     `model` is the full timm tag and `alias` the name of its configuration, which file names use. `images` is the folder
-    with `<unit>.png`, relative to the run's folder. `budget`, `config_hash` and `preset` are None where nothing was
-    optimised. `seconds_per_image` is wall-clock time. `created` is ISO 8601.
+    with `<unit>.png`, relative to the run's folder, and `images_sha256` the digest of their pixels
+    (`featvis.images.pixels_hash`). `command` is what makes the record anew. `budget`, `config_hash` and `preset` are None
+    where nothing was optimised. `seconds_per_image` is wall-clock time. `created` is ISO 8601.
     """
 
     suite: str
@@ -105,6 +107,8 @@ class Record:
     status: Literal["done", "failed"]
     error: str | None
     created: str
+    images_sha256: str | None = None
+    command: str | None = None
     schema: Literal[1] = SCHEMA
 
     @classmethod
@@ -258,6 +262,8 @@ def _check(record: Record, source: str) -> None:
         )
     failed = record.status == "failed"
     require(failed == (record.error is not None), "error", "must be given exactly when status is 'failed'")
+    digest = record.images_sha256
+    require(digest is None or _SHA256.fullmatch(digest) is not None, "images_sha256", f"is {digest!r}, not 64 hex digits")
     names = [m.name for m in record.metrics]
     for i, m in enumerate(record.metrics):
         key = f"metrics[{i}] ({m.name})"

@@ -19,7 +19,7 @@ from benchmark import records
 from benchmark.evaluate import scored
 from benchmark.suite import Cell, Job
 from featvis import images
-from featvis.data import Unit, cut
+from featvis.data import cut
 from featvis.errors import UserError
 from featvis.models import default_device
 
@@ -66,7 +66,7 @@ def generate(job: Job, cell: Cell, devices: int, wandb: str) -> str | None:
     arguments = cell.init_args | {"model": job.suite.model}
     config = {
         "model": {"class_path": cell.class_path, "init_args": arguments},
-        "data": {"units": ",".join(_spell(u) for u in job.units), "batch_size": job.suite.batch_size},
+        "data": {"units": ",".join(u.text for u in job.units), "batch_size": job.suite.batch_size},
         "trainer": {"devices": devices, **({"strategy": "ddp"} if devices > 1 else {})},
         "out": str(cell.folder),
         "wandb": wandb,
@@ -86,10 +86,6 @@ def generate(job: Job, cell: Cell, devices: int, wandb: str) -> str | None:
     return f"generation ended with exit code {done.returncode}; its message stands above"
 
 
-def _spell(unit: Unit) -> str:
-    return unit.id if unit.layer == "logits" else f"{unit.layer}:{unit.index}"
-
-
 def evaluate(job: Job) -> int:
     """Score every row that lacks a record, in one process that loads the networks once; its exit code."""
     path = job.out / job.classifier.alias / "plan.json"
@@ -107,14 +103,14 @@ def run(job: Job, devices: int, wandb: str) -> int:
     if not todo and not rows:
         print(f"Nothing to do: all {len(job.plan.rows)} rows of {job.name} are finished in {job.out}")
         return 0
-    for cell in todo:
+    for cell in {cell.folder: cell for cell in reversed(todo)}.values():
         batches = [b for b in cut(job.units, job.suite.batch_size) if any(u.id in cell.missing for u in b)]
         print(
             f"{job.classifier.alias} / {cell.method}: {len(batches)} batches to do, {len(cell.missing)} images missing",
             flush=True,
         )
         if (reason := generate(job, cell, devices, wandb)) is not None:
-            failed[cell.method] = reason
+            failed |= {other.method: reason for other in job.cells if other.folder == cell.folder}
             print(f"featvis: {cell.method} failed: {reason}", file=sys.stderr, flush=True)
     job.plan.failed = failed
     code = evaluate(job)

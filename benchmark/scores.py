@@ -19,7 +19,7 @@ from torch import Tensor
 
 from benchmark.records import Measurement
 from featvis import metrics
-from featvis.data import fit, list_images, open_rgb, to_tensor
+from featvis.data import classes_of, fit, list_images, open_rgb, to_tensor
 from featvis.metrics.inception import inception_features, load_inception
 from featvis.metrics.neighbours import TEXTS, Definition
 from featvis.models import Classifier, default_device, load
@@ -41,6 +41,7 @@ class Row:
         preset: the file of configs/generator that it started from.
         config: of the generator.
         config_hash: of the generator.
+        transparency: show the images over a middle grey by their transparency (row "MACO" of Fel et al. 2023, Table 3).
     """
 
     method: str
@@ -48,6 +49,7 @@ class Row:
     preset: str | None = None
     config: dict[str, Any] | None = None
     config_hash: str | None = None
+    transparency: bool = False
 
 
 @dataclass
@@ -69,6 +71,7 @@ class Plan:
         metrics: groups to compute; empty: all.
         wandb: `offline`, `online` or `disabled`.
         failed: cells whose generation failed, and why.
+        command: what makes the run anew.
     """
 
     out: str
@@ -85,6 +88,7 @@ class Plan:
     metrics: list[str] = field(default_factory=list)
     wandb: str = "disabled"
     failed: dict[str, str] = field(default_factory=dict)
+    command: str | None = None
 
 
 @dataclass
@@ -120,7 +124,7 @@ class Scorer:
             n: b if b is None or b.weights_hash == self.networks[n].weights_hash else None
             for n, b in self.banks.items()
         }
-        self.classes = torch.tensor([int(u) for u in plan.units if u.isdecimal()])
+        self.classes = torch.tensor(classes_of(plan.units), dtype=torch.long)
         directory = weights_directory()
         self.inception = load_inception([directory] if directory else [])
         self.inception_bank = self._inception_bank()
@@ -380,5 +384,5 @@ def reference_folder(plan: Plan, networks: list[Classifier]) -> Path:
         return EMBEDDED
     from benchmark.reference import cached
 
-    flat = [int(u) for u in plan.units if u.isdecimal()]
+    flat = classes_of(plan.units)
     return cached(Path(plan.data), networks, flat, Path(plan.out) / "reference")

@@ -52,7 +52,8 @@ class Suite:
         model: the target network.
         units: which of its units, see `featvis.data`.
         methods: a row of the table each: `preset` (a file of configs/generator; default: the row's name) or
-            `class_path`, and arguments of the generator over it.
+            `class_path`, arguments of the generator over it, and `transparency: true` where the images are to be scored
+            over a middle grey by their transparency. Rows of one configuration share their images.
         classifiers: the networks of the transferability score.
         frechet: the network whose features stand in where Inception's weights are not to be had.
         seed: of all random streams.
@@ -83,6 +84,7 @@ class Cell:
         folder: of its images.
         units: all units of the suite.
         missing: ids of the units without a verified image.
+        transparency: score the images over grey by their transparency.
     """
 
     method: str
@@ -93,6 +95,7 @@ class Cell:
     folder: Path
     units: list[Unit]
     missing: list[str] = field(default_factory=list)
+    transparency: bool = False
 
 
 @dataclass
@@ -162,6 +165,8 @@ def resolve(data: Mapping[str, Any], source: str, overrides: Mapping[str, Any]) 
         for key, value in (values or {}).items():
             if key in ("preset", "class_path") and not isinstance(value, str):
                 raise UserError(f"{source}: methods.{name}.{key} is {value!r:.60}, but must be a text")
+            if key == "transparency" and not isinstance(value, bool):
+                raise UserError(f"{source}: methods.{name}.{key} is {value!r:.60}, but must be true or false")
     return suite
 
 
@@ -191,13 +196,17 @@ def prepare(name: str, suite: Suite, out: Path, options: Mapping[str, Any], eval
     for key, names in (("classifiers", suite.classifiers), ("frechet", (suite.frechet,))):
         for other in dict.fromkeys(names):
             load(other, flag=f"{key} of --suite {name}:")
-    cells = []
+    cells: list[Cell] = []
     for method, (generator, preset, class_path) in methods.items():
         generator.classifier = classifier
         generator.check_transforms()
         config_hash = generator.config_hash(device)
-        folder = out / classifier.alias / method / config_hash
-        cell = Cell(method, preset, generator, class_path, dict(generator.hparams), folder, units)
+        # Rows that differ in how they are scored alone have the same images, in the folder of the first of them.
+        first = next((c.method for c in cells if c.generator.config_hash(device) == config_hash), method)
+        folder = out / classifier.alias / first / config_hash
+        transparency = bool((suite.methods[method] or {}).get("transparency"))
+        arguments = dict(generator.hparams)
+        cell = Cell(method, preset, generator, class_path, arguments, folder, units, transparency=transparency)
         cell.missing = [u.id for u in units if images.verify(folder / f"{u.id}.png", config_hash) is not None]
         cells.append(cell)
     rows = [
@@ -207,6 +216,7 @@ def prepare(name: str, suite: Suite, out: Path, options: Mapping[str, Any], eval
             preset=cell.preset,
             config=cell.generator.config(device),
             config_hash=cell.generator.config_hash(device),
+            transparency=cell.transparency,
         )
         for cell in cells
     ]
@@ -237,6 +247,7 @@ def build(
     """
     given = dict(values)
     preset, class_path = given.pop("preset", None), given.pop("class_path", None)
+    given.pop("transparency", None)
     if class_path is None and preset is None and "." in method:
         class_path = method
     arguments: dict[str, Any] = {}

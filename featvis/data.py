@@ -1,7 +1,8 @@
 """Which units to visualise: text in, batches of `Unit`s out; and image folders: a path in, RGB canvases out.
 
 Units are written `301,323` (classes), `301-310`, `ladybug` or `logits:ladybug` (by name), `blocks.2:0-31` (channels
-of a layer) and `first:20` (of the fixed permutation of the classes).
+of a layer) and `first:20` (of the fixed permutation of the classes). `ladybug@3` is another image of the same unit, with
+a random stream of its own, and `first:20@0-9` ten images of each.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ import hashlib
 import re
 import struct
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,16 +39,25 @@ class Unit:
         layer: `logits` or the name of a layer.
         index: class or channel.
         label: a short name for people.
+        repeat: which of several images of the same unit.
     """
 
     layer: str
     index: int
     label: str
+    repeat: int = 0
 
     @property
     def id(self) -> str:
-        """Its name in file names and records: `301`, `blocks.2-7`."""
-        return str(self.index) if self.layer == LOGITS else f"{self.layer}-{self.index}"
+        """Its name in file names and records: `301`, `blocks.2-7`, `301@3`."""
+        name = str(self.index) if self.layer == LOGITS else f"{self.layer}-{self.index}"
+        return f"{name}@{self.repeat}" if self.repeat else name
+
+    @property
+    def text(self) -> str:
+        """What `parse_units` reads as this unit."""
+        name = str(self.index) if self.layer == LOGITS else f"{self.layer}:{self.index}"
+        return f"{name}@{self.repeat}" if self.repeat else name
 
     @property
     def objective(self) -> Objective:
@@ -56,8 +66,23 @@ class Unit:
 
     def seed(self, seed: int) -> int:
         """The seed of this unit's own random stream, a function of (seed, unit) alone."""
-        digest = hashlib.sha256(f"{seed}/{self.id}".encode()).digest()
-        return int.from_bytes(digest[:8], "big") >> 1
+        return stream_seed(seed, self.id)
+
+
+def stream_seed(seed: int, unit: str) -> int:
+    """The seed of the random stream of a unit, given by its id."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{unit}".encode()).digest()[:8], "big") >> 1
+
+
+def class_of(unit: str) -> int | None:
+    """The class that a unit is, by its id; None for a unit of a layer."""
+    name = unit.partition("@")[0]
+    return int(name) if name.isdecimal() else None
+
+
+def classes_of(units: Iterable[str]) -> list[int]:
+    """The classes among units, by their ids, each once, in their order."""
+    return list(dict.fromkeys(c for unit in units if (c := class_of(unit)) is not None))
 
 
 def permutation(count: int) -> list[int]:
@@ -90,6 +115,15 @@ def parse_units(text: str, classifier: Classifier, flag: str = "--units") -> lis
 
 
 def _parse_item(item: str, classifier: Classifier) -> list[Unit]:
+    item, repeated, repeats = item.partition("@")
+    if repeated:
+        if re.fullmatch(r"\d{1,4}(-\d{1,4})?", repeats) is None:
+            raise UserError(f"{repeats!r} after @ is not a number or a range; write for example ladybug@0-9")
+        low, _, high = repeats.partition("-")
+        if int(high or low) < int(low):
+            raise UserError(f"a range starts with the smaller index; write @{high}-{low}")
+        units = _parse_item(item, classifier)
+        return [replace(u, repeat=r) for u in units for r in range(int(low), int(high or low) + 1)]
     layer, _, what = item.rpartition(":")
     if layer == "first":
         if not what.isdecimal():

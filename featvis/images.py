@@ -6,9 +6,10 @@ chunk named `featvis`, as JSON. Nothing here imports torch.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,17 @@ def read(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
     return pixels, facts
 
 
+def over_grey(path: Path) -> Image.Image:
+    """An image over a middle grey by its transparency: what is opaque stays, what is transparent becomes grey.
+
+    Raises:
+        BadImage: see `read`.
+    """
+    pixels, _ = read(path)
+    canvas = Image.new("RGBA", (pixels.shape[1], pixels.shape[0]), (128, 128, 128, 255))
+    return Image.alpha_composite(canvas, Image.fromarray(pixels)).convert("RGB")
+
+
 def verify(path: Path, config_hash: str) -> str | None:
     """Why a file is not the finished image of a configuration, or None if it is."""
     try:
@@ -100,3 +112,16 @@ def verify(path: Path, config_hash: str) -> str | None:
     if facts.get("config_hash") != config_hash:
         return f"{path} was made by configuration {facts.get('config_hash')}, not {config_hash}"
     return None
+
+
+def pixels_hash(paths: Sequence[Path]) -> str:
+    """SHA-256 of a set of images by their names and RGBA pixels: however the PNGs are compressed, and in any order.
+
+    Raises:
+        BadImage: when one of them cannot be read.
+    """
+    total = hashlib.sha256()
+    for path in sorted(paths, key=lambda p: p.stem):
+        pixels, _ = read(path)
+        total.update(f"{path.stem} {pixels.shape} {hashlib.sha256(pixels.tobytes()).hexdigest()}\n".encode())
+    return total.hexdigest()
