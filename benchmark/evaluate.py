@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import re
 import subprocess
@@ -14,15 +15,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
-from benchmark import records
+from benchmark import launch, records
+from benchmark import reference as references
 from benchmark.records import Budget, FailedUnit, Record
 from benchmark.scores import Picture, Plan, Row, Scorer
 from featvis import images
 from featvis.callbacks import to_bytes, versions
 from featvis.data import class_of, digest, list_images, open_rgb, stream_seed
 from featvis.errors import UserError
+from featvis.interrupt import Stopped, stoppable
 from featvis.models import Classifier, load
 from featvis.parametrizations import Phase
 from featvis.reference import natural_spectrum
@@ -33,10 +37,11 @@ def definition(plan: Plan, row: Row) -> dict[str, Any]:
     return {
         "classifiers": plan.classifiers,
         "frechet": plan.frechet,
-        "data": plan.data,
+        "data": plan.sets or None,
         "metrics": plan.metrics,
         "seed": plan.seed,
         "transparency": row.transparency,
+        "unavailable": sorted(plan.unavailable),
     }
 
 
@@ -86,6 +91,46 @@ def pictures_of(folder: Path, units: Sequence[str], transparent: bool = False) -
         if path.is_file():
             found.append(Picture(images.over_grey(path) if transparent else open_rgb(path), class_of(unit)))
     return found
+
+
+def flat_distances(plan: Plan, scorer: Scorer, trainer: dict[str, Any]) -> dict[str, Tensor]:
+    """Squared distances of each row's images to the nearest real one of their class, in the flattened last block.
+
+    Each real image passes the target network once, for all rows together; nothing is kept of it.
+
+    Returns:
+        For each row, one number an image in the order of `pictures_of`; empty without data, classes or need.
+    """
+    source = plan.images("bank", scorer.target.synsets)
+    if source is None or not scorer.wants("plausibility") or any(class_of(u) is None for u in plan.units):
+        return {}
+    openers: dict[int, list[Callable[[], tuple[Any, int]]]] = {}
+    places: dict[str, list[tuple[int, int]]] = {}
+    said = hashlib.sha256()
+
+    def add(method: str, label: int, said_of_it: str, opener: Callable[[], tuple[Any, int]]) -> None:
+        said.update(f"{method} {label} {said_of_it}\n".encode())
+        here = openers.setdefault(label, [])
+        places.setdefault(method, []).append((label, len(here)))
+        here.append(opener)
+
+    for row in plan.rows:
+        if row.method == "real" and row.folder is None:
+            for p in scorer.real_images:
+                add(row.method, int(str(p.label)), str(p.digest), lambda p=p: (p.image, p.digest))
+            continue
+        made_here = row.method == "noise" and row.folder is None
+        folder = noise_folder(plan) if made_here else Path(plan.out) / str(row.folder)
+        shown = images.over_grey if row.transparency else open_rgb
+        for unit in plan.units:
+            path = folder / f"{unit}.png"
+            if path.is_file():
+                opener = lambda path=path, shown=shown: (shown(path), 0)  # noqa: E731
+                add(row.method, int(str(class_of(unit))), f"{unit} {row.transparency} {digest(path)}", opener)
+    squared = references.nearest(
+        source, scorer.target, openers, said.hexdigest(), Path(plan.out) / plan.model / "nearest", trainer
+    )
+    return {m: torch.stack([squared[label][i] for label, i in at]) for m, at in places.items()}
 
 
 def git_commit() -> str | None:
@@ -146,7 +191,7 @@ def to_record(plan: Plan, row: Row, target: Classifier, **facts: Any) -> Record:
 def evaluate_row(plan: Plan, row: Row, scorer: Scorer, step: Callable[[], Any]) -> Record:
     """The record of a row."""
     if row.method == "real" and row.folder is None:
-        found, n = scorer.real()
+        found, n = scorer.real(step)
         return to_record(plan, row, scorer.target, metrics=tuple(found), n=n)
     out = Path(plan.out)
     folder = noise_folder(plan) if row.method == "noise" and row.folder is None else out / str(row.folder)
@@ -158,7 +203,7 @@ def evaluate_row(plan: Plan, row: Row, scorer: Scorer, step: Callable[[], Any]) 
     )
     if not pictures:
         raise UserError(plan.failed.get(row.method, f"there is no finished image in {folder}"))
-    found = scorer.score(pictures, step)
+    found = scorer.score(pictures, step, row.method)
     error = plan.failed.get(row.method)
     return to_record(
         plan,
@@ -190,6 +235,7 @@ def evaluate(plan: Plan) -> int:
     if not todo:
         return 0
     scorer, failed = Scorer(plan), False
+    scorer.flat = flat_distances(plan, scorer, {"devices": 1})
     with tqdm(total=len(todo) * (len(scorer.networks) + 1), desc="scores", unit="step") as bar:
         for row in todo:
             bar.set_postfix_str(row.method)
@@ -276,19 +322,36 @@ def evaluate_folder(folder: Path, model: str, **options: Any) -> list[Record]:
             if row.folder is None:
                 record = evaluate_row(plan, row, scorer, lambda: bar.update(1))
             else:
-                measured = scorer.score(pictures, lambda: bar.update(1))
+                measured = scorer.score(pictures, lambda: bar.update(1), row.method)
                 record = to_record(plan, row, scorer.target, metrics=tuple(measured), n=len(pictures))
             record.write(record_path(plan, row))
             found.append(record)
     return found
 
 
-if __name__ == "__main__":
-    with Path(sys.argv[1]).open() as file:
-        data = json.load(file)
+def read_plan(path: Path) -> Plan:
+    """A plan from the file that the run wrote."""
+    data = json.loads(path.read_text())
     data["rows"] = [Row(**row) for row in data["rows"]]
+    return Plan(**data)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Score a plan, `plan.json`; or, `plan.json 4`, only measure how near its images are, on 4 devices."""
+    launch.quiet()
+    plan = read_plan(Path(arguments[0]))
+    if len(arguments) > 1:
+        flat_distances(plan, Scorer(plan), launch.trainer(int(arguments[1])))
+        return 0
+    return evaluate(plan)
+
+
+if __name__ == "__main__":
     try:
-        sys.exit(evaluate(Plan(**data)))
+        with stoppable():
+            sys.exit(main(sys.argv[1:]))
     except UserError as error:
         print(f"featvis: {error}", file=sys.stderr)
         sys.exit(1)
+    except Stopped as error:
+        sys.exit(error.code)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import inspect
 import json
-import logging
 import os
 import re
 import sys
-import warnings
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -18,6 +16,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from benchmark.arguments import OneSentenceParser, user_error
+from benchmark.launch import quiet
 from benchmark.suite import accepted
 from featvis import generators
 from featvis.callbacks import ImageWriter, RunLogger, StepProgress
@@ -194,16 +193,6 @@ def wandb_logger(mode: str, name: str, group: str, folder: Path, job_type: str) 
     except Exception as error:
         raise UserError(f"--wandb {mode}: Weights & Biases cannot start ({error}); use offline or disabled") from error
     return log
-
-
-def quiet() -> None:
-    """Keep the Trainer's advice about loaders and loggers off the terminal; our own bars and errors stay."""
-    for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="lightning.*")
-    warnings.filterwarnings(
-        "ignore", message=".*(does not have many workers|overridden `transfer_batch|infer the batch indices).*"
-    )
 
 
 if __name__ == "__main__":

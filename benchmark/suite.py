@@ -9,7 +9,7 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,15 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from benchmark import records
+from benchmark import reference as references
 from benchmark.arguments import sentence
 from benchmark.schema import parse
 from benchmark.scores import Plan, Row
 from featvis import images
-from featvis.data import Unit, check_labelled, parse_units
-from featvis.errors import UserError, nearest
+from featvis.data import Unit, parse_units
+from featvis.errors import Unreachable, UserError, nearest
 from featvis.generators import Generator
+from featvis.imagesets import ImageSet, Role, check_decodable, open_images
 from featvis.models import Classifier, default_device, load
 from featvis.paths import CONFIGS
 
@@ -58,7 +60,10 @@ class Suite:
         frechet: the network whose features stand in where Inception's weights are not to be had.
         seed: of all random streams.
         batch_size: units optimised together.
-        data: folder of real images to compare with; null: the embedded reference.
+        data: real images to compare with, see `featvis.imagesets`; null: the embedded reference.
+        frechet_data: those that sets of images are compared with; null: `data`, its validation split where it has one.
+        spectrum_data: those whose spectrum MACO keeps and the deviation is from; null: MACO keeps the embedded one, and
+            the deviation is from that of `data`.
     """
 
     model: str
@@ -69,6 +74,8 @@ class Suite:
     seed: int = 0
     batch_size: int = 5
     data: str | None = None
+    frechet_data: str | None = None
+    spectrum_data: str | None = None
 
 
 @dataclass
@@ -186,16 +193,31 @@ def prepare(name: str, suite: Suite, out: Path, options: Mapping[str, Any], eval
     if not 1 <= suite.batch_size <= 4096:
         raise UserError(f"--batch-size must be between 1 and 4096, not {suite.batch_size}")
     device = default_device()
-    methods = {method: build(method, values or {}, suite, options) for method, values in suite.methods.items()}
+    cache = out.parent / "reference"
+    natural = None
+    if suite.spectrum_data is not None:
+        source = open_images(suite.spectrum_data, references.imagenet_synsets(), "spectrum", "--spectrum-data")
+        natural = references.spectrum_folder(source, cache)
+        if not (natural / "spectrum.safetensors").is_file():
+            raise UserError(
+                f"the spectrum of --spectrum-data {suite.spectrum_data} is not made yet; make it once: "
+                f"featvis reference --data {suite.spectrum_data} --spectrum --out {cache}"
+            )
+    methods = {m: build(m, values or {}, suite, options, natural) for m, values in suite.methods.items()}
     classifier = load(suite.model)
     _file_name(classifier.alias, "--model")
     units = parse_units(suite.units, classifier)
     # What is missing or broken is found now, not after an hour of work.
-    if suite.data is not None:
-        check_labelled(Path(suite.data), classifier.synsets)
+    sets = find_sets(suite, classifier.synsets)
+    unavailable = {}
     for key, names in (("classifiers", suite.classifiers), ("frechet", (suite.frechet,))):
         for other in dict.fromkeys(names):
-            load(other, flag=f"{key} of --suite {name}:")
+            try:
+                load(other, flag=f"{key} of --suite {name}:")
+            except Unreachable as error:
+                if suite.data is None:
+                    raise
+                unavailable[other] = str(error)
     cells: list[Cell] = []
     for method, (generator, preset, class_path) in methods.items():
         generator.classifier = classifier
@@ -227,6 +249,11 @@ def prepare(name: str, suite: Suite, out: Path, options: Mapping[str, Any], eval
         classifiers=list(suite.classifiers),
         frechet=suite.frechet,
         data=suite.data,
+        frechet_data=suite.frechet_data,
+        spectrum_data=suite.spectrum_data,
+        sets={role: {"name": s.name, "images": len(s), "fingerprint": s.fingerprint[:12]} for role, s in sets.items()},
+        cache=str(cache),
+        unavailable=unavailable,
         seed=suite.seed,
         units=[u.id for u in units],
         labels=[u.label for u in units],
@@ -237,10 +264,34 @@ def prepare(name: str, suite: Suite, out: Path, options: Mapping[str, Any], eval
     return Job(name, suite, out, classifier, units, cells, plan)
 
 
+def find_sets(suite: Suite, synsets: Sequence[str]) -> dict[Role, ImageSet]:
+    """The image sets of a suite, checked: there, with classes that the network has, and an image that can be decoded.
+
+    Raises:
+        UserError: when one is not.
+    """
+    named: dict[Role, tuple[str | None, str]] = {
+        "bank": (suite.data, "--data"),
+        "frechet": (suite.frechet_data, "--frechet-data"),
+        "spectrum": (suite.spectrum_data, "--spectrum-data"),
+    }
+    if suite.data is None:
+        if other := next((flag for spec, flag in named.values() if spec is not None), None):
+            raise UserError(f"{other} needs --data too, the images among which the nearest is sought")
+        return {}
+    sets = {}
+    for role, (spec, flag) in named.items():
+        sets[role] = open_images(spec or suite.data, synsets, role, flag if spec else "--data")
+        check_decodable(sets[role], flag if spec else "--data")
+    return sets
+
+
 def build(
-    method: str, values: Mapping[str, Any], suite: Suite, options: Mapping[str, Any]
+    method: str, values: Mapping[str, Any], suite: Suite, options: Mapping[str, Any], natural: Path | None = None
 ) -> tuple[Generator, str | None, str]:
     """The generator of a row of a suite, its preset's name and its class path.
+
+    `natural` is the folder of the spectrum that a method keeps, where it is not the embedded one.
 
     Raises:
         UserError: for an unknown preset, class or argument, with the nearest names.
@@ -258,6 +309,8 @@ def build(
     arguments |= {"model": suite.model, "seed": suite.seed}
     cls = find_class(class_path)
     known = accepted(cls)
+    if natural is not None and "spectrum" in known:
+        arguments["spectrum"] = str(natural)
     for key in given:
         if key in ("model", "seed"):
             raise UserError(f"methods.{method}: {key} is the whole suite's; write it beside methods, not into it")

@@ -13,6 +13,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -276,7 +277,12 @@ def _label(path: Path, index: dict[str, int], parent: str) -> int | None:
 
 def digest(path: Path) -> int:
     """63 bits of the SHA-256 of a file's bytes: what says that two files are the same image. Never 0."""
-    return (int.from_bytes(hashlib.sha256(path.read_bytes()).digest()[:8], "big") >> 1) or 1
+    return digest_of(path.read_bytes())
+
+
+def digest_of(data: bytes) -> int:
+    """`digest` of a file's bytes."""
+    return (int.from_bytes(hashlib.sha256(data).digest()[:8], "big") >> 1) or 1
 
 
 _BROKEN = (
@@ -286,14 +292,14 @@ _BROKEN = (
 """What Pillow's readers raise, besides OSError, for bytes that are not what their format says."""
 
 
-def open_rgb(path: Path) -> Image.Image:
-    """An image as RGB, upright, whole; an alpha channel is dropped, never blended.
+def open_rgb(source: Path | bytes) -> Image.Image:
+    """An image, a file or its bytes, as RGB, upright, whole; an alpha channel is dropped, never blended.
 
     Raises:
         OSError: when it cannot be decoded.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as image:
             image.load()
             upright = ImageOps.exif_transpose(image)
             if upright.mode == "RGBA":

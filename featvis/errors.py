@@ -10,6 +10,10 @@ class UserError(ValueError):
     """Bad input. The message is one sentence: what was wrong, and what would work (exit code 2)."""
 
 
+class Unreachable(UserError):
+    """A network whose weights are not to be had here and now; nothing is wrong with its name."""
+
+
 def nearest(word: str, known: Iterable[str], n: int = 3) -> str:
     """The known names closest to `word`, as the end of a sentence.
 

@@ -249,17 +249,19 @@ class Classifier(nn.Module):
         return self._normalise(torch.full((1, 3, *self.input_size), 0.5, device=self.device))
 
     @torch.no_grad()
-    def features(self, x: Float[Tensor, "n 3 h w"]) -> dict[str, Tensor]:
+    def features(self, x: Float[Tensor, "n 3 h w"], flat: bool = True) -> dict[str, Tensor]:
         """What the metrics read: `logits` (N, K), `pooled` (N, D) before the head, `flat` (N, L) of the last block.
 
-        `pooled` is timm's `forward_head(pre_logits=True)`, `flat` the last block's feature map or tokens.
+        `pooled` is timm's `forward_head(pre_logits=True)`, `flat` the last block's feature map or tokens, left out where
+        `flat` is false.
         """
         block = self.last_block()
-        with self.tapped({block}) as taps, self._autocast():
+        with self.tapped({block} if flat else set()) as taps, self._autocast():
             maps = self.net.forward_features(self._normalise(x))
             pooled = self.net.forward_head(maps, pre_logits=True)
             logits = self.net.forward_head(maps)
-        return {"logits": logits.float(), "pooled": pooled.float().flatten(1), "flat": taps[block].float().flatten(1)}
+        found = {"logits": logits.float(), "pooled": pooled.float().flatten(1)}
+        return found | ({"flat": taps[block].float().flatten(1)} if flat else {})
 
     def last_block(self) -> str:
         """The layer of the `flat` plausibility: the last of `blocks`, `stages`, `layers`, `features`, or of the net."""

@@ -9,10 +9,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import safetensors
 import torch
@@ -23,14 +23,22 @@ from safetensors.torch import save as save_bytes
 from torch import Tensor
 
 from featvis import images
-from featvis.data import ImageFile, canvases, digest, fit
+from featvis.data import fit, to_tensor
 from featvis.errors import UserError
 from featvis.models import Classifier
 from featvis.paths import ASSETS
-from featvis.spectrum import magnitude, mean_magnitude, resize_spectrum
+from featvis.spectrum import magnitude, resize_spectrum
+from featvis.sweep import Batch, Chunk, Job
+from featvis.sweep import read as read_chunk
 
 EMBEDDED = ASSETS / "reference"
 SPECTRUM_SIDE = 512
+
+
+PREPROCESSING = "short side resized (bicubic, antialiased) to the input, centre crop"
+CHUNK = 4096
+"""Images in a file of a bank; what a kill can lose at most."""
+SPECTRUM_CHUNK = 16384
 
 
 @dataclass(frozen=True)
@@ -40,24 +48,41 @@ class Bank:
     Attributes:
         network: full timm tag.
         weights_hash: of the network.
-        features: (N, D), pooled, before the head.
+        blocks: (n, D) each, N rows together: pooled features before the head, float16, mapped into memory.
         labels: (N,), class of each image.
         digests: (N,), content of each image file (`featvis.data.digest`).
         predictions: (N,), the class with the highest logit.
         logits: (N,), the logit of the image's own class.
         flat: (M, L), the last block's output flattened, of the images whose class is in `flat_classes`.
         flat_classes: classes for which `flat` was kept; flattened features are large.
+        source: what the images are, in words.
     """
 
     network: str
     weights_hash: str
-    features: Float[Tensor, "n d"]
+    blocks: tuple[Float[Tensor, "_ d"], ...]
     labels: Int[Tensor, n]
     digests: Int[Tensor, n]
     predictions: Int[Tensor, n]
     logits: Float[Tensor, n]
     flat: Float[Tensor, "m l"]
     flat_classes: tuple[int, ...]
+    source: str = ""
+
+    @property
+    def features(self) -> Float[Tensor, "n d"]:
+        """All rows, float32: for banks that are known to be small."""
+        return torch.cat([block.float() for block in self.blocks])
+
+    def rows(self, numbers: Int[Tensor, k]) -> Float[Tensor, "k d"]:
+        """Some rows, float32."""
+        out = torch.empty(len(numbers), self.blocks[0].shape[1])
+        start = 0
+        for block in self.blocks:
+            here = (numbers >= start) & (numbers < start + len(block))
+            out[here] = block[numbers[here] - start].float()
+            start += len(block)
+        return out
 
     @property
     def flat_rows(self) -> Int[Tensor, m]:
@@ -65,82 +90,179 @@ class Bank:
         return torch.isin(self.labels, torch.tensor(self.flat_classes, dtype=self.labels.dtype)).nonzero()[:, 0]
 
 
-def build_bank(
-    files: Sequence[ImageFile],
-    classifier: Classifier,
-    flat_classes: Iterable[int],
-    report: Callable[[Path, str], None],
-    skipped: list[Path],
-    batch: int = 16,
-    progress: Callable[[Iterable[Any]], Iterable[Any]] = lambda x: x,
-) -> Bank:
-    """The features of a network for the images of a folder, each resized (short side) and centre-cropped to its input.
+class BankJob(Job):
+    """Features, predictions and logits of a network.
 
     Args:
-        files: images with their class; those without one are left out.
         classifier: the network.
-        flat_classes: classes for which the flattened last block is kept.
-        report: told of each image that cannot be decoded.
-        skipped: gets those images.
-        batch: images together.
-        progress: wraps the files, to draw a bar.
     """
-    keep = tuple(sorted(set(flat_classes)))
 
-    def prepare(image: Image.Image) -> Image.Image:
-        return fit(image, classifier.input_size)
+    def __init__(self, classifier: Classifier) -> None:
+        self.classifier, self.size = classifier, classifier.input_size
+        self.title = f"features of {classifier.alias}"
+        self.facts = {
+            "kind": "bank",
+            "network": classifier.name,
+            "weights_hash": classifier.weights_hash,
+            "layer": "penultimate, pooled",
+            "preprocessing": f"{PREPROCESSING} {self.size[0]} x {self.size[1]}",
+            "dtype": "float16",
+        }
 
-    found: list[dict[str, Tensor]] = []
-    labelled = [f for f in files if f.label is not None]
-    for group in _batches(canvases(progress(labelled), prepare, skipped, report), batch):  # type: ignore[arg-type]
-        labels = torch.tensor([file.label for file, _ in group])
-        out = classifier.features(torch.stack([x for _, x in group]).to(classifier.device))
+    def to(self, device: torch.device) -> None:  # noqa: D102
+        self.classifier.to(device)
+
+    def start(self, chunk: Chunk) -> None:  # noqa: D102
+        self.found: list[dict[str, Tensor]] = []
+
+    def see(self, views: Float[Tensor, "n 3 h w"], batch: Batch) -> None:  # noqa: D102
+        out = self.classifier.features(views, flat=False)
         logits = out["logits"].cpu()
-        found.append(
+        # An image without a class has no logit of its own, and is no one's neighbour; its features count all the same.
+        own = logits[torch.arange(len(logits)), batch.labels.clamp(min=0)]
+        self.found.append(
             {
                 "features": out["pooled"].half().cpu(),
-                "labels": labels,
-                "digests": torch.tensor([digest(file.path) for file, _ in group]),
-                "predictions": logits.argmax(1),
-                "logits": logits[torch.arange(len(group)), labels],
-                "flat": out["flat"].half().cpu()[torch.isin(labels, torch.tensor(keep, dtype=labels.dtype))],
+                "labels": batch.labels.to(torch.int32),
+                "digests": batch.digests,
+                "predictions": logits.argmax(1).to(torch.int32),
+                "logits": own,
             }
         )
-    if not found:
-        raise UserError(
-            "--data holds no image that can be decoded and whose name carries a class (a synset or an index)"
-        )
-    columns = {key: torch.cat([f[key] for f in found]) for key in found[0]}
-    return Bank(network=classifier.name, weights_hash=classifier.weights_hash, flat_classes=keep, **columns)
+
+    def finish(self) -> dict[str, Tensor]:  # noqa: D102
+        if not self.found:
+            return {}
+        return {key: torch.cat([f[key] for f in self.found]) for key in self.found[0]}
 
 
-def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    group = []
-    for item in items:
-        group.append(item)
-        if len(group) == size:
-            yield group
-            group = []
-    if group:
-        yield group
+class SpectrumJob(Job):
+    """The sum of the magnitude spectra of the images, in the decorrelated space (Fel et al. 2023, section 3)."""
+
+    title = "spectrum"
+    size = (SPECTRUM_SIDE, SPECTRUM_SIDE)
+    facts: ClassVar[dict[str, str]] = {
+        "kind": "spectrum", "preprocessing": f"{PREPROCESSING} {SPECTRUM_SIDE} x {SPECTRUM_SIDE}"
+    }  # fmt: skip
+
+    def start(self, chunk: Chunk) -> None:  # noqa: D102
+        self.total, self.count = torch.zeros(3, self.size[0], self.size[1] // 2 + 1, dtype=torch.float64), 0
+
+    def see(self, views: Float[Tensor, "n 3 h w"], batch: Batch) -> None:  # noqa: D102
+        for view in views:
+            self.total += magnitude(view).double().cpu()
+        self.count += len(views)
+
+    def finish(self) -> dict[str, Tensor]:  # noqa: D102
+        return {"sum": self.total, "count": torch.tensor(self.count)}
 
 
-def build_spectrum(
-    files: Sequence[ImageFile],
-    size: tuple[int, int],
-    report: Callable[[Path, str], None],
-    skipped: list[Path],
-    progress: Callable[[Iterable[Any]], Iterable[Any]] = lambda x: x,
-) -> tuple[Float[Tensor, "3 h f"], int]:
-    """E|F(x)| over the images of a folder, each resized to cover the canvas and centre-cropped, and their number."""
-    found = canvases(progress(files), lambda image: fit(image, size), skipped, report)  # type: ignore[arg-type]
-    return mean_magnitude(x for _, x in found)
+class NearestJob(Job):
+    """How near each of some pictures is to the real images of its class, in the flattened output of the last block.
+
+    A chunk is a class. The features of its pictures are held while its real images stream past, so that nothing is
+    stored: flattened, a ViT's tokens are 150,528 numbers an image.
+
+    Args:
+        classifier: the target network.
+        pictures: for each class, how to open its pictures: (RGB image, digest of its file or 0 for none).
+        queries: says what the pictures are.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        pictures: dict[int, list[Callable[[], tuple[Image.Image, int]]]],
+        queries: str,
+    ) -> None:
+        self.classifier, self.size, self.pictures = classifier, classifier.input_size, pictures
+        self.title = f"nearest images in {classifier.alias}"
+        self.facts = {
+            "kind": "nearest",
+            "network": classifier.name,
+            "weights_hash": classifier.weights_hash,
+            "layer": f"{classifier.last_block()}, flattened",
+            "preprocessing": f"{PREPROCESSING} {self.size[0]} x {self.size[1]}",
+            "queries": queries,
+        }
+
+    def to(self, device: torch.device) -> None:  # noqa: D102
+        self.classifier.to(device)
+
+    def start(self, chunk: Chunk) -> None:  # noqa: D102
+        opened = [picture() for picture in self.pictures[int(chunk.name)]]
+        self.digests = torch.tensor([digest for _, digest in opened], dtype=torch.long)
+        views = torch.stack([to_tensor(fit(image, self.size)) for image, _ in opened]).to(self.classifier.device)
+        self.query = self.classifier.features(views)["flat"]
+        self.nearest = torch.full((len(opened),), torch.inf, dtype=torch.float64)
+
+    def see(self, views: Float[Tensor, "n 3 h w"], batch: Batch) -> None:  # noqa: D102
+        flat = self.classifier.features(views)["flat"]
+        for i, query in enumerate(self.query):
+            squared = (flat - query).double().square().sum(1).cpu()
+            itself = (batch.digests == self.digests[i]) & (self.digests[i] != 0)
+            self.nearest[i] = torch.minimum(self.nearest[i], squared.masked_fill(itself, torch.inf).min())
+
+    def finish(self) -> dict[str, Tensor]:  # noqa: D102
+        return {"squared": self.nearest}
+
+
+def read_banked(folder: Path, todo: Sequence[Chunk], job: BankJob, source: str = "") -> Bank:
+    """The bank whose chunks lie in a folder, without the images that have no class.
+
+    Raises:
+        UserError: when a chunk is missing or broken, or no image is left.
+    """
+    parts = []
+    for chunk in todo:
+        found = read_chunk(folder / f"{chunk.name}.safetensors", job.facts)
+        if found is None:
+            raise UserError(f"the features in {folder} are not whole; run the same command again, which completes them")
+        if found[0]:
+            parts.append(found[0])
+    if not parts:
+        raise UserError(f"{source or 'the image set'} holds no image that can be decoded")
+    t = {key: torch.cat([p[key] for p in parts]) for key in ("labels", "digests", "predictions", "logits")}
+    return Bank(
+        network=job.classifier.name,
+        weights_hash=job.classifier.weights_hash,
+        blocks=tuple(p["features"] for p in parts),
+        labels=t["labels"].long(),
+        digests=t["digests"],
+        predictions=t["predictions"].long(),
+        logits=t["logits"].float(),
+        flat=torch.zeros(0, 0),
+        flat_classes=(),
+        source=source,
+    )
+
+
+def broken_images(folder: Path, todo: Sequence[Chunk]) -> list[tuple[str, str]]:
+    """(name, reason) of the images of a finished pass that could not be decoded."""
+    found = [read_chunk(folder / f"{chunk.name}.safetensors") for chunk in todo]
+    return [(name, reason) for f in found if f is not None for name, reason in json.loads(f[1]["broken"])]
+
+
+def mean_spectrum(folder: Path, todo: Sequence[Chunk]) -> Float[Tensor, "3 h f"]:
+    """E|F(x)| from the sums of a finished pass.
+
+    Raises:
+        UserError: when no image could be decoded.
+    """
+    total, count = torch.zeros(1, dtype=torch.float64), 0
+    for chunk in todo:
+        found = read_chunk(folder / f"{chunk.name}.safetensors", SpectrumJob.facts)
+        assert found is not None, "the pass is finished"
+        total, count = total + found[0]["sum"], count + int(found[0]["count"])
+    if not count:
+        raise UserError("--data holds no image that can be decoded")
+    return (total / count).float()
 
 
 def write_bank(folder: Path, bank: Bank) -> Path:
     """Write a bank into a reference folder."""
     tensors = {
-        "features": bank.features.half(),
+        "features": torch.cat(bank.blocks).half(),
         "labels": bank.labels.short(),
         "digests": bank.digests,
         "predictions": bank.predictions.short(),
@@ -170,13 +292,14 @@ def read_bank(folder: Path, network: str) -> Bank | None:
         return Bank(
             network=facts["network"],
             weights_hash=facts["weights_hash"],
-            features=t["features"].float(),
+            blocks=(t["features"],),
             labels=t["labels"].long(),
             digests=t["digests"],
             predictions=t["predictions"].long(),
             logits=t["logits"],
             flat=t["flat"].float(),
             flat_classes=tuple(t["flat_classes"].tolist()),
+            source=str(read_provenance(folder).get("source", "")),
         )
     except (safetensors.SafetensorError, KeyError, OSError) as error:
         raise UserError(
@@ -229,11 +352,15 @@ __all__ = [
     "EMBEDDED",
     "SPECTRUM_SIDE",
     "Bank",
-    "build_bank",
-    "build_spectrum",
+    "BankJob",
+    "NearestJob",
+    "SpectrumJob",
+    "broken_images",
     "magnitude",
+    "mean_spectrum",
     "natural_spectrum",
     "read_bank",
+    "read_banked",
     "read_provenance",
     "read_spectrum",
     "spectrum_hash",

@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from featvis.errors import UserError, nearest
+from featvis.errors import Unreachable, UserError, nearest
 from featvis.paths import CONFIGS
 
 HUB_TIMEOUT = 5.0
@@ -212,7 +213,7 @@ def locate(spec: ModelSpec) -> Weights:
             if isinstance(cached, str):
                 return Weights("cache", Path(cached), f"cache of {repository}")
         return Weights("hub", None, f"hub, {repository}")
-    raise UserError(f"there are no weights for {spec.alias} anywhere: {_WAYS_OUT.format(stem=spec.alias)}")
+    raise Unreachable(f"there are no weights for {spec.alias} anywhere: {_WAYS_OUT.format(stem=spec.alias)}")
 
 
 def _package_file(distribution: str) -> Path | None:
@@ -229,21 +230,34 @@ def _repository(spec: ModelSpec) -> str | None:
     return getattr(cfg, "hf_hub_id", None) or None
 
 
+SILENCE_HOLDS = 60.0
+"""Seconds for which a hub that did not answer for one network is not asked for the next."""
+_SILENCE: list[tuple[float, str]] = []
+
+
 def hub_error(repository: str, timeout: float = HUB_TIMEOUT) -> str | None:
     """Why the hub does not answer for a repository, or None if it does; within `timeout` seconds, without retries."""
     if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
         return "HF_HUB_OFFLINE is set"
+    if _SILENCE and time.monotonic() - _SILENCE[-1][0] < SILENCE_HOLDS:
+        return _SILENCE[-1][1]
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
-    from huggingface_hub.errors import EntryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
     answer: list[str | None] = [f"no answer within {timeout:g} s"]
+    answered = []
 
     def ask() -> None:
         try:
             get_hf_file_metadata(hf_hub_url(repository, "model.safetensors"), timeout=timeout)
+            answered.append(True)
             answer[0] = None
         except EntryNotFoundError:
+            answered.append(True)
             answer[0] = None
+        except HfHubHTTPError as error:
+            answered.append(True)
+            answer[0] = _short(error)
         except Exception as error:  # whatever the HTTP library raises means the same to the user
             answer[0] = _short(error)
 
@@ -251,6 +265,8 @@ def hub_error(repository: str, timeout: float = HUB_TIMEOUT) -> str | None:
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(timeout)
+    if not answered:
+        _SILENCE.append((time.monotonic(), str(answer[0])))
     return answer[0]
 
 
@@ -259,16 +275,17 @@ def download(spec: ModelSpec) -> Path:
     repository = _repository(spec)
     assert repository is not None
     if (reason := hub_error(repository)) is not None:
-        raise UserError(
+        raise Unreachable(
             f"no weights for {spec.alias} here, and the hub cannot be reached ({reason}): "
             + _WAYS_OUT.format(stem=spec.alias)
         )
+    from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
 
     try:
-        return Path(hf_hubdownload(repository, "model.safetensors"))
+        return Path(hf_hub_download(repository, "model.safetensors"))
     except EntryNotFoundError:
-        return Path(hf_hubdownload(repository, "pytorch_model.bin"))
+        return Path(hf_hub_download(repository, "pytorch_model.bin"))
 
 
 def _read(path: Path) -> dict[str, Tensor]:

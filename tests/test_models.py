@@ -185,9 +185,31 @@ def test_an_unreachable_hub_costs_seconds_and_names_the_ways_out(monkeypatch):
         time.sleep(30)
 
     monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", silent)
+    monkeypatch.setattr(weights, "_SILENCE", [])
     start = time.monotonic()
     assert weights.hub_error("timm/anything", timeout=1.0) == "no answer within 1 s"
+    assert weights.hub_error("timm/another", timeout=30.0) == "no answer within 1 s", "it is not asked again at once"
     assert time.monotonic() - start < 5
+
+
+def test_a_hub_that_answers_is_asked_for_the_networks_file(monkeypatch, tmp_path):
+    from huggingface_hub.errors import EntryNotFoundError
+
+    asked = []
+
+    def fetch(repository, filename):
+        asked.append((repository, filename))
+        if filename == "model.safetensors":
+            raise EntryNotFoundError("404")
+        return str(tmp_path / filename)
+
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr(weights, "_SILENCE", [])
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", lambda *args, **kwargs: None)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", fetch)
+    assert weights.download(resolve("resnetv2")) == tmp_path / "pytorch_model.bin"
+    repository = "timm/resnetv2_50.a1h_in1k"
+    assert asked == [(repository, "model.safetensors"), (repository, "pytorch_model.bin")]
 
 
 @pytest.mark.parametrize(

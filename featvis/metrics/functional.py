@@ -8,6 +8,7 @@ the features' device. Nothing here sees an image: each network is run once, and 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import faiss
@@ -68,7 +69,7 @@ def plausibility(
 
 def deep_knn(
     features: Float[Tensor, "n d"],
-    bank: Float[Tensor, "m d"],
+    bank: Float[Tensor, "m d"] | Sequence[Float[Tensor, "_ d"]],
     k: int = 1,
     ids: Int64[Tensor, " n"] | None = None,
     bank_ids: Int64[Tensor, " m"] | None = None,
@@ -78,7 +79,8 @@ def deep_knn(
 
     Args:
         features: penultimate, pooled, of the images to score.
-        bank: the same of the reference images, whatever their class.
+        bank: the same of the reference images, whatever their class; also in blocks, of any float type and mapped into
+            memory, of which a part at a time is looked at.
         k: which neighbour, from 1. Sun et al. take 1000 for all of ImageNet; the default reads like the other two
             definitions.
         ids: content digest of each image; 0 is unknown.
@@ -93,10 +95,70 @@ def deep_knn(
     """
     if k < 1:
         raise UserError(f"deep_knn needs k of at least 1, not k={k}")
-    _require_alike(features, bank)
-    on_sphere = [x.double() / (x.double().norm(dim=1, keepdim=True) + eps) for x in (features, bank)]
-    distances = _nearest_squared(on_sphere[0], on_sphere[1], k, ids, bank_ids)[:, k - 1].sqrt()
-    return distances.masked_fill(distances.isinf(), torch.nan)
+    blocks = [bank] if isinstance(bank, Tensor) else [block for block in bank if len(block)]
+    nothing = torch.full((len(features),), torch.nan, dtype=torch.float64, device=features.device)
+    if not len(features) or not sum(map(len, blocks)):
+        return nothing
+    query = _on_sphere(features.detach().cpu().double(), eps)
+    _require_alike(query, blocks[0][:0].cpu())
+    distances, found = _candidates(query, blocks, k + _copies(ids, bank_ids) + SPARE, eps)
+    if ids is not None and bank_ids is not None:
+        itself = (ids.cpu()[:, None] == bank_ids.cpu()[found]) & (ids.cpu()[:, None] != 0)
+        distances, order = distances.masked_fill(itself, torch.inf).sort(dim=1, stable=True)
+        found = found.gather(1, order)
+    # float32 settles the order but for near ties: those around the k-th are measured again in float64.
+    low, high = max(0, k - 1 - SPARE), k + SPARE
+    near = found[:, low:high]
+    exact = (query[:, None] - _on_sphere(_rows(blocks, near).double(), eps)).square().sum(-1)
+    exact = exact.masked_fill(distances[:, low:high].isinf(), torch.inf).sort(1).values
+    if exact.shape[1] <= k - 1 - low:
+        return nothing
+    result = exact[:, k - 1 - low].sqrt()
+    return result.masked_fill(result.isinf(), torch.nan).to(features.device)
+
+
+def _on_sphere(x: Float[Tensor, "*n d"], eps: float) -> Float[Tensor, "*n d"]:
+    return x / (x.norm(dim=-1, keepdim=True) + eps)
+
+
+def _copies(ids: Int64[Tensor, " n"] | None, bank_ids: Int64[Tensor, " m"] | None) -> int:
+    """How many rows of a bank may be the query itself, at most."""
+    if ids is None or bank_ids is None:
+        return 0
+    known, copies = bank_ids.cpu()[torch.isin(bank_ids.cpu(), ids.cpu()[ids.cpu() != 0])].unique(return_counts=True)
+    return int(copies.max()) if len(known) else 0
+
+
+def _candidates(
+    query: Float64[Tensor, "n d"], blocks: Sequence[Float[Tensor, "_ d"]], asked: int, eps: float
+) -> tuple[Float[Tensor, "n k"], Int64[Tensor, "n k"]]:
+    """Squared distances on the sphere, in float32, to the nearest rows of all blocks, ascending, and their numbers."""
+    distances, found = torch.zeros(len(query), 0), torch.zeros(len(query), 0, dtype=torch.long)
+    start, sought = 0, _float32(query)
+    for block in blocks:
+        for part in block.split(max(1, CHUNK // query.shape[1])):
+            rows = part.detach().cpu().float()
+            if not rows.isfinite().all():
+                raise UserError("the features hold values that are not finite")
+            d, i = faiss.knn(sought, _on_sphere(rows, eps).numpy(), min(asked, len(rows)))
+            distances = torch.cat([distances, torch.from_numpy(d)], 1)
+            found = torch.cat([found, torch.from_numpy(i) + start], 1)
+            distances, order = distances.topk(min(asked, distances.shape[1]), 1, largest=False, sorted=True)
+            found = found.gather(1, order)
+            start += len(rows)
+    return distances, found
+
+
+def _rows(blocks: Sequence[Float[Tensor, "_ d"]], numbers: Int64[Tensor, "*n"]) -> Float[Tensor, "*n d"]:
+    """Rows of all blocks by number."""
+    flat = numbers.reshape(-1)
+    out = torch.empty(len(flat), blocks[0].shape[1], dtype=torch.float64)
+    start = 0
+    for block in blocks:
+        here = (flat >= start) & (flat < start + len(block))
+        out[here] = block.cpu()[flat[here] - start].double()
+        start += len(block)
+    return out.reshape(*numbers.shape, -1)
 
 
 def frechet_distance(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Float64[Tensor, ""]:

@@ -17,6 +17,8 @@ from torch.nn.functional import interpolate
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from featvis.errors import UserError
+from featvis.models import content_hash
+from featvis.sweep import Batch, Chunk, Job
 
 # The same weights under the names that pytorch-fid and torch-fidelity give them.
 FILE_NAMES = ("pt_inception-2015-12-05-6726825d.pth", "weights-inception-2015-12-05-6726825d.pth")
@@ -101,3 +103,38 @@ def _crop(images: Tensor) -> Tensor:
         height, width = size
     top, left = (height - SIDE) // 2, (width - SIDE) // 2
     return images[..., top : top + SIDE, left : left + SIDE]
+
+
+class InceptionJob(Job):
+    """Inception's features of an image set: short side to 299, centre crop.
+
+    Args:
+        model: from `load_inception`.
+        which: says which of the set's images these are.
+    """
+
+    title = "features of Inception"
+    size = (SIDE, SIDE)
+
+    def __init__(self, model: nn.Module, which: str) -> None:
+        self.model = model
+        self.facts = {
+            "kind": "inception",
+            "weights_hash": content_hash(model),
+            "preprocessing": "short side resized (bicubic, antialiased) to 299, centre crop",
+            "which": which,
+        }
+
+    def to(self, device: torch.device) -> None:  # noqa: D102
+        self.model.to(device)
+
+    def start(self, chunk: Chunk) -> None:  # noqa: D102
+        self.found: list[tuple[Tensor, Tensor]] = []
+
+    def see(self, views: Float[Tensor, "n 3 h w"], batch: Batch) -> None:  # noqa: D102
+        self.found.append((inception_features(self.model, views).cpu(), batch.digests))
+
+    def finish(self) -> dict[str, Tensor]:  # noqa: D102
+        if not self.found:
+            return {}
+        return {"features": torch.cat([f for f, _ in self.found]), "digests": torch.cat([d for _, d in self.found])}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from jaxtyping import Float, Int, Int64
@@ -31,7 +32,7 @@ class Plausibility(PerImage):
     def __init__(
         self,
         definition: Definition,
-        bank: Float[Tensor, "m d"],
+        bank: Float[Tensor, "m d"] | Sequence[Float[Tensor, "_ d"]],
         bank_labels: Int[Tensor, " m"] | None = None,
         bank_ids: Int64[Tensor, " m"] | None = None,
         k: int = 1,
@@ -41,7 +42,7 @@ class Plausibility(PerImage):
 
         Args:
             definition: `flat`, `pooled` or `deep_knn`.
-            bank: features of the reference images, of the layer the definition means.
+            bank: features of the reference images, of the layer the definition means; for `deep_knn` also in blocks.
             bank_labels: their classes; only `deep_knn` does without.
             bank_ids: their content digests, 0 where unknown.
             k: which neighbour counts (`deep_knn` alone).
@@ -79,11 +80,11 @@ class Plausibility(PerImage):
         Raises:
             UserError: for features of another width than the bank's, or values that are not finite.
         """
-        require_width(features, self.bank)
+        require_width(features, self.bank if isinstance(self.bank, Tensor) else self.bank[0])
         if self.kind == "deep_knn":
             scores = deep_knn(features, self.bank, self.k, ids, self.bank_ids)
         else:
-            assert self.bank_labels is not None
+            assert self.bank_labels is not None and isinstance(self.bank, Tensor)
             definition: Literal["flat", "pooled"] = "flat" if self.kind == "flat" else "pooled"
             scores = plausibility(features, labels, self.bank, self.bank_labels, definition, ids, self.bank_ids)
         self.values.append(scores)

@@ -1,0 +1,97 @@
+"""Processes: which of several this one is, and how it starts others.
+
+A run may be one process, which starts what it needs (`--devices 4`), or one of several that a launcher started:
+`torchrun` or SLURM's `srun`. Then each of them goes through the same cells in the same order, each cell and each pass
+over images is a process of its own that joins those of the other ranks, and rank 0 alone claims the folder, scores,
+writes records and logs.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import signal
+import subprocess
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from featvis.interrupt import WORKER, Stopped
+
+_STARTED = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes that a launcher started.
+
+    Attributes:
+        rank: of this one.
+        size: how many there are.
+        local: how many on this machine.
+    """
+
+    rank: int
+    size: int
+    local: int
+
+
+def world() -> World | None:
+    """The launcher's processes, or None where there is no launcher or only one process."""
+    env = os.environ
+    if "TORCHELASTIC_RUN_ID" in env:
+        found = World(int(env["RANK"]), int(env["WORLD_SIZE"]), int(env["LOCAL_WORLD_SIZE"]))
+    elif "SLURM_PROCID" in env and "SLURM_NTASKS" in env and env.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
+        nodes = int(env.get("SLURM_NNODES", "1"))
+        found = World(int(env["SLURM_PROCID"]), int(env["SLURM_NTASKS"]), int(env["SLURM_NTASKS"]) // nodes)
+    else:
+        return None
+    return found if found.size > 1 else None
+
+
+def rank() -> int:
+    """Of this process: the launcher's, or the one that Lightning gave to a process that it started."""
+    found = world()
+    return found.rank if found is not None else int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def trainer(devices: int) -> dict[str, Any]:
+    """Arguments of Lightning's Trainer."""
+    found = world()
+    if found is not None:
+        return {"devices": found.local, "num_nodes": found.size // found.local, "strategy": "ddp"}
+    return {"devices": devices, "strategy": "ddp"} if devices > 1 else {"devices": 1}
+
+
+def call(arguments: Sequence[str]) -> int:
+    """Run Python with some arguments, and wait; its exit code, negative where a signal ended it.
+
+    Raises:
+        Stopped: after the process has stopped too, and finished the write at hand.
+    """
+    env = {**os.environ, WORKER: "1"}
+    number = next(_STARTED)
+    if world() is not None:
+        # Each group of processes meets at a port of its own: torchrun's store still holds the last one's addresses.
+        port = int(env.get("MASTER_PORT", "29500")) + number
+        env |= {"TORCHELASTIC_USE_AGENT_STORE": "False", "MASTER_PORT": str(port)}
+    process = subprocess.Popen([sys.executable, *arguments], env=env)
+    try:
+        return process.wait()
+    except (Stopped, KeyboardInterrupt):
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+        raise
+
+
+def quiet() -> None:
+    """Keep the Trainer's advice about loaders and loggers off the terminal; our own bars and errors stay."""
+    for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning.*")
+    warnings.filterwarnings(
+        "ignore", message=".*(does not have many workers|overridden `transfer_batch|infer the batch indices).*"
+    )

@@ -1,0 +1,66 @@
+"""Stopping politely: Ctrl-C and SIGTERM wait for the write at hand, and a process whose starter is gone stops."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+WORKER = "FEATVIS_WORKER"
+"""Environment variable of the processes that a run starts: they have nothing to do once it is gone."""
+_STARTER = os.getppid()
+
+
+class Stopped(BaseException):
+    """Somebody wants this process to end; not a KeyboardInterrupt, on which Lightning would kill the other processes.
+
+    Attributes:
+        code: exit code, 128 and the signal's number.
+    """
+
+    def __init__(self, number: int = signal.SIGTERM) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.code = 128 + number
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C and SIGTERM back until the block is done."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Within the block the first Ctrl-C or SIGTERM raises `Stopped`; further ones are ignored while that is seen to."""
+
+    def stop(number: int, frame: Any) -> None:
+        for other in SIGNALS:
+            signal.signal(other, signal.SIG_IGN)
+        raise Stopped(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, stop) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def check_starter() -> None:
+    """Raise `Stopped` in a worker whose starter is gone: nobody waits for the result, and somebody may redo it."""
+    if WORKER in os.environ and os.getppid() != _STARTER:
+        raise Stopped
