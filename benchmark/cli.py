@@ -17,9 +17,10 @@ from jsonargparse import auto_cli
 
 from benchmark.arguments import OneSentenceParser
 from featvis.errors import UserError, nearest
+from featvis.interrupt import WORKER, Stopped, stoppable
 
 WandbMode = Literal["offline", "online", "disabled"]
-FOLDERS = ("data",)
+FOLDERS = ("data", "frechet_data", "spectrum_data")
 """Flags that name something on this machine: a record keeps its name alone."""
 GROUPS = ("plausibility", "frechet", "transferability", "logit", "spectrum")
 
@@ -29,14 +30,14 @@ def split(text: str | None) -> list[str]:
     return [item.strip() for item in (text or "").split(",") if item.strip()]
 
 
-def command_line(command: str, flags: Mapping[str, Any]) -> str:
+def command_line(command: str, flags: Mapping[str, Any], *words: str) -> str:
     """A command as a user writes it; flags that were not given, and where things lie on this machine, are left out."""
-    words = ["featvis", command]
+    spelled = ["featvis", command, *words]
     for key, value in flags.items():
         if value is not None:
             text = Path(value).name if key in FOLDERS and "/" in str(value) else str(value)
-            words += [f"--{key.replace('_', '-')}", shlex.quote(text)]
-    return " ".join(words)
+            spelled += [f"--{key.replace('_', '-')}", shlex.quote(text)]
+    return " ".join(spelled)
 
 
 def check_out(out: Path, suite: str | None = None) -> None:
@@ -76,6 +77,8 @@ def run(
     classifiers: str | None = None,
     devices: int = 1,
     data: str | None = None,
+    frechet_data: str | None = None,
+    spectrum_data: str | None = None,
     out: str | None = None,
     wandb: WandbMode = "offline",
     dry_run: bool = False,
@@ -93,17 +96,22 @@ def run(
         batch_size: units optimised together.
         seed: of all random streams.
         classifiers: networks of the transferability score, separated by commas.
-        devices: GPUs, or processes where there is none.
-        data: folder of real images to compare with, one folder a class; default: the embedded reference.
-        out: folder of the run; default: runs/<suite>.
+        devices: GPUs, or processes where there is none. Under torchrun or srun the launcher says it.
+        data: real images to compare with: a folder (one folder a class, or flat with a label file, or with the splits
+            train and val), hfds/NAME:SPLIT, or wds/FOLDER:SPLIT; default: the embedded reference.
+        frechet_data: those that sets of images are compared with; default: the data, its validation split.
+        spectrum_data: those whose spectrum MACO keeps; default: the embedded spectrum.
+        out: folder of the run; default: runs/<suite>. What is computed of the data is kept in the folder reference
+            beside it, for other runs.
         wandb: offline writes a run that `wandb sync` can send later; no account is needed.
         dry_run: print the plan, its cost and the time expected after timing three steps; write nothing.
     """
-    from benchmark import report, runner
+    from benchmark import launch, report, runner
     from benchmark import suite as suites
 
     name, values = suites.read(Path(suite))
-    given = {"model": model, "units": units, "batch_size": batch_size, "seed": seed, "data": data}
+    given = {"model": model, "units": units, "batch_size": batch_size, "seed": seed}
+    given |= {"data": data, "frechet_data": frechet_data, "spectrum_data": spectrum_data}
     if methods is not None:
         if not split(methods):
             raise UserError("--methods is empty; name some, for example --methods maco,fourier")
@@ -119,11 +127,14 @@ def run(
     flags = given | {"methods": methods, "classifiers": classifiers, "steps": steps, "crops": crops, "canvas": canvas}
     evaluation = {"wandb": wandb, "command": command_line("run", {"suite": suite} | flags)}
     job = suites.prepare(name, resolved, folder, options, evaluation)
+    if launch.rank() == 0:
+        for text in suites.findings(job):
+            print(text, flush=True)
     if dry_run:
         print(report.plan(job, runner.timing(job)))
         return 0
     code = runner.run(job, devices, wandb)
-    if (folder / "records").is_dir():
+    if launch.rank() == 0 and (folder / "records").is_dir():
         report.everything(folder)
     return code
 
@@ -142,6 +153,7 @@ def evaluate(
     frechet: str = "efficientnet_lite1",
     metrics: str | None = None,
     data: str | None = None,
+    frechet_data: str | None = None,
     out: str = "runs/evaluate",
     wandb: WandbMode = "disabled",
 ) -> int:
@@ -153,13 +165,14 @@ def evaluate(
         classifiers: networks of the transferability score, separated by commas.
         frechet: the network whose features stand in where Inception's weights are not to be had.
         metrics: groups, separated by commas: plausibility, frechet, transferability, logit, spectrum; default: all.
-        data: folder of real images to compare with; default: the embedded reference.
+        data: real images to compare with (see `featvis run --help`); default: the embedded reference.
+        frechet_data: those that sets of images are compared with; default: the data, its validation split.
         out: folder of the records.
         wandb: whether the table is logged.
     """
+    from benchmark import suite as suites
     from benchmark import tables
     from benchmark.evaluate import evaluate_folder
-    from featvis.data import check_labelled
     from featvis.models import load
     from featvis.weights import locate, resolve
 
@@ -171,11 +184,13 @@ def evaluate(
     for flag, names in (("--model", [model]), ("--classifiers", split(classifiers)), ("--frechet", [frechet])):
         for name in names:
             locate(resolve(name, flag))
-    if data is not None:
-        check_labelled(Path(data), load(model, "float32").synsets)
+    sets = suites.find_sets(data, frechet_data, None, load(model, "float32").synsets if data else [])
+    flags = {"model": model, "classifiers": classifiers, "frechet": frechet, "metrics": metrics}
     found = evaluate_folder(
-        Path(folder), model, out=out, suite="evaluate", frechet=frechet, data=data, wandb=wandb, metrics=groups,
-        classifiers=split(classifiers),
+        Path(folder), model, out=out, suite="evaluate", frechet=frechet, data=data, frechet_data=frechet_data,
+        wandb=wandb, metrics=groups, classifiers=split(classifiers), sets=suites.said_of(sets),
+        cache=str(Path(out).parent / "reference"),
+        command=command_line("evaluate", {"data": data, "frechet_data": frechet_data} | flags, Path(folder).name),
     )  # fmt: skip
     print(tables.text_block(found))
     return 0
@@ -203,40 +218,66 @@ def reference(
     data: str | None = None,
     models: str | None = None,
     spectrum: bool = False,
+    devices: int = 1,
+    role: Literal["bank", "frechet", "spectrum"] = "bank",
     flat: str | None = None,
     source: str | None = None,
-    out: str = "reference",
+    pack: str | None = None,
+    out: str = "runs/reference",
+    dry_run: bool = False,
 ) -> int:
-    """Make a reference of a folder of images: natural spectrum, feature banks, provenance.
+    """Compute what runs compare with, once: the features of real images in networks, and their natural spectrum.
+
+    A run does the same where it is missing. Killed, the command goes on from where it was.
 
     Args:
-        data: folder of images, one folder a class, named by synset or index.
+        data: the images: a folder, hfds/NAME:SPLIT or wds/FOLDER:SPLIT (see `featvis run --help`).
         models: networks, separated by commas, whose pooled features, predictions and logits are kept.
-        spectrum: compute the magnitude spectrum too (decorrelated, canvas of 512).
-        flat: classes (301,ladybug) whose images the row `real` shows: their flattened last block and their own mean
-            spectrum are kept too.
-        source: what the images are, in words, for the provenance; default: the folder's name.
-        out: the reference's folder; what is there already is kept.
+        spectrum: compute the mean magnitude spectrum too (decorrelated, canvas of 512).
+        devices: GPUs, or processes where there is none. Under torchrun or srun the launcher says it.
+        role: what the images are for, which chooses the split where the data has several and none is named.
+        flat: classes (301,ladybug) whose flattened last block goes into the pack; a run needs none stored.
+        source: what the images are, in words, for the pack.
+        pack: folder for a copy small enough to be embedded into a package (a folder of some thousand images).
+        out: the cache; the folder `reference` beside the runs.
+        dry_run: print how many images there are, and the time and the space expected after timing some; write nothing.
     """
-    from benchmark.reference import make
+    from benchmark import launch, report
+    from benchmark import reference as references
+    from benchmark.suite import check_devices
     from featvis.data import parse_units
+    from featvis.imagesets import check_decodable, open_images
     from featvis.models import load
     from featvis.objectives import LOGITS
 
     if data is None:
         raise UserError("--data is missing; name a folder of images, one folder a class")
     check_out(Path(out))
+    check_devices(devices)
     networks = [load(m, "float32", flag="--models") for m in split(models)]
     if not networks and not spectrum:
         raise UserError("there is nothing to do; give --models, --spectrum or both")
+    if flat is not None and pack is None:
+        raise UserError("--flat needs --pack: flattened features are kept in packs alone")
     if flat is not None and not networks:
         raise UserError("--flat needs --models: the classes are theirs")
     units = parse_units(flat, networks[0], "--flat") if flat else []
     if other := [u.id for u in units if u.layer != LOGITS]:
         raise UserError(f"--flat {flat}: {other[0]} is no class; name classes, for example 301,ladybug")
-    classes = [u.index for u in units]
-    facts = make(Path(data), networks, spectrum, classes, Path(out), source=source)
-    print(f"{facts['images']} images of {facts['source']} in {out} ({facts['skipped']} skipped)")
+    found = open_images(data, networks[0].synsets if networks else references.imagenet_synsets(), role)
+    check_decodable(found)
+    if launch.rank() == 0:
+        print(found.describe(), flush=True)
+    if dry_run:
+        print(report.passes(references.costs(found, networks, spectrum)))
+        return 0
+    tasks = [references.Task("bank", data, role, out, model) for model in split(models)]
+    tasks += [references.Task("spectrum", data, role, out)] if spectrum else []
+    references.make(tasks, devices)
+    if launch.rank() == 0:
+        print(f"in {references.folder_of(found, Path(out))}")
+        if pack is not None:
+            references.pack(Path(data), networks, [u.index for u in units], Path(out), Path(pack), source)
     return 0
 
 
@@ -263,7 +304,7 @@ def layers(model: str) -> int:
     return 0
 
 
-SWITCHES = ("--dry_run", "--spectrum")
+SWITCHES = ("--dry_run", "--spectrum", "--files_only")
 """Flags that stand without a value."""
 
 COMMANDS = {
@@ -281,27 +322,33 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run one command; its exit code. Errors of the user go to standard error, one sentence each."""
     given = list(sys.argv[1:] if args is None else args)
     try:
-        if given[:1] == ["generate"]:
-            return generate(*given[1:])
-        # Flags are spelled with dashes; both spellings are read.
-        given = [re.sub(r"^--[\w-]+", lambda m: "--" + m[0][2:].replace("-", "_"), a) for a in given]
-        given = [
-            f"{a}=true" if a in SWITCHES and b not in ("true", "false") else a
-            for a, b in zip(given, [*given[1:], ""], strict=True)
-        ]
-        if given and not given[0].startswith("-") and given[0] not in COMMANDS:
-            raise UserError(f"unknown command {given[0]}: {nearest(given[0], COMMANDS)}")
-        commands: Any = COMMANDS
-        result: Any = auto_cli(
-            commands, args=given, as_positional=True, parser_class=OneSentenceParser, prog="featvis", allow_abbrev=False
-        )
-        return int(result or 0)
+        with stoppable():
+            return _command(given)
     except UserError as error:
         print(f"featvis: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("featvis: stopped; what is finished stays, and the same command goes on from there", file=sys.stderr)
-        return 130
+    except (Stopped, KeyboardInterrupt) as error:
+        if WORKER not in os.environ and os.environ.get("RANK", "0") == "0":
+            print("featvis: stopped; what is finished stays, and the same command goes on from there", file=sys.stderr)
+        return error.code if isinstance(error, Stopped) else 130
+
+
+def _command(given: list[str]) -> int:
+    if given[:1] == ["generate"]:
+        return generate(*given[1:])
+    # Flags are spelled with dashes; both spellings are read.
+    given = [re.sub(r"^--[\w-]+", lambda m: "--" + m[0][2:].replace("-", "_"), a) for a in given]
+    given = [
+        f"{a}=true" if a in SWITCHES and b not in ("true", "false") else a
+        for a, b in zip(given, [*given[1:], ""], strict=True)
+    ]
+    if given and not given[0].startswith("-") and given[0] not in COMMANDS:
+        raise UserError(f"unknown command {given[0]}: {nearest(given[0], COMMANDS)}")
+    commands: Any = COMMANDS
+    result: Any = auto_cli(
+        commands, args=given, as_positional=True, parser_class=OneSentenceParser, prog="featvis", allow_abbrev=False
+    )
+    return int(result or 0)
 
 
 def entry_point() -> None:

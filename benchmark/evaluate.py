@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -93,10 +94,18 @@ def pictures_of(folder: Path, units: Sequence[str], transparent: bool = False) -
     return found
 
 
-def flat_distances(plan: Plan, scorer: Scorer, trainer: dict[str, Any]) -> dict[str, Tensor]:
+def flat_distances(
+    plan: Plan, scorer: Scorer, trainer: dict[str, Any], given: Mapping[str, Sequence[Picture]] | None = None
+) -> dict[str, Tensor]:
     """Squared distances of each row's images to the nearest real one of their class, in the flattened last block.
 
     Each real image passes the target network once, for all rows together; nothing is kept of it.
+
+    Args:
+        plan: whose rows.
+        scorer: with its networks and real images.
+        trainer: arguments of Lightning's Trainer.
+        given: the pictures of rows whose folder is not one of a run.
 
     Returns:
         For each row, one number an image in the order of `pictures_of`; empty without data, classes or need.
@@ -115,17 +124,19 @@ def flat_distances(plan: Plan, scorer: Scorer, trainer: dict[str, Any]) -> dict[
         here.append(opener)
 
     for row in plan.rows:
-        if row.method == "real" and row.folder is None:
-            for p in scorer.real_images:
-                add(row.method, int(str(p.label)), str(p.digest), lambda p=p: (p.image, p.digest))
+        real = row.method == "real" and row.folder is None
+        pictures = scorer.real_images if real else (given or {}).get(row.method)
+        for p in pictures or ():
+            add(row.method, int(str(p.label)), str(p.digest), functools.partial(lambda p: (p.image, p.digest), p))
+        if pictures is not None:
             continue
         made_here = row.method == "noise" and row.folder is None
         folder = noise_folder(plan) if made_here else Path(plan.out) / str(row.folder)
-        shown = images.over_grey if row.transparency else open_rgb
+        show = images.over_grey if row.transparency else open_rgb
         for unit in plan.units:
             path = folder / f"{unit}.png"
             if path.is_file():
-                opener = lambda path=path, shown=shown: (shown(path), 0)  # noqa: E731
+                opener = functools.partial(lambda show, path: (show(path), 0), show, path)
                 add(row.method, int(str(class_of(unit))), f"{unit} {row.transparency} {digest(path)}", opener)
     squared = references.nearest(
         source, scorer.target, openers, said.hexdigest(), Path(plan.out) / plan.model / "nearest", trainer
@@ -317,6 +328,8 @@ def evaluate_folder(folder: Path, model: str, **options: Any) -> list[Record]:
     """Score anyone's folder beside `real` and `noise` of the same classes; the records, also written."""
     plan, pictures = folder_plan(folder, model, **options)
     scorer, found = Scorer(plan), []
+    given = {row.method: pictures for row in plan.rows if row.folder is not None}
+    scorer.flat = flat_distances(plan, scorer, {"devices": 1}, given)
     with tqdm(total=2 * (len(scorer.networks) + 1), desc="scores", unit="step") as bar:
         for row in plan.rows:
             if row.folder is None:

@@ -81,8 +81,8 @@ class Record:
 
     `model` is the full timm tag and `alias` the name of its configuration, which file names use. `images` is the folder
     with `<unit>.png`, relative to the run's folder, and `images_sha256` the digest of their pixels
-    (`featvis.images.pixels_hash`). `command` is what makes the record anew. `budget`, `config_hash` and `preset` are None
-    where nothing was optimised. `seconds_per_image` is wall-clock time. `created` is ISO 8601.
+    (`featvis.images.pixels_hash`). `command` is what makes the record anew. `budget`, `config_hash` and `preset` are
+    None where nothing was optimised. `seconds_per_image` is wall-clock time. `created` is ISO 8601.
     """
 
     suite: str
@@ -263,7 +263,9 @@ def _check(record: Record, source: str) -> None:
     failed = record.status == "failed"
     require(failed == (record.error is not None), "error", "must be given exactly when status is 'failed'")
     digest = record.images_sha256
-    require(digest is None or _SHA256.fullmatch(digest) is not None, "images_sha256", f"is {digest!r}, not 64 hex digits")
+    require(
+        digest is None or _SHA256.fullmatch(digest) is not None, "images_sha256", f"is {digest!r}, not 64 hex digits"
+    )
     names = [m.name for m in record.metrics]
     for i, m in enumerate(record.metrics):
         key = f"metrics[{i}] ({m.name})"

@@ -4,8 +4,8 @@
     <root>/<name>-<fingerprint>/<network>-<hash>/00000.safetensors ...   features, 4096 images a file
     <root>/<name>-<fingerprint>/spectrum-<hash>/spectrum.safetensors     the mean magnitude spectrum
 
-The fingerprint is that of the images' names, sizes and classes; the hash that of the network, its weights, the layer, the
-pooling and the preprocessing. A pass that was killed goes on where it was.
+The fingerprint is that of the images' names, sizes and classes; the hash that of the network, its weights, the layer,
+the pooling and the preprocessing. A pass that was killed goes on where it was.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import hashlib
 import json
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -231,6 +232,48 @@ def make(tasks: Sequence[Task], devices: int) -> None:
             raise UserError(f"the pass over {task.data} ended with exit code {code}; its message stands above")
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What a pass over an image set costs on one device.
+
+    Attributes:
+        what: is made.
+        images: of the set.
+        seconds: expected, after timing some.
+        disk: bytes that stay.
+        memory: bytes beyond the network's own that it takes at most, whatever the number of images.
+    """
+
+    what: str
+    images: int
+    seconds: float
+    disk: int
+    memory: int
+
+
+def costs(source: ImageSet, networks: Sequence[Classifier], natural: bool, few: int = 2 * sweep.BATCH) -> list[Cost]:
+    """What the passes over a set will cost, from timing `few` images here, without workers; nothing is written."""
+    jobs: list[tuple[sweep.Job, int]] = [(BankJob(n), CHUNK) for n in networks]
+    jobs += [(SpectrumJob(), SPECTRUM_CHUNK)] if natural else []
+    table = []
+    for job, size in jobs:
+        rows = range(min(few, len(source)))
+        batches = sweep.Batches(source, job.size, sweep.chunks(rows, size), sweep.BATCH)
+        job.start(sweep.Chunk("", ()))
+        start = time.monotonic()
+        for j in range(len(batches)):
+            if len(batches[j].views):
+                job.see(batches[j].views.float() / 255, batches[j])
+        seconds = (time.monotonic() - start) / max(1, len(rows)) * len(source)
+        held = sum(t.numel() * t.element_size() for t in job.finish().values())
+        each = held / max(1, len(rows))
+        disk = held if isinstance(job, SpectrumJob) else round(each * len(source))
+        pixels = 3 * job.size[0] * job.size[1] * sweep.BATCH
+        memory = (held if isinstance(job, SpectrumJob) else round(2 * each * min(size, len(source)))) + 5 * pixels
+        table.append(Cost(job.title, len(source), seconds, disk, memory))
+    return table
+
+
 # --- The reference pack, which a package can carry -------------------------------------------------------------------
 
 
@@ -273,7 +316,9 @@ def pack(
         for network in networks:
             found = bank(whole, network, root)
             skipped = len(whole) - len(found.labels)
-            flats = [network.features(to_tensor(fit(image, network.input_size))[None])["flat"] for image in _decoded(some)]
+            flats = [
+                network.features(to_tensor(fit(image, network.input_size))[None])["flat"] for image in _decoded(some)
+            ]
             flattened = torch.cat(flats).half() if flats else torch.zeros(0, 0)
             write_bank(out, dataclasses.replace(found, flat=flattened, flat_classes=keep))
         facts = {

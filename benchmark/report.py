@@ -91,6 +91,13 @@ def with_block(text: str, block: str) -> str:
     return pattern.sub(lambda _: f"{BEGIN}\n{block.strip()}\n{END}", text)
 
 
+def passes(table: Sequence[Any]) -> str:
+    """What passes over real images will cost (`benchmark.reference.Cost`)."""
+    rows = [[c.what, c.images, f"{c.seconds:.0f}", f"{c.disk / 2**20:.1f}", f"{c.memory / 2**20:.0f}"] for c in table]
+    head = ["pass", "images", "seconds expected on one device", "MB on disk", "MB of memory beyond the network"]
+    return tabulate(rows, head, tablefmt="simple")
+
+
 def plan(job: Job, table: list[dict[str, Any]]) -> str:
     """What a suite will do and cost."""
     rows = [[t["method"], t["images"], t["of"], t["passes"], f"{t['seconds']:.0f}"] for t in table]

@@ -8,31 +8,32 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import subprocess
+import signal
 import sys
 import time
+from contextlib import nullcontext
 from typing import Any
 
 import yaml
 
-from benchmark import records
+from benchmark import launch, records
+from benchmark import reference as references
 from benchmark.evaluate import scored
 from benchmark.suite import Cell, Job
 from featvis import images
 from featvis.data import cut
 from featvis.errors import UserError
+from featvis.locks import held
 from featvis.models import default_device
 
 
-def claim(job: Job) -> None:
-    """Make the run's folder this suite's for this model.
+def check_claim(job: Job) -> None:
+    """Find out, writing nothing, whether the run's folder is free or this suite's for this model.
 
     Raises:
-        UserError: when it cannot be written, or holds another configuration's run of the same model.
+        UserError: when it holds another configuration's run of the same model.
     """
-    mine = dataclasses.asdict(job.suite) | {"methods": None, "batch_size": None}
-    mine = json.loads(json.dumps(mine))
-    path = job.out / job.classifier.alias / "suite.yaml"
+    mine, path = _identity(job), job.out / job.classifier.alias / "suite.yaml"
     try:
         if path.is_file():
             found = yaml.safe_load(path.read_text())
@@ -45,18 +46,33 @@ def claim(job: Job) -> None:
                     f"--out {job.out} holds another run of {job.classifier.alias}: its {key} is {found.get(key)!r}, "
                     f"this one's is {mine[key]!r}; name another folder"
                 )
-        for cell in job.cells:
-            record = job.out / "records" / job.classifier.alias / f"{cell.method}.json"
-            if record.is_file():
-                other = records.Record.read(record).config_hash
-                if other != cell.generator.config_hash(default_device()):
-                    raise UserError(
-                        f"--out {job.out} holds a run of {cell.method} with another configuration ({other}); "
-                        "name another folder, or give the method another name in the suite"
-                    )
-        images.write_atomic(path, yaml.safe_dump(mine, sort_keys=False).encode())
     except yaml.YAMLError as error:
         raise UserError(f"--out {job.out} holds a {path} that is not YAML; name another folder") from error
+    for cell in job.cells:
+        record = job.out / "records" / job.classifier.alias / f"{cell.method}.json"
+        if record.is_file():
+            other = records.Record.read(record).config_hash
+            if other != cell.generator.config_hash(default_device()):
+                raise UserError(
+                    f"--out {job.out} holds a run of {cell.method} with another configuration ({other}); "
+                    "name another folder, or give the method another name in the suite"
+                )
+
+
+def _identity(job: Job) -> dict[str, Any]:
+    return json.loads(json.dumps(dataclasses.asdict(job.suite) | {"methods": None, "batch_size": None}))
+
+
+def claim(job: Job) -> None:
+    """Make the run's folder this suite's for this model.
+
+    Raises:
+        UserError: see `check_claim`; or when it cannot be written.
+    """
+    check_claim(job)
+    try:
+        text = yaml.safe_dump(_identity(job), sort_keys=False)
+        images.write_atomic(job.out / job.classifier.alias / "suite.yaml", text.encode())
     except OSError as error:
         raise UserError(f"--out {job.out} cannot be written ({error.strerror}); name a folder that can") from error
 
@@ -67,7 +83,7 @@ def generate(job: Job, cell: Cell, devices: int, wandb: str) -> str | None:
     config = {
         "model": {"class_path": cell.class_path, "init_args": arguments},
         "data": {"units": ",".join(u.text for u in job.units), "batch_size": job.suite.batch_size},
-        "trainer": {"devices": devices, **({"strategy": "ddp"} if devices > 1 else {})},
+        "trainer": launch.trainer(devices),
         "out": str(cell.folder),
         "wandb": wandb,
         "name": f"{job.classifier.alias}/{cell.method}",
@@ -76,46 +92,82 @@ def generate(job: Job, cell: Cell, devices: int, wandb: str) -> str | None:
     }
     path = cell.folder.parent / f"{cell.folder.name}.yaml"
     images.write_atomic(path, yaml.safe_dump(json.loads(json.dumps(config)), sort_keys=False).encode())
-    done = subprocess.run([sys.executable, "-m", "benchmark", "generate", "--config", str(path)], check=False)
-    if done.returncode == 0:
+    code = launch.call(["-m", "benchmark", "generate", "--config", str(path)])
+    if code == 0:
         return None
     failures = sorted(cell.folder.glob("*.failed.json"))
     if failures:
         facts = [json.loads(p.read_text()) for p in failures]
         return "; ".join(f"unit {f['unit']} at step {f['step']}: {f['reason']}" for f in facts)
-    return f"generation ended with exit code {done.returncode}; its message stands above"
+    if code < 0:
+        return f"generation was ended by {signal.Signals(-code).name}; the same command redoes what is missing"
+    return f"generation ended with exit code {code}; its message stands above"
 
 
-def evaluate(job: Job) -> int:
-    """Score every row that lacks a record, in one process that loads the networks once; its exit code."""
-    path = job.out / job.classifier.alias / "plan.json"
-    images.write_atomic(path, json.dumps(dataclasses.asdict(job.plan), indent=1).encode())
-    return subprocess.run([sys.executable, "-m", "benchmark.evaluate", str(path)], check=False).returncode
+def evaluate(job: Job, devices: int) -> int:
+    """Score every row that lacks a record, in one process that loads the networks once; its exit code.
+
+    What passes over the real images is done on all devices beforehand.
+    """
+    plan, path = job.plan, job.out / job.classifier.alias / "plan.json"
+    text = json.dumps(dataclasses.asdict(plan), indent=1).encode()
+    several = devices > 1 or launch.world() is not None
+    if plan.data is not None and several:
+        tasks = [references.Task("bank", plan.data, "bank", plan.cache, plan.model)]
+        if plan.frechet not in plan.unavailable:
+            frechet = plan.frechet_data or plan.data
+            tasks.append(references.Task("bank", frechet, "frechet", plan.cache, plan.frechet))
+        tasks.append(references.Task("spectrum", plan.spectrum_data or plan.data, "spectrum", plan.cache))
+        references.make(tasks, devices)
+        # Each rank has its own file: they may share the folder, and one may be ahead.
+        mine = path.with_name(f"plan-{launch.rank()}.json")
+        images.write_atomic(mine, text)
+        if code := launch.call(["-m", "benchmark.evaluate", str(mine), str(devices)]):
+            return code
+        mine.unlink()
+    if launch.rank() > 0:
+        return 0
+    images.write_atomic(path, text)
+    return launch.call(["-m", "benchmark.evaluate", str(path)])
 
 
 def run(job: Job, devices: int, wandb: str) -> int:
-    """Do what is missing of a suite; 0 done, 1 when some cell failed."""
-    start = time.monotonic()
-    claim(job)
-    failed: dict[str, str] = {}
-    todo = [cell for cell in job.cells if cell.missing]
-    rows = [row.method for row in job.plan.rows if not scored(job.plan, row)]
-    if not todo and not rows:
-        print(f"Nothing to do: all {len(job.plan.rows)} rows of {job.name} are finished in {job.out}")
-        return 0
-    for cell in {cell.folder: cell for cell in reversed(todo)}.values():
-        batches = [b for b in cut(job.units, job.suite.batch_size) if any(u.id in cell.missing for u in b)]
-        print(
-            f"{job.classifier.alias} / {cell.method}: {len(batches)} batches to do, {len(cell.missing)} images missing",
-            flush=True,
-        )
-        if (reason := generate(job, cell, devices, wandb)) is not None:
-            failed |= {other.method: reason for other in job.cells if other.folder == cell.folder}
-            print(f"featvis: {cell.method} failed: {reason}", file=sys.stderr, flush=True)
-    job.plan.failed = failed
-    code = evaluate(job)
-    print(f"finished in {time.monotonic() - start:.0f} s", flush=True)
-    return 1 if failed or code else 0
+    """Do what is missing of a suite; 0 done, 1 when some cell failed.
+
+    Under a launcher every rank comes here, and goes through all cells, since each rank's process waits for the others'.
+
+    Raises:
+        UserError: when another run holds the folder, or it holds another run.
+    """
+    start, several = time.monotonic(), launch.world() is not None
+    check_claim(job)
+    with held(job.out) if launch.rank() == 0 else nullcontext():
+        if launch.rank() == 0:
+            claim(job)
+        todo = [cell for cell in job.cells if cell.missing or several]
+        if not todo and all(scored(job.plan, row) for row in job.plan.rows):
+            print(f"Nothing to do: all {len(job.plan.rows)} rows of {job.name} are finished in {job.out}")
+            return 0
+        failed: dict[str, str] = {}
+        first = {cell.folder: cell for cell in reversed(todo)}
+        for cell in (c for c in todo if first[c.folder] is c):
+            if launch.rank() == 0:
+                print(progress(job, cell), flush=True)
+            if (reason := generate(job, cell, devices, wandb)) is not None:
+                failed |= {other.method: reason for other in job.cells if other.folder == cell.folder}
+                print(f"featvis: {cell.method} failed: {reason}", file=sys.stderr, flush=True)
+        job.plan.failed = failed
+        code = evaluate(job, devices)
+        if launch.rank() == 0:
+            print(f"finished in {time.monotonic() - start:.0f} s", flush=True)
+        return 1 if failed or code else 0
+
+
+def progress(job: Job, cell: Cell) -> str:
+    """What is to be done of a cell."""
+    batches = [b for b in cut(job.units, job.suite.batch_size) if any(u.id in cell.missing for u in b)]
+    what = f"{len(batches)} batches to do, {len(cell.missing)} images missing"
+    return f"{job.classifier.alias} / {cell.method}: {what}"
 
 
 def timing(job: Job, steps: int = 3) -> list[dict[str, Any]]:

@@ -257,7 +257,7 @@ class Scorer:
         return found
 
     def real(self, step: Callable[[], Any] = lambda: None) -> tuple[list[Measurement], int]:
-        """All metrics of the row `real`, and the number of its images; from the embedded banks where there is no data."""
+        """All metrics of the row `real` and its number of images; from the embedded banks where there is no data."""
         if self.plan.data is not None:
             return (self.score(self.real_images, step, "real") if self.real_images else []), len(self.real_images)
         bank = self.bank
@@ -280,9 +280,7 @@ class Scorer:
             held = self.held_out(other)
             found += self._distances(other.rows(held), other.digests[held])
         if self.wants("transferability"):
-            found += [
-                self._real_top1(name) if name in self.networks else self._no_top1(name) for name in self.judges()
-            ]
+            found += [self._real_top1(name) if name in self.networks else self._no_top1(name) for name in self.judges()]
         if self.wants("spectrum"):
             found.append(self._real_spectrum())
         return found, len(rows)
@@ -396,7 +394,9 @@ class Scorer:
                 text = {"text": f"{label}: {label_text(cls)} over torch-fidelity's InceptionV3."}
                 found.append(Measurement(name, label, "fid", None, None, 0, False, text, why))
                 continue
-            what = f"{int(keep.sum())} images of the same classes, short side to 299: {self.plan.sets['frechet']['name']}"
+            what = (
+                f"{int(keep.sum())} images of the same classes, short side to 299: {self.plan.sets['frechet']['name']}"
+            )
             facts = {"extractor": "InceptionV3 (torch-fidelity), 2048", "resize": FID_SEEN, "reference": what}
             metric = cls(features[keep], facts=facts)
             for p in pictures:

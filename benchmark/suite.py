@@ -116,6 +116,7 @@ class Job:
     units: list[Unit]
     cells: list[Cell]
     plan: Plan
+    described: dict[Role, str]
 
 
 def read(path: Path) -> tuple[str, dict[str, Any]]:
@@ -208,7 +209,7 @@ def prepare(name: str, suite: Suite, out: Path, options: Mapping[str, Any], eval
     _file_name(classifier.alias, "--model")
     units = parse_units(suite.units, classifier)
     # What is missing or broken is found now, not after an hour of work.
-    sets = find_sets(suite, classifier.synsets)
+    sets = find_sets(suite.data, suite.frechet_data, suite.spectrum_data, classifier.synsets)
     unavailable = {}
     for key, names in (("classifiers", suite.classifiers), ("frechet", (suite.frechet,))):
         for other in dict.fromkeys(names):
@@ -217,7 +218,7 @@ def prepare(name: str, suite: Suite, out: Path, options: Mapping[str, Any], eval
             except Unreachable as error:
                 if suite.data is None:
                     raise
-                unavailable[other] = str(error)
+                unavailable[other] = error.reason
     cells: list[Cell] = []
     for method, (generator, preset, class_path) in methods.items():
         generator.classifier = classifier
@@ -251,7 +252,7 @@ def prepare(name: str, suite: Suite, out: Path, options: Mapping[str, Any], eval
         data=suite.data,
         frechet_data=suite.frechet_data,
         spectrum_data=suite.spectrum_data,
-        sets={role: {"name": s.name, "images": len(s), "fingerprint": s.fingerprint[:12]} for role, s in sets.items()},
+        sets=said_of(sets),
         cache=str(cache),
         unavailable=unavailable,
         seed=suite.seed,
@@ -261,29 +262,42 @@ def prepare(name: str, suite: Suite, out: Path, options: Mapping[str, Any], eval
         rows=[Row("real"), *rows, Row("noise")],
         **evaluation,
     )
-    return Job(name, suite, out, classifier, units, cells, plan)
+    return Job(name, suite, out, classifier, units, cells, plan, {role: s.describe() for role, s in sets.items()})
 
 
-def find_sets(suite: Suite, synsets: Sequence[str]) -> dict[Role, ImageSet]:
-    """The image sets of a suite, checked: there, with classes that the network has, and an image that can be decoded.
+def findings(job: Job) -> list[str]:
+    """What was found of the data and the networks, and which columns will be absent, a sentence each."""
+    found = [f"data      {text}" for text in dict.fromkeys(job.described.values())]
+    return found + [f"absent    {reason}" for reason in job.plan.unavailable.values()]
+
+
+def find_sets(
+    data: str | None, frechet_data: str | None, spectrum_data: str | None, synsets: Sequence[str]
+) -> dict[Role, ImageSet]:
+    """The image sets for each use, checked: there, with classes that the network has, and an image that can be decoded.
 
     Raises:
         UserError: when one is not.
     """
     named: dict[Role, tuple[str | None, str]] = {
-        "bank": (suite.data, "--data"),
-        "frechet": (suite.frechet_data, "--frechet-data"),
-        "spectrum": (suite.spectrum_data, "--spectrum-data"),
+        "bank": (data, "--data"),
+        "frechet": (frechet_data, "--frechet-data"),
+        "spectrum": (spectrum_data, "--spectrum-data"),
     }
-    if suite.data is None:
+    if data is None:
         if other := next((flag for spec, flag in named.values() if spec is not None), None):
             raise UserError(f"{other} needs --data too, the images among which the nearest is sought")
         return {}
     sets = {}
     for role, (spec, flag) in named.items():
-        sets[role] = open_images(spec or suite.data, synsets, role, flag if spec else "--data")
+        sets[role] = open_images(spec or data, synsets, role, flag if spec else "--data")
         check_decodable(sets[role], flag if spec else "--data")
     return sets
+
+
+def said_of(sets: Mapping[Role, ImageSet]) -> dict[str, dict[str, Any]]:
+    """What a record keeps of image sets: not where they lie."""
+    return {role: {"name": s.name, "images": len(s), "fingerprint": s.fingerprint[:12]} for role, s in sets.items()}
 
 
 def build(

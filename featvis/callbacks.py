@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,12 @@ from featvis import images
 from featvis.data import Unit, Units
 from featvis.errors import UserError
 from featvis.generators.base import Generator, Visualizations
+from featvis.interrupt import check_starter, uninterrupted
+from featvis.locks import held
 from featvis.objectives import LOGITS
 
+PATIENCE = 60.0
+"""Seconds to wait for a folder that another process holds."""
 VERSIONED = ("featvis", "torch", "timm", "lightning", "numpy", "pillow")
 
 
@@ -74,6 +79,7 @@ class ImageWriter(BasePredictionWriter):
     def __init__(self, folder: str) -> None:
         super().__init__(write_interval="batch")
         self.folder = Path(folder)
+        self._held = ExitStack()
 
     def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
         """Claim the folder, and tell the data module which units are finished."""
@@ -81,11 +87,25 @@ class ImageWriter(BasePredictionWriter):
         self.config_hash = pl_module.config_hash()
         if trainer.is_global_zero:
             claim(self.folder, pl_module.config(), self.config_hash)
+            # A process whose run was killed stops at its next step, and gives the folder back.
+            self._held.enter_context(held(self.folder, wait=PATIENCE))
             for stale in self.folder.glob(".*.tmp"):
                 stale.unlink(missing_ok=True)
         data = trainer.datamodule  # type: ignore[attr-defined]
         if isinstance(data, Units):
-            data.finished = {u.id for u in data.units if images.verify(self.path(u), self.config_hash) is None}
+            # The first process decides what is finished, so that all deal out the same batches.
+            done: set[str] = set()
+            if trainer.is_global_zero:
+                done = {u.id for u in data.units if images.verify(self.path(u), self.config_hash) is None}
+            data.finished = trainer.strategy.broadcast(done)
+
+    def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
+        """Give the folder back."""
+        self._held.close()
+
+    def on_optimization_step(self, *args: Any) -> None:
+        """Stop if nobody waits for the images any more."""
+        check_starter()
 
     def path(self, unit: Unit) -> Path:
         """Where a unit's image lies."""
@@ -108,15 +128,17 @@ class ImageWriter(BasePredictionWriter):
         """
         assert isinstance(pl_module, Generator)
         try:
-            for i, unit in enumerate(prediction.units):
-                self._write(pl_module, prediction, i, unit)
-            timing = {
-                "units": [u.id for u in batch],
-                "seconds": round(prediction.seconds, 3),
-                "rank": trainer.global_rank,
-            }
-            with (self.folder / "timings.jsonl").open("a") as file:
-                file.write(json.dumps(timing) + "\n")
+            with uninterrupted():
+                for i, unit in enumerate(prediction.units):
+                    self._write(pl_module, prediction, i, unit)
+                timing = {
+                    "units": [u.id for u in batch],
+                    "seconds": round(prediction.seconds, 3),
+                    "rank": trainer.global_rank,
+                }
+                with (self.folder / "timings.jsonl").open("a") as file:
+                    # A line in front, because a full disk may have cut off the last one.
+                    file.write("\n" + json.dumps(timing) + "\n")
         except OSError as error:
             raise UserError(
                 f"cannot write into {self.folder} ({error.strerror}); the finished images are safe: "

@@ -1,8 +1,8 @@
 """Which units to visualise: text in, batches of `Unit`s out; and image folders: a path in, RGB canvases out.
 
 Units are written `301,323` (classes), `301-310`, `ladybug` or `logits:ladybug` (by name), `blocks.2:0-31` (channels
-of a layer) and `first:20` (of the fixed permutation of the classes). `ladybug@3` is another image of the same unit, with
-a random stream of its own, and `first:20@0-9` ten images of each.
+of a layer) and `first:20` (of the fixed permutation of the classes). `ladybug@3` is another image of the same unit,
+with a random stream of its own, and `first:20@0-9` ten images of each.
 """
 
 from __future__ import annotations

@@ -11,7 +11,16 @@ class UserError(ValueError):
 
 
 class Unreachable(UserError):
-    """A network whose weights are not to be had here and now; nothing is wrong with its name."""
+    """A network whose weights are not to be had here and now; nothing is wrong with its name.
+
+    Args:
+        reason: why.
+        ways_out: what would help.
+    """
+
+    def __init__(self, reason: str, ways_out: str) -> None:
+        super().__init__(f"{reason}: {ways_out}")
+        self.reason = reason
 
 
 def nearest(word: str, known: Iterable[str], n: int = 3) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import uuid
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -33,7 +34,8 @@ def write_atomic(path: Path, data: bytes) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # A leading dot and another ending: no reader that looks for *.json or *.png takes a half-written file for whole.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Two machines that share the folder may both have a process of this number.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:6]}.tmp")
     try:
         with temporary.open("wb") as file:
             file.write(data)

@@ -6,7 +6,7 @@
     hfds/imagenet-1k:validation      a data set of the Hugging Face `datasets` library, read by timm
     wds//data/shards:train           WebDataset: tar files of images with `.cls` or `.json` beside them
 
-Every set is read by number, in an order that never changes, so that work on it can be cut, dealt to devices and resumed.
+Every set is read by number, in an order that never changes, so that work on it can be cut, dealt out and resumed.
 """
 
 from __future__ import annotations
@@ -128,16 +128,14 @@ class FolderImages(ImageSet):
     def where(self, i: int) -> str:  # noqa: D102
         return str(self.files[i].path)
 
-    def _labelled(
-        self, folder: Path, files: list[ImageFile], synsets: Sequence[str], flag: str
-    ) -> list[ImageFile]:
+    def _labelled(self, folder: Path, files: list[ImageFile], synsets: Sequence[str], flag: str) -> list[ImageFile]:
         found = [p for p in sorted(folder.iterdir()) if p.suffix in LABEL_FILES]
         beside = [folder.parent / f"{folder.resolve().name}{end}{s}" for end in ("", "_labels") for s in LABEL_FILES]
         found += [p for p in beside if p.is_file()]
         if not found:
             raise UserError(
                 f"{flag} {folder}: no image carries a class in its name or its folder's; name the folders by synset "
-                "(n02165456) or by index (301), or put a label file into it (labels.txt: a file name and a synset a line)"
+                "(n02165456) or by index (301), or add a label file (labels.txt: a file name and a synset a line)"
             )
         if len(found) > 1:
             names = ", ".join(p.name for p in found)
@@ -171,7 +169,9 @@ def read_labels(path: Path, files: Sequence[Path], synsets: Sequence[str], flag:
         by_name = {Path(w[0]).stem: w[1] for w in words if len(w) > 1}
         texts = [by_name.get(f.stem) for f in files]
         if all(t is None for t in texts):
-            raise UserError(f"{flag}: {path} names none of the {len(files)} images; a line is a file's name and a class")
+            raise UserError(
+                f"{flag}: {path} names none of the {len(files)} images; a line is a file's name and a class"
+            )
     numbers = [int(t) for t in texts if t is not None and t.isdecimal()]
     if numbers and 0 not in numbers and max(numbers) == len(index):
         raise UserError(

@@ -27,32 +27,44 @@ class Stopped(BaseException):
         self.code = 128 + number
 
 
+_held = 0
+_pending: int | None = None
+
+
+def _stop(number: int, frame: Any) -> None:
+    global _pending
+    if _held:
+        _pending = number
+        return
+    for other in SIGNALS:
+        signal.signal(other, signal.SIG_IGN)
+    raise Stopped(number)
+
+
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Hold Ctrl-C and SIGTERM back until the block is done."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    """Hold `Stopped` back until the block is done.
+
+    Not by a mask of signals: another thread would take them, and Python would raise in this one all the same.
+    """
+    global _held, _pending
+    _held += 1
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        _held -= 1
+        if not _held and _pending is not None:
+            number, _pending = _pending, None
+            _stop(number, None)
 
 
 @contextmanager
 def stoppable() -> Iterator[None]:
     """Within the block the first Ctrl-C or SIGTERM raises `Stopped`; further ones are ignored while that is seen to."""
-
-    def stop(number: int, frame: Any) -> None:
-        for other in SIGNALS:
-            signal.signal(other, signal.SIG_IGN)
-        raise Stopped(number)
-
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, stop) for number in SIGNALS}
+    before = {number: signal.signal(number, _stop) for number in SIGNALS}
     try:
         yield
     finally:

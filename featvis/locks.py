@@ -47,7 +47,9 @@ def held(folder: Path, flag: str = "--out", wait: float = 0.0) -> Iterator[None]
             finally:
                 holder.unlink(missing_ok=True)
     except Timeout as error:
-        raise UserError(f"{flag} {folder} is in use{_who(holder)}; wait for it to end, or name another folder") from error
+        raise UserError(
+            f"{flag} {folder} is in use{_who(holder)}; wait for it to end, or name another folder"
+        ) from error
     except PermissionError as error:
         raise UserError(f"{flag} {folder} cannot be written ({error.strerror}); name a folder that can") from error
 

@@ -252,8 +252,8 @@ class Classifier(nn.Module):
     def features(self, x: Float[Tensor, "n 3 h w"], flat: bool = True) -> dict[str, Tensor]:
         """What the metrics read: `logits` (N, K), `pooled` (N, D) before the head, `flat` (N, L) of the last block.
 
-        `pooled` is timm's `forward_head(pre_logits=True)`, `flat` the last block's feature map or tokens, left out where
-        `flat` is false.
+        `pooled` is timm's `forward_head(pre_logits=True)`, `flat` the last block's feature map or tokens, left out
+        where `flat` is false.
         """
         block = self.last_block()
         with self.tapped({block} if flat else set()) as taps, self._autocast():

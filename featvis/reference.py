@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import safetensors
 import torch
@@ -139,11 +139,9 @@ class BankJob(Job):
 class SpectrumJob(Job):
     """The sum of the magnitude spectra of the images, in the decorrelated space (Fel et al. 2023, section 3)."""
 
-    title = "spectrum"
-    size = (SPECTRUM_SIDE, SPECTRUM_SIDE)
-    facts: ClassVar[dict[str, str]] = {
-        "kind": "spectrum", "preprocessing": f"{PREPROCESSING} {SPECTRUM_SIDE} x {SPECTRUM_SIDE}"
-    }  # fmt: skip
+    def __init__(self) -> None:
+        self.title, self.size = "spectrum", (SPECTRUM_SIDE, SPECTRUM_SIDE)
+        self.facts = {"kind": "spectrum", "preprocessing": f"{PREPROCESSING} {SPECTRUM_SIDE} x {SPECTRUM_SIDE}"}
 
     def start(self, chunk: Chunk) -> None:  # noqa: D102
         self.total, self.count = torch.zeros(3, self.size[0], self.size[1] // 2 + 1, dtype=torch.float64), 0
@@ -251,7 +249,7 @@ def mean_spectrum(folder: Path, todo: Sequence[Chunk]) -> Float[Tensor, "3 h f"]
     """
     total, count = torch.zeros(1, dtype=torch.float64), 0
     for chunk in todo:
-        found = read_chunk(folder / f"{chunk.name}.safetensors", SpectrumJob.facts)
+        found = read_chunk(folder / f"{chunk.name}.safetensors", SpectrumJob().facts)
         assert found is not None, "the pass is finished"
         total, count = total + found[0]["sum"], count + int(found[0]["count"])
     if not count:

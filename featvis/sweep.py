@@ -108,8 +108,8 @@ class Job(ABC):
         """Move to a device."""
 
 
-class _Batches(Dataset):
-    """The batches of some chunks; none crosses a chunk."""
+class Batches(Dataset):
+    """The batches of some chunks; none crosses a chunk, and a batch is read and decoded by one worker."""
 
     def __init__(self, source: ImageSet, size: tuple[int, int], todo: Sequence[Chunk], batch: int) -> None:
         self.source, self.size, self.batch = source, size, batch
@@ -167,19 +167,18 @@ class Images(lightning.LightningDataModule):
     def setup(self, stage: str) -> None:
         """Find out what is missing; the first process decides, so that all deal out the same chunks."""
         assert self.trainer is not None
-        names = missing(self.folder, self.all, self.job.facts) if self.trainer.is_global_zero else None
+        names = missing(self.folder, self.all, self.job.facts) if self.trainer.is_global_zero else []
         wanted = set(self.trainer.strategy.broadcast(names))
         self.missing = [c for c in self.all if c.name in wanted]
         self.todo = self.missing[self.trainer.global_rank :: self.trainer.world_size]
 
     def predict_dataloader(self) -> DataLoader:
         """The batches of this device's chunks, each read by one worker."""
-        batches = _Batches(self.source, self.job.size, self.todo, self.batch)
-        # The identity keeps the batch as it is; pinned memory would need a copy of every batch.
-        return DataLoader(batches, batch_size=None, num_workers=self.workers, collate_fn=_as_is, shuffle=False)
+        batches = Batches(self.source, self.job.size, self.todo, self.batch)
+        return DataLoader(batches, batch_size=None, num_workers=self.workers, collate_fn=_as_is)
 
 
-def _as_is(batch: Batch) -> Batch:
+def _as_is(batch: Any) -> Any:
     return batch
 
 

@@ -13,6 +13,7 @@ import os
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -213,7 +214,21 @@ def locate(spec: ModelSpec) -> Weights:
             if isinstance(cached, str):
                 return Weights("cache", Path(cached), f"cache of {repository}")
         return Weights("hub", None, f"hub, {repository}")
-    raise Unreachable(f"there are no weights for {spec.alias} anywhere: {_WAYS_OUT.format(stem=spec.alias)}")
+    if (url := _url(spec)) is not None:
+        path = _downloaded(url)
+        return Weights("cache", path, str(path)) if path.is_file() else Weights("hub", None, url)
+    raise Unreachable(f"there are no weights for {spec.alias} anywhere", _WAYS_OUT.format(stem=spec.alias))
+
+
+def _url(spec: ModelSpec) -> str | None:
+    """Where timm finds the weights of the few networks that the hub does not have (legacy_xception)."""
+    cfg = timm.get_pretrained_cfg(spec.name)
+    url = getattr(cfg, "url", None)
+    return url if url and not cfg.custom_load and url.endswith((".pth", ".safetensors")) else None
+
+
+def _downloaded(url: str) -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
 
 
 def _package_file(distribution: str) -> Path | None:
@@ -273,11 +288,12 @@ def hub_error(repository: str, timeout: float = HUB_TIMEOUT) -> str | None:
 def download(spec: ModelSpec) -> Path:
     """The hub's file of a network. Raises UserError, within seconds, when the hub cannot be reached."""
     repository = _repository(spec)
-    assert repository is not None
+    if repository is None:
+        return _fetch(spec)
     if (reason := hub_error(repository)) is not None:
         raise Unreachable(
-            f"no weights for {spec.alias} here, and the hub cannot be reached ({reason}): "
-            + _WAYS_OUT.format(stem=spec.alias)
+            f"no weights for {spec.alias} here, and the hub cannot be reached ({reason})",
+            _WAYS_OUT.format(stem=spec.alias),
         )
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
@@ -286,6 +302,23 @@ def download(spec: ModelSpec) -> Path:
         return Path(hf_hub_download(repository, "model.safetensors"))
     except EntryNotFoundError:
         return Path(hf_hub_download(repository, "pytorch_model.bin"))
+
+
+def _fetch(spec: ModelSpec) -> Path:
+    url = str(_url(spec))
+    path = _downloaded(url)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        # Whether it answers at all is asked with a timeout; the download itself may take as long as it does.
+        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=HUB_TIMEOUT):
+            pass
+        torch.hub.download_url_to_file(url, str(path))
+    except OSError as error:
+        raise Unreachable(
+            f"no weights for {spec.alias} here, and {url} cannot be reached ({_short(error)})",
+            _WAYS_OUT.format(stem=spec.alias),
+        ) from error
+    return path
 
 
 def _read(path: Path) -> dict[str, Tensor]:

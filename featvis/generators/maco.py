@@ -32,7 +32,7 @@ class MACO(Generator):
         phase_distribution: of the initial phases.
         phase_std: deviation to which an image's phases are standardised each step; null leaves them alone.
         phase_offset: add a fixed uniform phase to every bin; see `featvis.parametrizations.Phase`.
-        spectrum: folder of a reference (`featvis reference --spectrum`) whose magnitude is kept; null: the embedded one.
+        spectrum: folder of a reference (`featvis reference --spectrum`) whose magnitude is kept; null: the embedded.
         lr: learning rate of NAdam.
         kwargs: of `Generator`.
     """

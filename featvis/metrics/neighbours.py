@@ -84,7 +84,8 @@ class Plausibility(PerImage):
         if self.kind == "deep_knn":
             scores = deep_knn(features, self.bank, self.k, ids, self.bank_ids)
         else:
-            assert self.bank_labels is not None and isinstance(self.bank, Tensor)
+            assert self.bank_labels is not None
+            assert isinstance(self.bank, Tensor)
             definition: Literal["flat", "pooled"] = "flat" if self.kind == "flat" else "pooled"
             scores = plausibility(features, labels, self.bank, self.bank_labels, definition, ids, self.bank_ids)
         self.values.append(scores)
