@@ -250,6 +250,7 @@ def reference(
     from featvis.models import load
     from featvis.objectives import LOGITS
 
+    launch.quiet()
     if data is None:
         raise UserError("--data is missing; name a folder of images, one folder a class")
     check_out(Path(out))

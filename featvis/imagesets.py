@@ -117,7 +117,7 @@ class FolderImages(ImageSet):
         if all(f.label is None for f in files):
             files = self._labelled(folder, files, synsets, flag)
         self.files = [f for f in files if classes is None or f.label in classes]
-        self.labels = [f.label for f in files]
+        self.labels = [f.label for f in self.files]
         self.fingerprint = self._fingerprint(
             [f"{f.path.relative_to(folder).as_posix()}\0{f.path.stat().st_size}" for f in self.files]
         )

@@ -177,6 +177,11 @@ class Images(lightning.LightningDataModule):
         batches = Batches(self.source, self.job.size, self.todo, self.batch)
         return DataLoader(batches, batch_size=None, num_workers=self.workers, collate_fn=_as_is)
 
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Move the pixels, as bytes."""
+        batch.views = batch.views.to(device, non_blocking=True)
+        return batch
+
 
 def _as_is(batch: Any) -> Any:
     return batch
@@ -195,15 +200,11 @@ class Sweep(lightning.LightningModule):
         self.job, self.folder = job, folder
         self.broken: list[tuple[str, str]] = []
         self._chunk: Chunk | None = None
+        self._seen = 0
 
     def setup(self, stage: str) -> None:
         """Move the job, which is no submodule: its network is shared and has nothing to be trained or saved."""
         self.job.to(self.trainer.strategy.root_device)
-
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Move the pixels, as bytes."""
-        batch.views = batch.views.to(device, non_blocking=True)
-        return batch
 
     def predict_step(self, batch: Batch, batch_idx: int = 0) -> None:
         """See a batch; write the chunk's file after its last one.
@@ -212,13 +213,19 @@ class Sweep(lightning.LightningModule):
             UserError: when the file cannot be written; what is finished stays.
         """
         check_starter()
-        if self._chunk is not batch.chunk:
-            self._chunk, self.broken = batch.chunk, []
+        # Equal, not the same: batches come from workers.
+        if self._chunk != batch.chunk:
+            self._chunk, self.broken, self._seen = batch.chunk, [], 0
             self.job.start(batch.chunk)
         self.broken += batch.broken
+        self._seen += len(batch.rows) + len(batch.broken)
         if len(batch.views):
             self.job.see(batch.views.float().div_(255), batch)
         if batch.last:
+            if self._seen != len(batch.chunk.rows):
+                raise RuntimeError(
+                    f"chunk {batch.chunk.name} has {len(batch.chunk.rows)} images, of which {self._seen} came"
+                )
             write(self.folder, batch.chunk, self.job.finish(), self.job.facts, self.broken)
             self._chunk = None
 

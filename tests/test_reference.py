@@ -8,37 +8,52 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.reference import fingerprint
+from benchmark.reference import bank as make_bank
+from benchmark.reference import fingerprint, nearest, spectrum
 from featvis.data import ImageFile, digest, list_images
 from featvis.errors import UserError
+from featvis.imagesets import FolderImages
 from featvis.models import load
-from featvis.reference import EMBEDDED, build_bank, build_spectrum, read_bank, read_provenance, read_spectrum
+from featvis.reference import EMBEDDED, NearestJob, read_bank, read_provenance, read_spectrum
 
 NETWORKS = ["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"]
 
 
-def no_report(path, reason):
-    raise AssertionError(f"{path}: {reason}")
-
-
 @pytest.mark.parametrize("name", NETWORKS)
-def test_banks_are_what_the_networks_make_of_the_images(sample, name):
+def test_banks_are_what_the_networks_make_of_the_images(sample, name, tmp_path):
     network = load(name, "float32")
     bank = read_bank(EMBEDDED, network.name)
     assert bank is not None
     assert bank.weights_hash == network.weights_hash
-    files = list_images(sample, network.synsets)
-    rows = [0, 17, 130, 301, 323, 500, 640, 871, 953, 999]
-    made = build_bank([files[i] for i in rows], network, bank.flat_classes, no_report, [])
-    at = [int((bank.labels == files[i].label).nonzero()[0, 0]) for i in rows]
+    classes = [0, 17, 130, 301, 323, 500, 640, 871, 953, 999]
+    source = FolderImages(sample, network.synsets, classes=classes)
+    made = make_bank(source, network, tmp_path)
+    at = [int((bank.labels == label).nonzero()[0, 0]) for label in made.labels]
+    assert made.labels.tolist() == source.labels
     assert torch.equal(made.digests, bank.digests[at])
     assert torch.equal(made.predictions, bank.predictions[at])
     assert torch.allclose(made.logits, bank.logits[at], atol=2e-3)
     # float16 keeps eleven bits.
-    assert torch.allclose(made.features.float(), bank.features[at], rtol=2e-3, atol=2e-3)
-    flat_at = [bank.flat_rows.tolist().index(a) for a in at if a in bank.flat_rows.tolist()]
-    assert len(flat_at) == 4
-    assert torch.allclose(made.flat.float(), bank.flat[flat_at], rtol=2e-3, atol=1e-2)
+    assert torch.allclose(made.features, bank.features[at], rtol=2e-3, atol=2e-3)
+    assert torch.equal(made.rows(torch.tensor([3, 1])), made.features[[3, 1]])
+
+
+def test_the_flat_distance_to_the_stream_is_that_of_the_kept_features(sample, tmp_path):
+    # The embedded bank keeps the flattened features of ten classes; the job keeps none, and comes to the same numbers.
+    network = load(NETWORKS[0], "float32")
+    bank = read_bank(EMBEDDED, network.name)
+    assert bank is not None
+    a, b = (int(bank.labels[i]) for i in bank.flat_rows[:2])
+    source = FolderImages(sample, network.synsets, classes=[a, b])
+    picture = source.open(source.rows[b][0])
+    # Once as a picture of class a; once of its own class, where it must not be its own neighbour.
+    openers = {a: [lambda: (picture[0], 0)], b: [lambda: picture, lambda: (picture[0], 0)]}
+    found = nearest(source, network, openers, "test", tmp_path)
+    flat = [bank.flat[bank.flat_rows.tolist().index(int((bank.labels == c).nonzero()[0, 0]))] for c in (a, b)]
+    assert float(found[a][0]) == pytest.approx(float((flat[0] - flat[1]).double().square().sum()), rel=2e-3)
+    assert found[b][0] == torch.inf
+    assert float(found[b][1]) < 1e-3 * float(found[a][0])
+    assert isinstance(NearestJob(network, openers, "test").facts["layer"], str)
 
 
 def test_the_networks_know_what_they_see():
@@ -51,12 +66,12 @@ def test_the_networks_know_what_they_see():
         assert float((bank.predictions == bank.labels).float().mean()) > least
 
 
-def test_the_spectrum_of_the_held_out_classes_is_remade_exactly(sample):
+def test_the_spectrum_of_the_held_out_classes_is_remade_exactly(sample, tmp_path):
     bank = read_bank(EMBEDDED, "tf_efficientnet_lite0.in1k")
     assert bank is not None
-    files = [f for f in list_images(sample, load(NETWORKS[0]).synsets) if f.label in bank.flat_classes]
-    made, count = build_spectrum(files, (512, 512), no_report, [])
-    assert count == 10
+    source = FolderImages(sample, load(NETWORKS[0]).synsets, classes=bank.flat_classes)
+    assert len(source) == 10
+    made = read_spectrum(spectrum(source, tmp_path))["magnitude"]
     assert torch.allclose(made, read_spectrum()["real"], rtol=1e-4)
     # All 1000 images deviate from ten of them as means of random magnitudes do, not more.
     ratio = (read_spectrum()["magnitude"] / made).log()
@@ -67,7 +82,7 @@ def test_provenance_tells_the_image_set(sample):
     facts = read_provenance()
     files = list_images(sample, [])
     assert facts["images"] == len(files) == 1000
-    assert facts["sha256"] == fingerprint(sample, files, content=True)
+    assert facts["sha256"] == fingerprint(sample, files)
     assert json.loads((EMBEDDED / "provenance.json").read_text())["skipped"] == 0
 
 
