@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import NoReturn
+import shlex
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser
 
@@ -85,3 +87,36 @@ class OneSentenceParser(ArgumentParser):
             option = f"--{option}" if option.upper() == self.spell(option) else self.spell(option)
             raise UserError(f"unknown option {option}: {nearest(option, self.options())}") from ex
         raise UserError(sentence(message, self.spell)) from ex
+
+
+FOLDERS = ("data", "frechet_data", "spectrum_data")
+"""Flags that name something on this machine: a record keeps its name alone."""
+
+
+def split(text: str | None) -> list[str]:
+    """The items of a list written with commas."""
+    return [item.strip() for item in (text or "").split(",") if item.strip()]
+
+
+def command_line(command: str, flags: Mapping[str, Any], *words: str) -> str:
+    """A command as a user writes it; flags that were not given, and where things lie on this machine, are left out."""
+    spelled = ["featvis", command, *words]
+    for key, value in flags.items():
+        if value is not None:
+            text = _named(str(value)) if key in FOLDERS else str(value)
+            spelled += [f"--{key.replace('_', '-')}", shlex.quote(text)]
+    return " ".join(spelled)
+
+
+def _named(spec: str) -> str:
+    """An image set without the place where it lies."""
+    kind, slash, rest = spec.partition("/")
+    if slash and kind in ("hfds", "wds"):
+        return spec if kind == "hfds" and not rest.startswith(("/", ".")) else f"{kind}/{Path(rest).name}"
+    return Path(spec).name or spec
+
+
+def flags_of(command: str) -> dict[str, str]:
+    """The flags of a command line that `command_line` made."""
+    words = shlex.split(command)
+    return {w[2:].replace("-", "_"): words[i + 1] for i, w in enumerate(words[:-1]) if w.startswith("--")}

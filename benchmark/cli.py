@@ -7,37 +7,19 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from jsonargparse import auto_cli
 
-from benchmark.arguments import OneSentenceParser
+from benchmark.arguments import OneSentenceParser, command_line, split
 from featvis.errors import UserError, nearest
 from featvis.interrupt import WORKER, Stopped, stoppable
 
 WandbMode = Literal["offline", "online", "disabled"]
-FOLDERS = ("data", "frechet_data", "spectrum_data")
-"""Flags that name something on this machine: a record keeps its name alone."""
 GROUPS = ("plausibility", "frechet", "transferability", "logit", "spectrum")
-
-
-def split(text: str | None) -> list[str]:
-    """The items of a list written with commas."""
-    return [item.strip() for item in (text or "").split(",") if item.strip()]
-
-
-def command_line(command: str, flags: Mapping[str, Any], *words: str) -> str:
-    """A command as a user writes it; flags that were not given, and where things lie on this machine, are left out."""
-    spelled = ["featvis", command, *words]
-    for key, value in flags.items():
-        if value is not None:
-            text = Path(value).name if key in FOLDERS and "/" in str(value) else str(value)
-            spelled += [f"--{key.replace('_', '-')}", shlex.quote(text)]
-    return " ".join(spelled)
 
 
 def check_out(out: Path, suite: str | None = None) -> None:
@@ -109,24 +91,14 @@ def run(
     from benchmark import launch, report, runner
     from benchmark import suite as suites
 
-    name, values = suites.read(Path(suite))
-    given = {"model": model, "units": units, "batch_size": batch_size, "seed": seed}
-    given |= {"data": data, "frechet_data": frechet_data, "spectrum_data": spectrum_data}
-    if methods is not None:
-        if not split(methods):
-            raise UserError("--methods is empty; name some, for example --methods maco,fourier")
-        known = values.get("methods") or {}
-        given["methods"] = {m: (known.get(m) or {}) for m in split(methods)}  # type: ignore[assignment]
-    if classifiers is not None:
-        given["classifiers"] = split(classifiers)  # type: ignore[assignment]
     suites.check_devices(devices)
-    resolved = suites.resolve(values, f"--suite {suite}", given)
-    options = {"steps": steps, "views": crops, "canvas": canvas}
-    plain = not any(v is not None for v in (*given.values(), *options.values()))
-    folder = Path(out) if out else suites.default_out(name, resolved, options, plain)
-    flags = given | {"methods": methods, "classifiers": classifiers, "steps": steps, "crops": crops, "canvas": canvas}
-    evaluation = {"wandb": wandb, "command": command_line("run", {"suite": suite} | flags)}
-    job = suites.prepare(name, resolved, folder, options, evaluation)
+    flags = {
+        "model": model, "methods": methods, "units": units, "steps": steps, "crops": crops, "canvas": canvas,
+        "batch_size": batch_size, "seed": seed, "classifiers": classifiers, "data": data, "frechet_data": frechet_data,
+        "spectrum_data": spectrum_data,
+    }  # fmt: skip
+    job = suites.from_flags(suite, flags, out, {"wandb": wandb})
+    folder = job.out
     if launch.rank() == 0:
         for text in suites.findings(job):
             print(text, flush=True)
@@ -212,6 +184,61 @@ def tables(records: str = "results/records", out: str = "results") -> int:
     check_out(Path(out))
     report.published(Path(records), Path(out))
     return 0
+
+
+def verify(
+    run: str,
+    data: str | None = None,
+    frechet_data: str | None = None,
+    spectrum_data: str | None = None,
+    files_only: bool = False,
+) -> int:
+    """Check a run: every image against its facts, every record against its images, every number by scoring them anew.
+
+    Args:
+        run: folder of a run, or one that somebody sent: records and images.
+        data: the real images that it was scored with, where it was; they are compared with the record's fingerprint.
+        frechet_data: as given to the run.
+        spectrum_data: as given to the run.
+        files_only: check the files alone, without any network.
+    """
+    from benchmark import launch
+    from benchmark import verify as verifier
+
+    if not Path(run).is_dir():
+        raise UserError(f"RUN {run} is not a folder; name the folder of a run (`featvis run` prints it)")
+    launch.quiet()
+    sets = {"data": data, "frechet_data": frechet_data, "spectrum_data": spectrum_data}
+    report = verifier.verify(Path(run), sets, files_only)
+    for text in report.unchecked:
+        print(f"not checked: {text}")
+    for text in report.problems:
+        print(f"featvis: {text}", file=sys.stderr)
+    print(f"{report.images} images and {report.numbers} numbers checked, {len(report.problems)} problems")
+    return 1 if report.problems else 0
+
+
+def rerun(
+    record: str, data: str | None = None, frechet_data: str | None = None, spectrum_data: str | None = None
+) -> int:
+    """Print the command that makes a record anew, and in what its run would differ from the record.
+
+    Args:
+        record: the file.
+        data: where its real images lie here.
+        frechet_data: as given to the run.
+        spectrum_data: as given to the run.
+    """
+    from benchmark import rerun as reruns
+
+    sets = {"data": data, "frechet_data": frechet_data, "spectrum_data": spectrum_data}
+    command, differences, notes = reruns.check(reruns.read(Path(record)), sets)
+    print(command)
+    for text in notes:
+        print(f"note: {text}")
+    for text in differences:
+        print(f"featvis: {text}", file=sys.stderr)
+    return 1 if differences else 0
 
 
 def reference(
@@ -313,6 +340,8 @@ COMMANDS = {
     "generate": generate,
     "evaluate": evaluate,
     "tables": tables,
+    "verify": verify,
+    "rerun": rerun,
     "reference": reference,
     "models": models,
     "layers": layers,

@@ -20,7 +20,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from benchmark import records
 from benchmark import reference as references
-from benchmark.arguments import sentence
+from benchmark.arguments import command_line, sentence, split
 from benchmark.schema import parse
 from benchmark.scores import Plan, Row
 from featvis import images
@@ -176,6 +176,36 @@ def resolve(data: Mapping[str, Any], source: str, overrides: Mapping[str, Any]) 
             if key == "transparency" and not isinstance(value, bool):
                 raise UserError(f"{source}: methods.{name}.{key} is {value!r:.60}, but must be true or false")
     return suite
+
+
+def from_flags(path: str, flags: Mapping[str, Any], out: str | None, evaluation: Mapping[str, Any]) -> Job:
+    """The job of a suite with the flags of `featvis run` over it; None is a flag that was not given.
+
+    Args:
+        path: of the suite, or its name.
+        flags: as the command has them.
+        out: folder of the run; None: by the suite's name and the flags.
+        evaluation: further fields of the `Plan`.
+
+    Raises:
+        UserError: for anything that is wrong with them.
+    """
+    name, values = read(Path(path))
+    keys = ("model", "units", "batch_size", "seed", "data", "frechet_data", "spectrum_data")
+    given: dict[str, Any] = {key: flags.get(key) for key in keys}
+    if (methods := flags.get("methods")) is not None:
+        if not split(methods):
+            raise UserError("--methods is empty; name some, for example --methods maco,fourier")
+        known = values.get("methods") or {}
+        given["methods"] = {m: (known.get(m) or {}) for m in split(methods)}
+    if (classifiers := flags.get("classifiers")) is not None:
+        given["classifiers"] = split(classifiers)
+    suite = resolve(values, f"--suite {path}", given)
+    options = {"steps": flags.get("steps"), "views": flags.get("crops"), "canvas": flags.get("canvas")}
+    plain = not any(v is not None for v in (*given.values(), *options.values()))
+    folder = Path(out) if out else default_out(name, suite, options, plain)
+    command = command_line("run", {"suite": path} | dict(flags))
+    return prepare(name, suite, folder, options, {"command": command, **evaluation})
 
 
 def prepare(name: str, suite: Suite, out: Path, options: Mapping[str, Any], evaluation: Mapping[str, Any]) -> Job:

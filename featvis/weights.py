@@ -224,7 +224,7 @@ def _url(spec: ModelSpec) -> str | None:
     """Where timm finds the weights of the few networks that the hub does not have (legacy_xception)."""
     cfg = timm.get_pretrained_cfg(spec.name)
     url = getattr(cfg, "url", None)
-    return url if url and not cfg.custom_load and url.endswith((".pth", ".safetensors")) else None
+    return url if cfg is not None and url and not cfg.custom_load and url.endswith((".pth", ".safetensors")) else None
 
 
 def _downloaded(url: str) -> Path:
