@@ -31,6 +31,8 @@ from featvis.imagesets import ImageSet, Role, check_decodable, open_images
 from featvis.models import Classifier, default_device, load
 from featvis.paths import CONFIGS
 
+METRIC_GROUPS = ("plausibility", "frechet", "transferability", "logit", "spectrum")
+"""What a suite may ask to be computed; `frechet` includes FID and KID."""
 PAPER_CLASSIFIERS = (
     "mobilenetv1_100.ra4_e3600_r224_in1k",
     "vgg16.tv_in1k",
@@ -58,6 +60,7 @@ class Suite:
             over a middle grey by their transparency. Rows of one configuration share their images.
         classifiers: the networks of the transferability score.
         frechet: the network whose features stand in where Inception's weights are not to be had.
+        metrics: groups to compute; empty: all.
         seed: of all random streams.
         batch_size: units optimised together.
         data: real images to compare with, see `featvis.imagesets`; null: the embedded reference.
@@ -71,6 +74,7 @@ class Suite:
     methods: dict[str, Any]
     classifiers: tuple[str, ...] = PAPER_CLASSIFIERS
     frechet: str = "efficientnet_lite1"
+    metrics: tuple[str, ...] = ()
     seed: int = 0
     batch_size: int = 5
     data: str | None = None
@@ -164,6 +168,9 @@ def resolve(data: Mapping[str, Any], source: str, overrides: Mapping[str, Any]) 
     suite = parse(Suite, merged, source)
     if not suite.methods:
         raise UserError(f"{source}: methods (--methods) is empty; name one or more of {', '.join(presets())}")
+    for group in suite.metrics:
+        if group not in METRIC_GROUPS:
+            raise UserError(f"{source}: metrics has {group!r}: {nearest(group, METRIC_GROUPS)}")
     for name, values in suite.methods.items():
         _file_name(name, f"{source}: a row of methods")
         if name in records.REFERENCES:
@@ -278,6 +285,7 @@ def prepare(name: str, suite: Suite, out: Path, options: Mapping[str, Any], eval
         suite=name,
         model=suite.model,
         classifiers=list(suite.classifiers),
+        metrics=list(suite.metrics),
         frechet=suite.frechet,
         data=suite.data,
         frechet_data=suite.frechet_data,
