@@ -79,10 +79,16 @@ def _place(source: ImageSet, root: Path, job: sweep.Job, name: str) -> Path:
     return folder_of(source, root) / f"{name}-{records.config_hash(job.facts)}"
 
 
-def _told(source: ImageSet, broken: Sequence[tuple[str, str]]) -> None:
-    for name, reason in broken:
+_said: set[str] = set()
+
+
+def _tell(source: ImageSet, broken: Sequence[tuple[str, str]]) -> None:
+    """Name the images that cannot be decoded, once, however many passes meet them."""
+    new = [(name, reason) for name, reason in broken if name not in _said]
+    _said.update(name for name, _ in new)
+    for name, reason in new:
         print(f"featvis: {name} cannot be decoded and is skipped ({reason})", file=sys.stderr)
-    if broken:
+    if new:
         print(
             f"featvis: {len(broken)} of {len(source)} images in {source.name} could not be decoded and were skipped",
             file=sys.stderr,
@@ -106,7 +112,7 @@ def bank(source: ImageSet, network: Classifier, root: Path, trainer: dict[str, A
     new = bool(sweep.missing(folder, todo, job.facts))
     sweep.run(source, job, todo, folder, trainer)
     if new:
-        _told(source, broken_images(folder, todo))
+        _tell(source, broken_images(folder, todo))
     return read_banked(folder, todo, job, source.name)
 
 
@@ -145,7 +151,7 @@ def spectrum(source: ImageSet, root: Path, trainer: dict[str, Any] | None = None
     if launch.rank() == 0:
         broken = broken_images(folder / "parts", todo)
         sweep.write(folder, whole, {"magnitude": mean_spectrum(folder / "parts", todo)}, job.facts, broken)
-        _told(source, broken)
+        _tell(source, broken)
         for chunk in todo:
             (folder / "parts" / f"{chunk.name}.safetensors").unlink()
         (folder / "parts").rmdir()

@@ -1,26 +1,39 @@
-"""What a step costs beside the network's own forward and input gradient: `python -m benchmark.speed`.
+"""What things cost: `python -m benchmark.speed step`, `reference` and `neighbours`.
 
-Both are timed in one process, in turn, and compared by the ratio of their medians, because a machine's speed drifts.
+What is compared is timed in one process, in turn, and compared by the ratio of the medians, because a machine's speed
+drifts.
 """
 
 from __future__ import annotations
 
+import resource
 import statistics
+import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 from jsonargparse import auto_cli
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch.utils.data import DataLoader
 
+from benchmark import launch
 from benchmark.suite import Suite, build
+from featvis import sweep
 from featvis.data import parse_units
-from featvis.models import default_device
+from featvis.imagesets import ImageSet, open_images
+from featvis.metrics import deep_knn
+from featvis.models import Classifier, default_device, load
+from featvis.reference import CHUNK, BankJob
 
 
-def measure(
+def step(
     model: str = "efficientnet_lite0", units: str = "first:5", canvas: int = 256, views: int = 4, repeats: int = 7
 ) -> None:
-    """Print, for each method, milliseconds a view for a whole step, for the network alone, and their ratio.
+    """Print what a step costs beside the network's own forward and input gradient: milliseconds a view, and ratios.
 
     Args:
         model: network, as in `featvis run`.
@@ -47,7 +60,7 @@ def measure(
             torch.rand(min(size, count - i), 3, *classifier.input_size, device=device) for i in range(0, count, size)
         ]
 
-        step, folded, shipped = [], [], []
+        whole, folded, shipped = [], [], []
         for i in range(repeats + 1):
             # One step is the difference of two and one, so that what happens once an image does not count.
             generator.steps = 1
@@ -55,11 +68,98 @@ def measure(
             generator.steps = 3
             three = timed(lambda: generator.predict_step(batch), device)  # noqa: B023
             if i:
-                step.append((three - one) / 2)
+                whole.append((three - one) / 2)
                 folded.append(timed(lambda: alone(classifier, inputs), device))  # noqa: B023
                 shipped.append(timed(lambda: alone(classifier.shipped, inputs), device))  # noqa: B023
-        a, b, c = (statistics.median(times) / count * 1000 for times in (step, folded, shipped))
+        a, b, c = (statistics.median(times) / count * 1000 for times in (whole, folded, shipped))
         print(f"{method:22}{a:10.2f}{b:10.2f}{a / b:8.2f}{c:13.2f}{a / c:8.2f}")
+
+
+def reference(
+    data: str, model: str = "efficientnet_lite0", workers: int = 2, repeats: int = 3, images: int = 1000
+) -> None:
+    """Print images a second of the extraction of features, of the bare network with the same workers, and the memory.
+
+    Args:
+        data: real images, as in `featvis run`.
+        model: network.
+        workers: processes that read and decode, for both.
+        repeats: timed passes of each.
+        images: of the data that are used.
+    """
+    launch.quiet()
+    network = load(model, "float32", default_device())
+    source = open_images(data, network.synsets)
+    rows = range(min(images, len(source)))
+    passes: dict[str, list[float]] = {"extraction": [], "bare network": []}
+    peaks = []
+    for i in range(repeats):
+        for count in (len(rows) // 2, len(rows)) if i == 0 else (len(rows),):
+            job, todo = BankJob(network), sweep.chunks(rows[:count], CHUNK)
+            with tempfile.TemporaryDirectory() as folder:
+                seconds = timed(lambda: sweep.run(source, job, todo, Path(folder), workers=workers), network.device)  # noqa: B023
+            peaks.append((count, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+        passes["extraction"].append(len(rows) / seconds)
+        passes["bare network"].append(len(rows) / timed(lambda: bare(source, network, rows, workers), network.device))
+    medians = {name: statistics.median(rates) for name, rates in passes.items()}
+    for name, rates in passes.items():
+        print(f"{name:13} {medians[name]:7.1f} images a second (all: {', '.join(f'{r:.1f}' for r in rates)})")
+    ratio = statistics.median(a / b for a, b in zip(passes["extraction"], passes["bare network"], strict=True))
+    print(f"ratio         {ratio:7.2f} (median of the ratios of neighbouring passes)")
+    print("peak memory   " + ", ".join(f"{mb:.0f} MB after {count} images" for count, mb in peaks[:2]))
+
+
+@torch.no_grad()
+def bare(source: ImageSet, network: Classifier, rows: Sequence[int], workers: int) -> None:
+    """Read the images and run the network's forward pass, and nothing else."""
+    batches = sweep.Batches(source, network.input_size, sweep.chunks(rows, CHUNK), sweep.BATCH)
+    for batch in DataLoader(batches, batch_size=None, num_workers=workers, collate_fn=sweep.as_is):
+        network.shipped(batch.views.to(network.device).float().div_(255))
+
+
+def neighbours(
+    images: int = 1_281_167, width: int = 768, queries: int = 500, k: int = 1000, folder: str | None = None
+) -> None:
+    """Print the time and the memory of the Deep-KNN search of a synthetic float16 bank, mapped into memory.
+
+    Args:
+        images: in the bank.
+        width: of their features.
+        queries: visualizations.
+        k: which neighbour (Sun et al. 2022 take 1000 for all of ImageNet).
+        folder: for the bank's files; default: a temporary one.
+    """
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        generator = torch.Generator().manual_seed(0)
+        blocks = []
+        for i, start in enumerate(range(0, images, 2**16)):
+            rows = torch.randn(min(2**16, images - start), width, generator=generator).half()
+            path = Path(place) / f"{i:05d}.safetensors"
+            save_file({"features": rows}, path)
+            with safe_open(path, framework="pt") as file:
+                blocks.append(file.get_tensor("features"))
+        sought = torch.randn(queries, width, generator=generator)
+        stop, peak = threading.Event(), [anonymous_memory()]
+        before = peak[0]
+
+        def watch() -> None:
+            while not stop.wait(0.05):
+                peak[0] = max(peak[0], anonymous_memory())
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        seconds = timed(lambda: deep_knn(sought, blocks, k), torch.device("cpu"))
+        stop.set()
+        watcher.join()
+        size = sum(b.numel() * 2 for b in blocks) / 2**30
+        print(f"{queries} queries, the {k}-th of {images} x {width} float16 ({size:.2f} GB): {seconds:.1f} s, ")
+        print(f"{(peak[0] - before) / 2**30:.2f} GB of memory above the bank")
+
+
+def anonymous_memory() -> int:
+    """Bytes of this process's memory that are no mapped file; Linux only."""
+    text = Path("/proc/self/status").read_text()
+    return int(text.split("RssAnon:")[1].split()[0]) * 1024
 
 
 def alone(network: Callable[[torch.Tensor], torch.Tensor], inputs: list[torch.Tensor]) -> None:
@@ -79,4 +179,4 @@ def timed(work: Callable[[], object], device: torch.device) -> float:
 
 
 if __name__ == "__main__":
-    auto_cli(measure)
+    auto_cli({"step": step, "reference": reference, "neighbours": neighbours})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -136,9 +137,7 @@ class ImageWriter(BasePredictionWriter):
                     "seconds": round(prediction.seconds, 3),
                     "rank": trainer.global_rank,
                 }
-                with (self.folder / "timings.jsonl").open("a") as file:
-                    # A line in front, because a full disk may have cut off the last one.
-                    file.write("\n" + json.dumps(timing) + "\n")
+                append_line(self.folder / "timings.jsonl", json.dumps(timing))
         except OSError as error:
             raise UserError(
                 f"cannot write into {self.folder} ({error.strerror}); the finished images are safe: "
@@ -169,6 +168,15 @@ class ImageWriter(BasePredictionWriter):
         }
         images.write(self.path(unit), to_bytes(prediction.canvas[i]), alpha, facts)
         marker.unlink(missing_ok=True)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append a line to a file whose last one a full disk or a kill may have cut off."""
+    with path.open("ab+") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            line = line if file.read(1) == b"\n" else f"\n{line}"
+        file.write(f"{line}\n".encode())
 
 
 def to_bytes(canvas: Float[Tensor, "3 h w"]) -> np.ndarray:

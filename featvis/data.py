@@ -185,6 +185,9 @@ class Units(lightning.LightningDataModule):
         batch_size: units optimised together.
     """
 
+    allow_zero_length_dataloader_with_multiple_devices = True
+    """There may be fewer batches than devices."""
+
     def __init__(self, units: str = "first:10", batch_size: int = 5) -> None:
         super().__init__()
         if not 1 <= batch_size <= 4096:

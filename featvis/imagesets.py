@@ -351,7 +351,7 @@ def check_decodable(source: ImageSet, flag: str = "--data") -> None:
         except OSError:
             continue
         return
-    raise UserError(f"{flag}: no image of {source.name} that has a class can be decoded; name a set of whole ones")
+    raise UserError(f"{flag} {source.name}: no image that has a class can be decoded; name a set of whole ones")
 
 
 def _role_split(name: str, role: Role) -> str:

@@ -30,28 +30,30 @@ def held(folder: Path, flag: str = "--out", wait: float = 0.0) -> Iterator[None]
         UserError: when another process holds it (who, since when), or it cannot be written.
     """
     holder = folder / ".lock.json"
+    # The system gives the lock back however the process ends; a file that says "locked" would outlive a kill.
+    lock = FileLock(folder / ".lock", timeout=wait)
+    facts = {
+        "process": os.getpid(),
+        "host": socket.gethostname(),
+        "since": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+    }
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # The system gives the lock back however the process ends; a file that says "locked" would outlive a kill.
-        lock = FileLock(folder / ".lock", timeout=wait)
-        with lock:
-            facts = {
-                "process": os.getpid(),
-                "host": socket.gethostname(),
-                "since": datetime.now(UTC).isoformat(timespec="seconds"),
-                "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-            }
-            images.write_atomic(holder, json.dumps(facts).encode())
-            try:
-                yield
-            finally:
-                holder.unlink(missing_ok=True)
+        lock.acquire()
+        images.write_atomic(holder, json.dumps(facts).encode())
     except Timeout as error:
         raise UserError(
             f"{flag} {folder} is in use{_who(holder)}; wait for it to end, or name another folder"
         ) from error
-    except PermissionError as error:
+    except OSError as error:
+        lock.release()
         raise UserError(f"{flag} {folder} cannot be written ({error.strerror}); name a folder that can") from error
+    try:
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
 
 
 def _who(holder: Path) -> str:

@@ -155,6 +155,9 @@ class Images(lightning.LightningDataModule):
         workers: processes that read and decode, for each device.
     """
 
+    allow_zero_length_dataloader_with_multiple_devices = True
+    """There may be fewer chunks than devices."""
+
     def __init__(
         self, source: ImageSet, job: Job, todo: Sequence[Chunk], folder: Path, batch: int = BATCH, workers: int = 0
     ) -> None:
@@ -175,7 +178,7 @@ class Images(lightning.LightningDataModule):
     def predict_dataloader(self) -> DataLoader:
         """The batches of this device's chunks, each read by one worker."""
         batches = Batches(self.source, self.job.size, self.todo, self.batch)
-        return DataLoader(batches, batch_size=None, num_workers=self.workers, collate_fn=_as_is)
+        return DataLoader(batches, batch_size=None, num_workers=self.workers, collate_fn=as_is)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move the pixels, as bytes."""
@@ -183,7 +186,8 @@ class Images(lightning.LightningDataModule):
         return batch
 
 
-def _as_is(batch: Any) -> Any:
+def as_is(batch: Any) -> Any:
+    """A batch that is one already."""
     return batch
 
 

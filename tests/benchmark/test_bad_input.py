@@ -265,15 +265,17 @@ def test_data_without_a_class_or_without_a_whole_image(refused, args):
     refused([*args, "--data", "named"], "--data named", "class", "n02165456")
     (refused.folder / "broken" / "301").mkdir(parents=True)
     (refused.folder / "broken" / "301" / "a.jpg").write_bytes(b"no")
-    refused([*args, "--data", "broken"], "--data broken", "none of the 1 images")
+    refused([*args, "--data", "broken"], "--data broken", "no image that has a class can be decoded")
 
 
 def test_reference_without_data_or_work(refused):
     picture(refused.folder / "pictures" / "301.png")
     refused(["reference", "--spectrum"], "--data is missing")
     refused(["reference", "--data", "pictures"], "--models, --spectrum")
-    refused(["reference", "--data", "pictures", "--spectrum", "--flat", "301"], "--flat needs --models")
-    flat = ["reference", "--data", "pictures", "--models", "efficientnet_lite0", "--flat"]
+    flat = ["reference", "--data", "pictures", "--pack", "pack"]
+    refused([*flat, "--spectrum", "--flat", "301"], "--flat needs --models")
+    refused(["reference", "--data", "pictures", "--spectrum", "--flat", "301"], "--flat needs --pack")
+    flat += ["--models", "efficientnet_lite0", "--flat"]
     refused([*flat, "1000"], "--flat 1000", "0 to 999")
     refused([*flat, "blocks.2:3"], "--flat blocks.2:3", "no class")
 
@@ -288,14 +290,16 @@ def test_undecodable_images_of_a_reference_are_named_skipped_and_counted(photogr
         "--spectrum",
         "--out",
         "ref",
+        "--pack",
+        "pack",
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     for name in ("broken.png", "cut.jpg"):
         assert done.stderr.count(f"{name} cannot be decoded and is skipped") == 1
-    assert "2 of 4 images" in done.stderr.splitlines()[-1]
+    assert done.stderr.count("2 of 4 images") == 1
     assert "Traceback" not in done.stderr
-    facts = json.loads((tmp_path / "ref" / "provenance.json").read_text())
+    facts = json.loads((tmp_path / "pack" / "provenance.json").read_text())
     assert (facts["images"], facts["skipped"]) == (2, 2)
 
 
