@@ -185,11 +185,10 @@ class Units(lightning.LightningDataModule):
         batch_size: units optimised together.
     """
 
-    allow_zero_length_dataloader_with_multiple_devices = True
-    """There may be fewer batches than devices."""
-
     def __init__(self, units: str = "first:10", batch_size: int = 5) -> None:
         super().__init__()
+        # There may be fewer batches than devices.
+        self.allow_zero_length_dataloader_with_multiple_devices = True
         if not 1 <= batch_size <= 4096:
             raise UserError(f"--batch-size must be between 1 and 4096, not {batch_size}")
         self.text, self.batch_size = units, batch_size

@@ -155,13 +155,12 @@ class Images(lightning.LightningDataModule):
         workers: processes that read and decode, for each device.
     """
 
-    allow_zero_length_dataloader_with_multiple_devices = True
-    """There may be fewer chunks than devices."""
-
     def __init__(
         self, source: ImageSet, job: Job, todo: Sequence[Chunk], folder: Path, batch: int = BATCH, workers: int = 0
     ) -> None:
         super().__init__()
+        # There may be fewer chunks than devices.
+        self.allow_zero_length_dataloader_with_multiple_devices = True
         self.source, self.job, self.all, self.folder = source, job, list(todo), folder
         self.batch, self.workers = batch, workers
         self.missing: list[Chunk] = []
