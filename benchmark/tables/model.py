@@ -6,17 +6,18 @@ from collections.abc import Callable, Iterable
 
 from benchmark.records import REFERENCES, Record
 from benchmark.tables.numbers import by_model, frame, metrics_of, paper, paper_values
+from benchmark.tables.orderings import ordering
 from benchmark.tables.sheet import (
     DASH,
     Cell,
     Column,
+    Footnotes,
     Row,
     Sheet,
     arrow,
     decimals_of,
     definition_of,
     metric_cell,
-    ordering,
     paper_text,
     runs_of,
     significant,
@@ -34,13 +35,8 @@ def lay_out(records: list[Record]) -> Sheet:
     data = frame(records)
     columns: list[Column] = []
     cells: dict[str, list[Cell]] = {record.method: [] for record in records}
-    notes: list[str] = []
+    note = Footnotes()
     orderings, definitions = [], []
-
-    def note(text: str) -> int:
-        if text not in notes:
-            notes.append(text)
-        return notes.index(text) + 1
 
     for metric in metrics_of(records):
         part = data[data["metric"] == metric.name]
@@ -49,7 +45,9 @@ def lay_out(records: list[Record]) -> Sheet:
         decimals = decimals_of(part, percent)
         columns.append(Column(head, metric.group, metric.name))
         for row in part.to_dict("records"):
-            cells[row["method"]].append(metric_cell(row, decimals, percent, note))
+            # A failed row says so once, across its cells.
+            own = None if row["status"] == "failed" else note
+            cells[row["method"]].append(metric_cell(row, decimals, percent, own))
         published = paper_values(records[0].alias, metric.name)
         if published:
             columns.append(Column("paper", metric.group))
@@ -94,7 +92,7 @@ def lay_out(records: list[Record]) -> Sheet:
         tuple(columns),
         rows,
         tuple(warnings_of(records)),
-        tuple(notes),
+        tuple(note.texts),
         tuple(orderings),
         tuple(definitions),
         tuple(runs_of(records)),

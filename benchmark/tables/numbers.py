@@ -15,7 +15,15 @@ from benchmark.records import REFERENCES, Measurement, Record
 from featvis.errors import UserError
 
 GROUPS = ("plausibility", "fid", "frechet", "transferability", "logit", "spectrum")
-_FIRST_METHODS = ("maco", "fourier", "cbr")
+FIRST_METHODS = ("maco", "fourier", "cbr")
+_LABELS = {  # of the paper's metrics, for a table in which no record has them: heading, group, higher is better
+    "plausibility_flat": ("Plausibility, flat", "plausibility", False),
+    "plausibility_pooled": ("Plausibility, pooled", "plausibility", False),
+    "plausibility_deep_knn": ("Plausibility, Deep-KNN", "plausibility", False),
+    "fid": ("FID", "fid", False),
+    "kid": ("KID", "fid", False),
+    "logit": ("Logit", "logit", True),
+}
 _FIRST_METRICS = ("plausibility_flat", "plausibility_pooled", "plausibility_deep_knn", "fid", "kid")
 
 
@@ -80,7 +88,7 @@ def by_model(records: Iterable[Record]) -> list[list[Record]]:
 def method_order(method: str) -> tuple[int, int, str]:
     """A sort key: real, then maco, fourier, cbr, the other methods by name, and noise."""
     block = {"real": 0, "noise": 2}.get(method, 1)
-    return block, _FIRST_METHODS.index(method) if method in _FIRST_METHODS else len(_FIRST_METHODS), method
+    return block, FIRST_METHODS.index(method) if method in FIRST_METHODS else len(FIRST_METHODS), method
 
 
 def metrics_of(records: Sequence[Record]) -> list[Measurement]:
@@ -98,6 +106,58 @@ def metrics_of(records: Sequence[Record]) -> list[Measurement]:
         return group, m.group, known.index(m.name) if m.name in known else len(known), m.name
 
     return sorted(found.values(), key=order)
+
+
+def measurement(name: str, records: Sequence[Record]) -> Measurement:
+    """A metric's label, group and direction; known for the paper's metrics even where no record has them."""
+    found = next((m for m in metrics_of(records) if m.name == name), None)
+    label, group, higher = _LABELS.get(name, (f"Top-1, {name.removeprefix('top1_')}", "transferability", True))
+    return found or Measurement(name, label, group, None, None, 0, higher, {"text": "Not evaluated."}, "not evaluated")
+
+
+def complete(records: Sequence[Record], methods: Sequence[str], metrics: Sequence[Measurement]) -> pd.DataFrame:
+    """`frame` with a row for every model, method and metric asked for, in that order; what is not there says why.
+
+    Args:
+        records: of one suite.
+        methods: names of methods, with or without a record.
+        metrics: one measurement a metric, as `measurement` gives it.
+    """
+    whole = frame(records)
+    facts = [
+        "preset",
+        "status",
+        "seconds_per_image",
+        "passes_per_image",
+        "steps",
+        "views",
+        "config_hash",
+        "units_hash",
+        "git_commit",
+    ]
+    keys = ["alias", "method", "metric"]
+    models = {r.alias: r.model for r in records}
+    index = pd.MultiIndex.from_product([list(models), methods, [m.name for m in metrics]], names=keys)
+    numbers = whole[whole["metric"].notna()].set_index(keys)[["value", "low", "high", "n", "best", "absent"]]
+    data = numbers.reindex(index).reset_index()
+    data = data.join(whole.drop_duplicates(keys[:2]).set_index(keys[:2])[facts], on=keys[:2])
+    data["suite"] = records[0].suite
+    data["model"] = data["alias"].map(models)
+    for fact in ("label", "group", "higher_is_better"):
+        data[fact] = data["metric"].map({m.name: getattr(m, fact) for m in metrics})
+    rows = list(data[keys].itertuples(index=False, name=None))
+    data["paper"] = pd.Series([paper_values(a, name).get(method) for a, method, name in rows], dtype="float64")
+    data["best"] = data["best"].eq(True)
+    known = {(r.alias, r.method): r for r in records}
+    data["absent"] = [
+        reason if isinstance(reason, str) or value == value else _why_missing(known.get((alias, method)), alias, method)
+        for (alias, method, _), reason, value in zip(rows, data["absent"], data["value"], strict=True)
+    ]
+    return data[whole.columns]
+
+
+def _why_missing(record: Record | None, alias: str, method: str) -> str | None:
+    return why_absent(record, None) if record else f"there is no record of {method} on {alias}"
 
 
 def _rows(records: Sequence[Record]) -> list[dict[str, Any]]:

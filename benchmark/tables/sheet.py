@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import statistics
 from collections.abc import Callable, Sequence
@@ -68,6 +67,9 @@ class Sheet:
         orderings: for each column that the paper has too, whether its order of the methods holds.
         definitions: (heading, what it means and its unit).
         runs: what was run.
+        caption: the heading of a table that is not simply a model of a suite.
+        legend: how to read a cell.
+        corner: what the rows are.
     """
 
     suite: str
@@ -80,11 +82,27 @@ class Sheet:
     orderings: tuple[str, ...]
     definitions: tuple[tuple[str, str], ...]
     runs: tuple[str, ...]
+    caption: str = ""
+    legend: str = "Best method in bold; in brackets the 95 % interval."
+    corner: str = "method"
 
     @property
     def title(self) -> str:
         """The table's heading."""
-        return f"{self.alias}, suite {self.suite}"
+        return self.caption or f"{self.alias}, suite {self.suite}"
+
+
+class Footnotes:
+    """The reasons that stand under a table, each once, numbered from 1."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def __call__(self, text: str) -> int:
+        """The reason's number."""
+        if text not in self.texts:
+            self.texts.append(text)
+        return self.texts.index(text) + 1
 
 
 def arrow(higher_is_better: bool) -> str:
@@ -92,11 +110,10 @@ def arrow(higher_is_better: bool) -> str:
     return "↑" if higher_is_better else "↓"
 
 
-def metric_cell(row: dict[Any, Any], decimals: int, percent: bool, note: Callable[[str], int]) -> Cell:
-    """A row of `frame` as a cell; `note` gives an absent value's reason its number."""
+def metric_cell(row: dict[Any, Any], decimals: int, percent: bool, note: Callable[[str], int] | None) -> Cell:
+    """A row of `frame` as a cell; `note` gives an absent value's reason its number (None: the row gives the reason)."""
     if math.isnan(row["value"]):
-        # A failed row says so once, across its cells.
-        return Cell(DASH, note=None if row["status"] == "failed" else note(row["absent"]))
+        return Cell(DASH, note=note(row["absent"]) if note else None)
     scale = 100 if percent else 1
     low, high = row["low"], row["high"]
     interval = "" if math.isnan(low) else f"[{low * scale:.{decimals}f}, {high * scale:.{decimals}f}]"
@@ -125,28 +142,6 @@ def paper_text(value: float, percent: bool) -> str:
     return f"{round(value * 100, 6):g} %" if percent else f"{value:g}"
 
 
-def ordering(part: pd.DataFrame, published: dict[str, float], higher_is_better: bool) -> str:
-    """Whether our values order the methods as the paper's do, in words."""
-    ours = {row["method"]: row for row in part.to_dict("records") if not math.isnan(row["value"])}
-    shared = [method for method in published if method in ours]
-    if len(shared) < 2:
-        return "the paper's ordering cannot be judged with fewer than two of its methods here."
-    sign = -1 if higher_is_better else 1
-    expected = sorted(shared, key=lambda m: sign * published[m])
-    pairs = list(itertools.pairwise(expected))
-    text = ", ".join(expected) + " (best first)"
-    if not all(sign * ours[a]["value"] < sign * ours[b]["value"] for a, b in pairs):
-        found = sorted(shared, key=lambda m: sign * ours[m]["value"])
-        tied = any(ours[a]["value"] == ours[b]["value"] for a, b in pairs)
-        return f"the paper's ordering, {text}, does not hold: here {', '.join(found)}{', with a tie' * tied}."
-    close = [
-        f"{a} and {b}" for a, b in pairs if ours[a]["low"] <= ours[b]["high"] and ours[b]["low"] <= ours[a]["high"]
-    ]
-    return (
-        f"the paper's ordering, {text}, holds" + f"; the intervals of {', of '.join(close)} overlap" * bool(close) + "."
-    )
-
-
 def definition_of(metric: Measurement, records: Sequence[Record]) -> str:
     """The definition, its knobs and its unit; every wording with its methods, where the rows do not share one."""
     wordings: dict[str, list[str]] = {}
@@ -161,19 +156,29 @@ def definition_of(metric: Measurement, records: Sequence[Record]) -> str:
     unit = metric.definition.get("unit") or _UNITS.get(metric.group, "none stated")
     texts = [t if len(wordings) == 1 else f"for {', '.join(methods)}: {t}" for t, methods in wordings.items()]
     better = "higher" if metric.higher_is_better else "lower"
-    return f"{'; '.join(texts)}. Unit: {unit}; {better} is better."
+    return f"{'; '.join(texts) or 'not evaluated here'}. Unit: {unit}; {better} is better."
 
 
 def warnings_of(records: Sequence[Record]) -> list[str]:
     """What makes the rows of one table incomparable."""
     hashes: dict[str, list[str]] = {}
+    passes: dict[int, list[str]] = {}
     for record in records:
         if record.status == "done":
             hashes.setdefault(record.units_hash, []).append(record.method)
-    if len(hashes) < 2:
-        return []
-    parts = "; ".join(f"{', '.join(methods)} on {digest}" for digest, methods in hashes.items())
-    return [f"Rows were scored on different units and do not compare: {parts}."]
+            if record.budget:
+                passes.setdefault(record.budget.passes_per_image, []).append(record.method)
+    warnings = []
+    if len(hashes) > 1:
+        parts = "; ".join(f"{', '.join(methods)} on {digest}" for digest, methods in hashes.items())
+        warnings.append(f"Rows were scored on different units and do not compare: {parts}.")
+    if len(passes) > 1:
+        parts = "; ".join(f"{', '.join(methods)} {number}" for number, methods in passes.items())
+        warnings.append(
+            "Methods had different numbers of forward-backward passes an image, so a difference may be the budget's: "
+            f"{parts}."
+        )
+    return warnings
 
 
 def runs_of(records: Sequence[Record]) -> list[str]:

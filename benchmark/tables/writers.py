@@ -2,46 +2,75 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import re
 import textwrap
 import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from benchmark.tables.sheet import DASH, Cell, Row, Sheet
 
 
 def markdown(sheet: Sheet) -> str:
     """A sheet as a page of GitHub Markdown."""
+    lines = _md_head(sheet.title, f"Model `{sheet.model}`. {sheet.legend}", sheet.warnings) + _md_body(sheet)
+    sections: dict[str, Sequence[str | tuple[str, str]]] = {
+        "Against the paper": sheet.orderings,
+        "Columns": sheet.definitions,
+        "What was run": sheet.runs,
+    }
+    for heading, items in sections.items():
+        if items:
+            lines += ["", f"## {heading}", "", *_md_items(items)]
+    return _md_page(lines)
+
+
+def markdown_blocks(title: str, blocks: Sequence[Sheet]) -> str:
+    """Several sheets of the same models as one page: warnings on top, verdicts under each table, definitions below."""
+    lines = _md_head(title, f"On `{blocks[0].model}`. {blocks[0].legend}", _once(b.warnings for b in blocks))
+    for block in blocks:
+        lines += ["", f"## {md(block.title)}", "", *_md_body(block)]
+        lines += ["", *_md_items(block.orderings)]
+    lines += ["", "## Definitions", "", *_md_items(_once(b.definitions for b in blocks))]
+    return _md_page([*lines, "", "## What was run", "", *_md_items(_once(b.runs for b in blocks))])
+
+
+def _once(lists: Iterable[Iterable[Any]]) -> list[Any]:
+    return list(dict.fromkeys(itertools.chain.from_iterable(lists)))
+
+
+def _md_head(title: str, about: str, warnings: Iterable[str]) -> list[str]:
+    lines = [f"# {md(title)}", "", about, ""]
+    for warning in warnings:
+        lines += [f"> **Warning.** {md(warning)}", ""]
+    return lines
+
+
+def _md_items(items: Iterable[str | tuple[str, str]]) -> list[str]:
+    return [f"- {md(item)}" if isinstance(item, str) else f"- **{md(item[0])}**: {md(item[1])}" for item in items]
+
+
+def _md_page(lines: list[str]) -> str:
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)) + "\n"
+
+
+def _md_body(sheet: Sheet) -> list[str]:
+    """A sheet's table and its footnotes."""
 
     def cell(c: Cell) -> str:
         value = f"**{c.text}**" if c.best else c.text
         return value + (f" {c.interval}" if c.interval else "") + (f" <sup>{c.note}</sup>" if c.note else "")
 
-    lines = [
-        f"# {md(sheet.title)}",
-        "",
-        f"Model `{sheet.model}`. Best method in bold; in brackets the 95 % interval.",
-        "",
-    ]
-    for warning in sheet.warnings:
-        lines += [f"> **Warning.** {md(warning)}", ""]
     body = []
     for row in sheet.rows:
         cells = [cell(c) for c in row.cells]
         if row.failed is not None:
             cells = [md(failed_text(row)), *[DASH] * (len(cells) - 1)]
         body.append([md(row.method), *cells])
-    lines += md_table(["method", *(md(c.head) for c in sheet.columns)], body)
-    lines += ["", *(f"<sup>{i}</sup> {md(note)}<br>" for i, note in enumerate(sheet.notes, 1))]
-    sections = {
-        "Against the paper": sheet.orderings,
-        "Columns": [f"**{head}**: {text}" for head, text in ((md(h), md(t)) for h, t in sheet.definitions)],
-        "What was run": sheet.runs,
-    }
-    for heading, items in sections.items():
-        if items:
-            escaped = items if heading == "Columns" else [md(item) for item in items]
-            lines += ["", f"## {heading}", "", *(f"- {item}" for item in escaped)]
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)) + "\n"
+    table = md_table([sheet.corner, *(md(c.head) for c in sheet.columns)], body)
+    return [*table, "", *(f"<sup>{i}</sup> {md(note)}<br>" for i, note in enumerate(sheet.notes, 1))]
 
 
 def md_table(head: list[str], body: list[list[str]]) -> list[str]:
@@ -72,7 +101,7 @@ def latex(sheet: Sheet) -> str:
 
     panels: list[str] = []
     for indices in _panels(sheet):
-        head = ["method", *(_tex(sheet.columns[i].head) for i in indices)]
+        head = [sheet.corner, *(_tex(sheet.columns[i].head) for i in indices)]
         lines = [rf"\begin{{tabular}}{{l{'r' * len(indices)}}}", r"\toprule", " & ".join(head) + r" \\", r"\midrule"]
         for row in sheet.rows:
             cells = [cell(row.cells[i]) for i in indices]
@@ -95,7 +124,7 @@ def latex(sheet: Sheet) -> str:
         "What was run.": [_tex(line) for line in sheet.runs],
     }
     under += [rf"\textbf{{{_tex(name)}}} {' '.join(lines)}" for name, lines in paragraphs.items() if lines]
-    caption = f"{sheet.title} ({sheet.model}). Best method in bold; in brackets the 95 % interval."
+    caption = f"{sheet.title} ({sheet.model}). {sheet.legend}"
     return "\n".join(
         [
             r"% Needs \usepackage{booktabs} and \usepackage{graphicx}.",
@@ -110,6 +139,13 @@ def latex(sheet: Sheet) -> str:
             "",
         ]
     )
+
+
+def latex_blocks(blocks: Sequence[Sheet]) -> str:
+    """Several sheets as tables that may float apart: each with its warnings, the last with the runs of all."""
+    runs = tuple(_once(b.runs for b in blocks))
+    texts = [latex(dataclasses.replace(b, runs=())) for b in blocks[:-1]]
+    return "\n".join([*texts, latex(dataclasses.replace(blocks[-1], runs=runs))])
 
 
 def _panels(sheet: Sheet, width: int = 110) -> list[list[int]]:
