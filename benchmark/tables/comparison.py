@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 
 import pandas as pd
@@ -72,7 +73,9 @@ def _judges(records: Sequence[Record]) -> list[Measurement]:
     if not names or any(r.alias in paper()["models"] for r in records):
         known = [entry["metric"] for entry in paper()["comparison"] if entry["unit"] == "percent"]
         names += [name for name in known if name not in names]
-    return [measurement(name, records) for name in names]
+    found = [measurement(name, records) for name in names]
+    # One network may be the target of one column and judge another.
+    return [dataclasses.replace(m, label=m.label.removesuffix(", the target")) for m in found]
 
 
 def _by_metric(metric: Measurement, data: pd.DataFrame, records: Sequence[Record]) -> Sheet:
@@ -119,7 +122,6 @@ def _transfer(
                 *[Column("paper", group)] * ((alias, method) in beside),
             ]
     for metric in judges:
-        label = _judge(metric)
         cells: list[Cell] = []
         for alias, model in models.items():
             part = data[(data["alias"] == alias) & (data["metric"] == metric.name)]
@@ -132,15 +134,10 @@ def _transfer(
                 if (alias, row["method"]) in beside:
                     cells.append(_paper_cell(published[alias, metric.name], row["method"], True))
             if not target:
-                verdicts.setdefault(_verdict(alias, metric, part), []).append(label)
-        rows.append(Row(f"{label} {arrow(metric.higher_is_better)}", tuple(cells), None, False))
+                verdicts.setdefault(_verdict(alias, metric, part), []).append(metric.label)
+        rows.append(Row(f"{metric.label} {arrow(metric.higher_is_better)}", tuple(cells), None, False))
     orderings = [f"{who} ({'; '.join(labels)}): {text}" for (who, text), labels in verdicts.items()]
     return _sheet(judges, records, columns, rows, note, orderings, "Transferability")
-
-
-def _judge(metric: Measurement) -> str:
-    # One network may be the target of one column and judge another.
-    return metric.label.removesuffix(", the target")
 
 
 def _paper_cell(published: dict[str, float], method: str, percent: bool) -> Cell:
@@ -181,7 +178,7 @@ def _sheet(
     name: str,
 ) -> Sheet:
     groups = _models(records)
-    heads = [f"{_judge(m)} {arrow(m.higher_is_better)}" for m in metrics]
+    heads = [f"{m.label} {arrow(m.higher_is_better)}" for m in metrics]
     definitions = [
         (head, " ".join(_merged(records, lambda group, m=metric: [definition_of(m, group)])))  # type: ignore[misc]
         for head, metric in zip(heads, metrics, strict=True)

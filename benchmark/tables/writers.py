@@ -143,9 +143,9 @@ def latex(sheet: Sheet) -> str:
 
 def latex_blocks(blocks: Sequence[Sheet]) -> str:
     """Several sheets as tables that may float apart: each with its warnings, the last with the runs of all."""
-    runs = tuple(_once(b.runs for b in blocks))
-    texts = [latex(dataclasses.replace(b, runs=())) for b in blocks[:-1]]
-    return "\n".join([*texts, latex(dataclasses.replace(blocks[-1], runs=runs))])
+    alone = [dataclasses.replace(b, caption=f"{b.title}, suite {b.suite}", runs=()) for b in blocks]
+    alone[-1] = dataclasses.replace(alone[-1], runs=tuple(_once(b.runs for b in blocks)))
+    return "\n".join(map(latex, alone))
 
 
 def _panels(sheet: Sheet, width: int = 110) -> list[list[int]]:

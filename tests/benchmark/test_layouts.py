@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +174,9 @@ def test_a_stand_in_is_never_called_fid(tmp_path: Path) -> None:
     assert "stands in for KID" in block(compared, "Kernel, lite1 ↓")[1]
     assert "## FID" not in compared
     assert "## KID" not in compared
+    both = made([record(m, metric("fid", v), stand_in(1.0)) for m, v in rows], tmp_path / "both")
+    assert markdown_tables(both["flexivit_ablation.md"])[0][0][3:5] == ["fid ↓", "paper, FID"]
+    assert "stands in" not in both["flexivit_ablation.md"] + both["comparison.md"]
 
 
 def two_models() -> list[Record]:
@@ -179,9 +184,8 @@ def two_models() -> list[Record]:
 
     def row(method: str, alias: str, flat: float, top1: float, *more: Measurement) -> Record:
         tag = {"vit": "vit_base_patch16_224.augreg_in21k_ft_in1k", "ours": "ours.in1k"}[alias]
-        own = metric(
-            "top1_ours.in1k", 1.0, group="transferability", label="Top-1, ours" + ", the target" * (alias == "ours")
-        )
+        label = "Top-1, ours" + ", the target" * (alias == "ours")
+        own = metric("top1_ours.in1k", 1.0, group="transferability", label=label, higher_is_better=True)
         facts = (metric("plausibility_flat", flat, 10.0), metric(TOP1, top1, 0.125), own, *more)
         return record(method, *facts, alias=alias, model=tag)
 
@@ -310,6 +314,7 @@ def test_the_files_hold_the_same_numbers_and_as_many_cells_in_every_row(tmp_path
         for table in markdown_tables(files[f"{stem}.md"]):
             assert {len(row) for row in table} == {len(table[0])}
         check_latex(files[f"{stem}.tex"])
+    assert set(data.loc[data["metric"] == "top1_ours.in1k", "label"]) == {"Top-1, ours"}  # the target on ours alone
     theirs = data.set_index(["alias", "method", "metric"])["paper"]
     assert theirs["vit", "cbr", "fid"] == 268.59
     assert theirs["vit", "maco", TOP1] == 0.5
@@ -337,6 +342,20 @@ def check_latex(text: str) -> None:
         assert len(rows) > 1
         assert {len(re.split(r"(?<!\\)&", row)) for row in rows} == {len(columns)}
     assert content.isascii() or not re.search(r"[^\x00-\x7fÀ-ÿ]", content)
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def test_latex_compiles(tmp_path: Path) -> None:
+    written = tables.build([*two_models(), *six(suite="other")], tmp_path)
+    inputs = "".join(
+        rf"\input{{{p.relative_to(tmp_path).as_posix()}}}\clearpage" for p in written if p.suffix == ".tex"
+    )
+    packages = r"\usepackage{booktabs}\usepackage{graphicx}"
+    page = rf"\documentclass{{article}}{packages}\begin{{document}}{inputs}\end{{document}}"
+    (tmp_path / "page.tex").write_text(page, encoding="utf-8")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stdout[-2000:]
 
 
 def test_layouts_do_not_depend_on_the_order_of_the_records(tmp_path: Path) -> None:
