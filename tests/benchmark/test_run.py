@@ -42,15 +42,15 @@ def test_a_run_leaves_records_tables_figures_page_and_wandb(finished):
     assert found["maco"].budget is not None
     assert found["maco"].budget.passes_per_image == 2
     assert found["maco"].seconds_per_image is not None
-    tables = sorted(p.suffix for p in (finished / "tables").rglob("*.*") if p.is_file())
-    assert tables == [".csv", ".md", ".tex"]
+    tables = {p.name: p for p in (finished / "tables").rglob("*.*") if p.is_file()}
+    alias = found["maco"].alias
+    assert set(tables) == {f"{stem}.{suffix}" for stem in (alias, "comparison") for suffix in ("csv", "md", "tex")}
     assert {p.name for p in (finished / "figures").iterdir()} == {"scores.png", "spectra.png", "visualizations.png"}
     page = (finished / "index.html").read_text()
     assert "ladybug" in page
     assert "maco" in page
     assert list((finished / "wandb").glob("offline-run-*/run-*.wandb")), "an offline W&B run"
-    csv = next((finished / "tables").rglob("*.csv"))
-    table = pd.read_csv(csv)
+    table = pd.read_csv(tables[f"{alias}.csv"])
     logit = found["fourier"].metric("logit")
     assert logit is not None
     row = table[(table.method == "fourier") & (table.metric == "logit")]

@@ -123,7 +123,7 @@ def test_csv_gives_the_numbers_back(tmp_path: Path) -> None:
     records = [*cells(), record("am", status="failed", error="no"), record("xi", metric("fid", None))]
     written = tables.build(records, tmp_path)
     assert [p.relative_to(tmp_path).as_posix() for p in written] == [
-        f"quick/flexivit.{s}" for s in ("md", "csv", "tex")
+        f"quick/{stem}.{s}" for stem in ("flexivit", "comparison") for s in ("md", "csv", "tex")
     ]
     data = pd.read_csv(written[1])
     rows = {(row["method"], row["metric"]): row for row in data.to_dict("records")}
