@@ -232,6 +232,10 @@ class Sweep(lightning.LightningModule):
             write(self.folder, batch.chunk, self.job.finish(), self.job.facts, self.broken)
             self._chunk = None
 
+    def on_predict_end(self) -> None:
+        """Wait for the other devices: what follows reads all chunks."""
+        self.trainer.strategy.barrier()
+
 
 class _Bar(Callback):
     """A progress bar of images, on the first process; the others are taken to be as far."""
