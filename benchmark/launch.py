@@ -21,6 +21,8 @@ from typing import Any
 
 from featvis.interrupt import WORKER, Stopped
 
+PATIENCE = 20.0
+"""Seconds for a process that is asked to stop; launchers send a SIGKILL after 30."""
 _STARTED = itertools.count(1)
 
 
@@ -83,7 +85,12 @@ def call(arguments: Sequence[str]) -> int:
         return process.wait()
     except (Stopped, KeyboardInterrupt):
         process.send_signal(signal.SIGTERM)
-        process.wait()
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            # It waits for another rank, where Python sees no signal; it is not writing then.
+            process.kill()
+            process.wait()
         raise
 
 

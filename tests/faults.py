@@ -77,7 +77,7 @@ def numbers(folder: Path) -> dict[str, object]:
 def kill_at_random(arguments: list[str], cwd: Path, kills: int, rng: random.Random, sign: str) -> int:
     """Start a command and kill it, `kills` times: its whole group, or the first process alone; how often it was alive.
 
-    The moment is counted from the first sign of work (a file of the pattern `sign` more), because a start takes seconds.
+    The moment is counted from the first sign of work (one more file of the pattern `sign`): a start takes seconds.
     """
     alive = 0
     for _ in range(kills):
