@@ -232,10 +232,6 @@ class Sweep(lightning.LightningModule):
             write(self.folder, batch.chunk, self.job.finish(), self.job.facts, self.broken)
             self._chunk = None
 
-    def on_predict_end(self) -> None:
-        """Wait for the other devices: what follows reads all chunks."""
-        self.trainer.strategy.barrier()
-
 
 class _Bar(Callback):
     """A progress bar of images, on the first process; the others are taken to be as far."""
@@ -297,6 +293,9 @@ def run(
     )
     data = Images(source, job, todo, folder, batch, workers)
     runner.predict(Sweep(job, folder), datamodule=data, return_predictions=False)
+    if torch.distributed.is_initialized():
+        # What follows reads all chunks. Not in a hook: Lightning calls none where a device has no batch.
+        torch.distributed.barrier()
 
 
 def _digest(tensors: dict[str, Tensor]) -> str:

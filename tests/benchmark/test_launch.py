@@ -1,0 +1,150 @@
+"""Several devices and machines: whatever deals the work out, the images and the features are the same."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from commands import ROOT, command
+
+from benchmark import launch, records
+
+RUN = [
+    "run", "--methods", "maco,fourier", "--units", "301,323,953,0", "--batch-size", "1", "--steps", "2", "--crops", "1",
+    "--canvas", "48", "--data", "data", "--wandb", "disabled",
+]  # fmt: skip
+ENVIRONMENT = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+def free_port() -> int:
+    """The first of a few ports that nobody listens at: each group of processes meets at the next one."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+def files(folder: Path, pattern: str) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob(pattern))}
+
+
+@pytest.fixture(scope="module")
+def data(sample, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("launch")
+    for name in ("n02165456", "n02279972", "n01440764", "n07753275"):
+        shutil.copytree(sample / name, folder / "data" / name)
+    return folder
+
+
+def test_two_nodes_of_one_process_make_what_one_makes(data):
+    """torchrun twice on the loopback, as on two machines with a shared file system."""
+    done = command(*RUN, "--out", "one/run", cwd=data)
+    assert done.returncode == 0, done.stderr[-3000:]
+    port = free_port()
+    nodes = [
+        subprocess.Popen(
+            [
+                sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--node-rank", str(rank),
+                "--nproc-per-node", "1", "--master-addr", "127.0.0.1", "--master-port", str(port),
+                "-m", "benchmark", *RUN, "--out", "two/run",
+            ],
+            cwd=data, env={**os.environ, **ENVIRONMENT}, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        for rank in (0, 1)
+    ]  # fmt: skip
+    try:
+        said = [node.communicate(timeout=500)[0] for node in nodes]
+    finally:
+        for node in nodes:
+            if node.poll() is None:
+                os.killpg(node.pid, signal.SIGKILL)
+    assert [node.returncode for node in nodes] == [0, 0], "\n---\n".join(text[-3000:] for text in said)
+    one, two = (files(data / name / "run" / "efficientnet_lite0", "[0-9]*.png") for name in ("one", "two"))
+    assert len(one) == 12
+    assert one == two
+    ranks = "".join(p.read_text() for p in (data / "two").rglob("timings.jsonl"))
+    assert '"rank": 0' in ranks
+    assert '"rank": 1' in ranks, "both nodes worked"
+    one, two = (files(data / name / "reference", "*.safetensors") for name in ("one", "two"))
+    assert len(one) == 3
+    assert one == two
+    numbers = [
+        {r.method: r.metrics for r in records.load_all(data / name / "run" / "records")} for name in ("one", "two")
+    ]
+    assert set(numbers[0]) == {"real", "maco", "fourier", "noise"}
+    assert numbers[0] == numbers[1]
+    assert "absent" not in said[1], "rank 0 alone speaks"
+
+
+def test_features_on_two_devices_are_those_of_one(data):
+    for devices in ("1", "2"):
+        arguments = ["--data", "data", "--models", "efficientnet_lite0", "--devices", devices]
+        done = command("reference", *arguments, "--out", f"on{devices}", cwd=data)
+        assert done.returncode == 0, done.stderr[-3000:]
+    one, two = (files(data / f"on{n}", "*.safetensors") for n in (1, 2))
+    assert len(one) == 1
+    assert one == two
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, None),
+        ({"TORCHELASTIC_RUN_ID": "x", "RANK": "3", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}, launch.World(3, 8, 4)),
+        ({"TORCHELASTIC_RUN_ID": "x", "RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}, None),
+        ({"SLURM_PROCID": "5", "SLURM_NTASKS": "16", "SLURM_NNODES": "2"}, launch.World(5, 16, 8)),
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "2", "SLURM_JOB_NAME": "bash"}, None),
+    ],
+)
+def test_who_started_this(monkeypatch, environment, expected):
+    for name in list(os.environ):
+        if name.startswith(("SLURM_", "TORCHELASTIC_")) or name in ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"):
+            monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert launch.world() == expected
+    want = {"devices": 2, "strategy": "ddp"}
+    if expected is not None:
+        want = {"devices": expected.local, "num_nodes": expected.size // expected.local, "strategy": "ddp"}
+    assert launch.trainer(2) == want
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
+def test_a_stopped_run_says_how_to_go_on_and_leaves_no_half_written_file(tmp_path, sign):
+    arguments = [
+        "run", "--methods", "maco", "--units", "301,323,953,0", "--batch-size", "1", "--steps", "12", "--crops", "2",
+        "--canvas", "64", "--wandb", "disabled", "--out", "out",
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmark", *arguments], cwd=tmp_path, text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, env={**os.environ, **ENVIRONMENT}, start_new_session=True,
+    )  # fmt: skip
+    until = time.monotonic() + 200
+    while not list(tmp_path.rglob("[0-9]*.png")) and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.02)
+    # A terminal sends Ctrl-C to all processes of the group; a scheduler sends SIGTERM to the first.
+    if sign == signal.SIGINT:
+        os.killpg(process.pid, sign)
+    else:
+        process.send_signal(sign)
+    _, said = process.communicate(timeout=100)
+    assert process.returncode == 128 + sign, said[-3000:]
+    assert "stopped; what is finished stays, and the same command goes on from there" in said
+    assert said.count("featvis: stopped") == 1
+    assert "Traceback" not in said
+    made = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("[0-9]*.png")}
+    assert 1 <= len(made) < 4
+    assert not list(tmp_path.rglob("*.tmp"))
+    done = command(*arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert {p: p.stat().st_mtime_ns for p in made} == made, "what was finished is not made again"
+    assert (
+        f"4 images in out/efficientnet_lite0/maco/{next(iter(made)).parent.name} ({len(made)} were there" in done.stdout
+    )
