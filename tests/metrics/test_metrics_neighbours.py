@@ -1,5 +1,7 @@
 """Plausibility and deep k-NN against scikit-learn and plain loops."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
 from featvis.errors import UserError
-from featvis.metrics import deep_knn, plausibility
+from featvis.metrics import deep_knn, functional, plausibility
 
 
 def draw(n, d, seed, offset=0.0):
@@ -94,6 +96,33 @@ def test_deep_knn_is_sklearns_kth_neighbour_on_the_sphere(k):
     sphere = [x.numpy() / np.linalg.norm(x.numpy(), axis=1, keepdims=True) for x in (features, bank)]
     want = NearestNeighbors(n_neighbors=k).fit(sphere[1]).kneighbors(sphere[0])[0][:, -1]
     np.testing.assert_allclose(deep_knn(features, bank, k), want, rtol=1e-8)
+
+
+@settings(max_examples=25, deadline=None)
+@given(cuts=st.lists(st.integers(0, 40), max_size=5), k=st.integers(1, 12), seed=st.integers(0, 99))
+def test_deep_knn_is_the_same_however_the_bank_is_cut(cuts, k, seed):
+    features, bank = draw(8, 5, seed), draw(40, 5, seed + 1).half()
+    bank[7] = bank[31]  # ties, too
+    bank_ids = torch.arange(40) % 13
+    ids = torch.arange(8)
+    edges = [0, *sorted(cuts), 40]
+    blocks = [bank[a:b] for a, b in itertools.pairwise(edges)]
+    want = deep_knn(features, bank, k, ids, bank_ids)
+    np.testing.assert_array_equal(deep_knn(features, blocks, k, ids, bank_ids), want)
+    sphere = bank.double() / bank.double().norm(dim=1, keepdim=True)
+    mine = features / features.norm(dim=1, keepdim=True)
+    for i in range(8):
+        others = sphere if ids[i] == 0 else sphere[bank_ids != ids[i]]
+        assert float(want[i]) == pytest.approx(float((others - mine[i]).norm(dim=1).sort().values[k - 1]), rel=1e-9)
+
+
+def test_deep_knn_looks_at_a_part_of_the_bank_at_a_time(monkeypatch):
+    features, bank = draw(5, 4, 1), draw(300, 4, 2)
+    want = deep_knn(features, bank, 7)
+    monkeypatch.setattr(functional, "CHUNK", 64)
+    np.testing.assert_array_equal(deep_knn(features, bank, 7), want)
+    with pytest.raises(UserError, match="not finite"):
+        deep_knn(features, [bank, bank * torch.nan], 7)
 
 
 def test_deep_knn_adds_eps_to_the_norm_not_to_the_quotient():
