@@ -30,6 +30,7 @@ from featvis.spectrum import magnitude, resize_spectrum
 from featvis.weights import weights_directory
 
 BATCH = 16
+TOO_FEW = "the reference holds fewer than two images besides those of the row real"
 FID_SEEN = "centre crop 299, no resize; photographs: short side to 299, centre crop"
 SEEN = "short side resized (bicubic, antialiased) to the input, centre crop; a square canvas whole"
 
@@ -373,6 +374,10 @@ class Scorer:
                 found.append(Measurement(*entry, None, None, 0, False, text, why))
                 continue
             reference, what = self.frechet_reference(bank, ids[ids != 0])
+            if len(reference) < 2:
+                text = {"text": f"{label} distance over the features of {short}."}
+                found.append(Measurement(*entry, None, None, 0, False, text, TOO_FEW))
+                continue
             facts = {"resize": SEEN, "extractor": network.name, "reference": f"{what}: {bank.source}"}
             metric = cls(reference, facts=facts)
             metric.update(features)
@@ -389,7 +394,7 @@ class Scorer:
             keep = ~torch.isin(digests, torch.cat([self.held, ids[ids != 0]]))
             why = "Inception's weights are not to be had: put " + FILE_NAMES[0] + " into the folder FEATVIS_WEIGHTS"
             if self.inception is not None:
-                why = "the images of these classes are too few to compare with, without those of the row real"
+                why = TOO_FEW
             if self.inception is None or int(keep.sum()) < 2:
                 text = {"text": f"{label}: {label_text(cls)} over torch-fidelity's InceptionV3."}
                 found.append(Measurement(name, label, "fid", None, None, 0, False, text, why))
