@@ -10,7 +10,9 @@ flags = $(if $(SUITE),--suite $(SUITE)) $(if $(MODEL),--model $(MODEL)) $(if $(M
 	$(if $(UNITS),--units "$(UNITS)") $(if $(STEPS),--steps $(STEPS)) $(if $(CROPS),--crops $(CROPS)) \
 	$(if $(CANVAS),--canvas $(CANVAS)) $(if $(BATCH_SIZE),--batch-size $(BATCH_SIZE)) $(if $(SEED),--seed $(SEED)) \
 	$(if $(CLASSIFIERS),--classifiers $(CLASSIFIERS)) \
-	$(if $(DEVICES),--devices $(DEVICES)) $(if $(DATA),--data "$(DATA)") $(if $(OUT),--out "$(OUT)") \
+	$(if $(DEVICES),--devices $(DEVICES)) $(if $(DATA),--data "$(DATA)") \
+	$(if $(FRECHET_DATA),--frechet-data "$(FRECHET_DATA)") $(if $(SPECTRUM_DATA),--spectrum-data "$(SPECTRUM_DATA)") \
+	$(if $(OUT),--out "$(OUT)") \
 	$(if $(WANDB),--wandb $(WANDB)) $(if $(DRY_RUN),--dry-run)
 
 .DEFAULT_GOAL := help
@@ -19,7 +21,7 @@ flags = $(if $(SUITE),--suite $(SUITE)) $(if $(MODEL),--model $(MODEL)) $(if $(M
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 	@echo
-	@echo "make bench takes SUITE MODEL METHODS UNITS STEPS CROPS CANVAS BATCH_SIZE SEED CLASSIFIERS DEVICES DATA OUT WANDB DRY_RUN,"
+	@echo "make bench takes SUITE MODEL METHODS UNITS STEPS CROPS CANVAS BATCH_SIZE SEED CLASSIFIERS DEVICES DATA FRECHET_DATA SPECTRUM_DATA OUT WANDB DRY_RUN,"
 	@echo "for example: make bench MODEL=efficientnet_lite1 METHODS=maco UNITS=ladybug,blocks.4:0-3"
 
 bench: $(VENV)/.ready  ## generate, score and show the methods: the embedded default without arguments
@@ -31,8 +33,9 @@ test: $(VENV)/.ready-test  ## run the tests
 tables: $(VENV)/.ready  ## rebuild results/ and the README's table from results/records
 	@$(BIN)/featvis tables
 
-reference: $(VENV)/.ready  ## make a reference of an image folder: make reference DATA=folder MODELS=a,b OUT=folder
-	@$(BIN)/featvis reference --spectrum $(if $(DATA),--data "$(DATA)") $(if $(MODELS),--models $(MODELS)) $(if $(OUT),--out "$(OUT)")
+reference: $(VENV)/.ready  ## compute what runs compare with: make reference DATA=folder MODELS=a,b DEVICES=2
+	@$(BIN)/featvis reference --spectrum $(if $(DATA),--data "$(DATA)") $(if $(MODELS),--models $(MODELS)) \
+		$(if $(DEVICES),--devices $(DEVICES)) $(if $(OUT),--out "$(OUT)") $(if $(DRY_RUN),--dry-run)
 
 lint: $(VENV)/.ready-test $(VENV)/.ready-lint  ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
