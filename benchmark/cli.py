@@ -104,6 +104,8 @@ def run(
             print(text, flush=True)
     if dry_run:
         print(report.plan(job, runner.timing(job)))
+        if job.plan.data is not None:
+            print(f"\n{report.passes(runner.passes(job))}")
         return 0
     code = runner.run(job, devices, wandb)
     if launch.rank() == 0 and (folder / "records").is_dir():

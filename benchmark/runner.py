@@ -21,10 +21,10 @@ from benchmark import reference as references
 from benchmark.evaluate import scored
 from benchmark.suite import Cell, Job
 from featvis import images
-from featvis.data import cut
+from featvis.data import classes_of, cut
 from featvis.errors import UserError
 from featvis.locks import held
-from featvis.models import default_device
+from featvis.models import default_device, load
 
 
 def check_claim(job: Job) -> None:
@@ -189,3 +189,19 @@ def timing(job: Job, steps: int = 3) -> list[dict[str, Any]]:
             {"method": cell.method, "images": count, "of": len(job.units), "passes": passes, "seconds": seconds}
         )
     return table
+
+
+def passes(job: Job) -> list[references.Cost]:
+    """What the passes over the real images cost that a run with data makes, the finished ones included."""
+    plan, synsets = job.plan, job.classifier.synsets
+    bank, frechet, natural = (plan.images(role, synsets) for role in ("bank", "frechet", "spectrum"))
+    if bank is None or frechet is None or natural is None:
+        return []
+    table = references.costs(bank, [load(plan.model, "float32", default_device())], False)
+    if plan.frechet not in plan.unavailable:
+        table += references.costs(frechet, [load(plan.frechet, "float32", default_device())], False)
+    table += references.costs(natural, [], True)
+    # Each real image of the units' classes passes the target once more, beside the visualizations.
+    again = sum(len(bank.rows.get(c, [])) for c in classes_of(plan.units))
+    seconds = table[0].seconds / max(1, table[0].images) * again
+    return [*table, references.Cost("nearest images (flat)", again, seconds, 0, table[0].memory)]

@@ -227,8 +227,8 @@ class ImageFile:
 def list_images(folder: Path, synsets: Sequence[str], flag: str = "--data") -> list[ImageFile]:
     """The images below a folder, sorted, each with the class that its name carries.
 
-    A class is a synset (`n02165456`) in the name of the file or of its folder, or else a class index that starts or
-    ends the file's name (`301.png`, `ladybug_301.png`) or is the name of its folder. `folder` itself names no class.
+    A class is a synset (`n02165456`) in the name of the file or of its folder, or else a class index that is the name
+    of its folder, or starts or ends the file's name (`301.png`, `ladybug_301.png`). `folder` itself names no class.
 
     Raises:
         UserError: when the folder is missing or holds no image.
@@ -269,10 +269,11 @@ def _label(path: Path, index: dict[str, int], parent: str) -> int | None:
     if synsets:
         # Where the network knows none of them, no number beside them is a class either.
         return next((index[s] for s in synsets if s in index), None)
+    # A folder that is a number is a class; the files in it may well be counted from 0.
     match = (
-        re.match(r"(\d{1,3})(?!\d)", path.stem)
+        re.fullmatch(r"(\d{1,3})", parent)
+        or re.match(r"(\d{1,3})(?!\d)", path.stem)
         or re.search(r"(?<!\d)(\d{1,3})$", path.stem)
-        or re.fullmatch(r"(\d{1,3})", parent)
     )
     return int(match[1]) if match is not None and int(match[1]) < len(index) else None
 

@@ -281,7 +281,7 @@ def run(
     if workers is None:
         # Starting workers takes seconds, which a small set does not repay.
         many = sum(len(c.rows) for c in todo) > 16 * batch
-        workers = min(8, (os.cpu_count() or 1) // devices) if many else 0
+        workers = min(8, cores() // devices) if many else 0
     runner = lightning.Trainer(
         **options,
         logger=False,
@@ -296,6 +296,11 @@ def run(
     if torch.distributed.is_initialized():
         # What follows reads all chunks. Not in a hook: Lightning calls none where a device has no batch.
         torch.distributed.barrier()
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _digest(tensors: dict[str, Tensor]) -> str:

@@ -57,6 +57,15 @@ def test_a_folder_a_class(folder):
     assert source.rows[SYNSETS.index("n02165456")] == [i for i, x in enumerate(source.labels) if x == 301]
 
 
+def test_a_folder_a_class_by_index_whatever_its_files_are_called(folder, tmp_path):
+    for name in CHOSEN:
+        for i, file in enumerate(sorted((folder / name).iterdir())):
+            target = tmp_path / "indices" / str(SYNSETS.index(name)) / f"{i}.JPEG"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, target)
+    assert content(open_images(str(tmp_path / "indices"), SYNSETS)) == content(open_images(str(folder), SYNSETS))
+
+
 @pytest.mark.parametrize("layout", ["names", "order", "indices", "kaggle"])
 def test_a_flat_folder_and_a_label_file(folder, tmp_path, layout):
     target = tmp_path / "val"
