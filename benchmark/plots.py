@@ -10,6 +10,7 @@ import hashlib
 import io
 import itertools
 import math
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -374,7 +375,8 @@ def _scores(data: Any, title: str) -> Figure:
             hollow = row["method"] in REFERENCES
             axis.plot(row["value"] * scale, y, "o", ms=6, color=colour, mfc="white" if hollow else colour, mew=1.5)
         unit = " (%)" if scale == 100 else ""
-        axis.set_title(f"{_short(part[0]['label'], 30)}{unit} {arrow(part[0]['higher_is_better'])}", fontsize=9)
+        heading = f"{part[0]['label']}{unit} {arrow(part[0]['higher_is_better'])}"
+        axis.set_title("\n".join(textwrap.wrap(heading, 34)), fontsize=9)
         axis.set_yticks(range(len(methods)), [_short(method, 18) for method in methods])
         axis.set_ylim(len(methods) - 0.5, -0.5)
         axis.margins(x=0.12)

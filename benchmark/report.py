@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,8 @@ from featvis.errors import UserError
 if TYPE_CHECKING:
     from benchmark.suite import Job
 
-BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
+BLOCK = re.compile(r"<!-- table: (?P<name>\S+) begin -->.*?<!-- table: (?P=name) end -->", re.DOTALL)
+"""A generated part of a README: the short table of a suite (`quick`), or a file of the tables (`quick/comparison`)."""
 
 
 def everything(out: Path) -> None:
@@ -68,7 +70,7 @@ def _natural(found: Sequence[records.Record]) -> Any:
 
 
 def published(folder: Path, out: Path) -> None:
-    """Rebuild everything under `out` from the records in `folder`, and the README's block beside them.
+    """Rebuild everything under `out` from the records in `folder`, and the tables in the READMEs beside them.
 
     Raises:
         UserError: when there is no record.
@@ -77,18 +79,37 @@ def published(folder: Path, out: Path) -> None:
     if not found:
         raise UserError(f"--records {folder} holds no record")
     paths = table_files.build(found, out / "tables") + plots.scores(found, out / "figures" / "scores.png")
-    readme = out.resolve().parent / "README.md"
-    if readme.is_file() and BEGIN in readme.read_text():
-        text = with_block(readme.read_text(), table_files.readme_block(found))
-        images.write_atomic(readme, text.encode())
-        paths.append(readme)
+    for readme in (out.resolve().parent / "README.md", out / "README.md"):
+        if readme.is_file() and BLOCK.search(readme.read_text()):
+            images.write_atomic(readme, with_blocks(readme.read_text(), found, out / "tables").encode())
+            paths.append(readme)
     print("\n".join(str(p) for p in paths))
 
 
-def with_block(text: str, block: str) -> str:
-    """A README with its generated table replaced."""
-    pattern = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END), re.DOTALL)
-    return pattern.sub(lambda _: f"{BEGIN}\n{block.strip()}\n{END}", text)
+def with_blocks(text: str, found: Sequence[records.Record], tables: Path) -> str:
+    """A README with its generated tables replaced.
+
+    Raises:
+        UserError: for a block whose suite has no record, or whose file is not there.
+    """
+
+    def block(match: re.Match[str]) -> str:
+        name = match["name"]
+        if "/" in name:
+            path = tables / f"{name}.md"
+            if not path.is_file():
+                raise UserError(f"a README has a block for {name}, and there is no {path}")
+            lines = path.read_text().splitlines()
+            start = next(i for i, line in enumerate(lines) if line.startswith("|"))
+            body = "\n".join(itertools.takewhile(lambda line: line.startswith("|"), lines[start:]))
+        else:
+            mine = [r for r in found if r.suite == name]
+            if not mine:
+                raise UserError(f"a README has a block for the suite {name}, which has no record")
+            body = table_files.readme_block(mine).strip()
+        return f"<!-- table: {name} begin -->\n{body}\n<!-- table: {name} end -->"
+
+    return BLOCK.sub(block, text)
 
 
 def passes(table: Sequence[Any]) -> str:

@@ -37,8 +37,13 @@ def _stop(number: int, frame: Any) -> None:
         _pending = number
         return
     for other in SIGNALS:
-        signal.signal(other, signal.SIG_IGN)
+        # Not SIG_IGN, about which Python complains where a second signal is on its way.
+        signal.signal(other, _ignore)
     raise Stopped(number)
+
+
+def _ignore(number: int, frame: Any) -> None:
+    """The process is stopping already."""
 
 
 @contextmanager

@@ -320,11 +320,12 @@ def write(
         UserError: when it cannot be written.
     """
     tensors = {k: v.cpu().contiguous() for k, v in tensors.items()}
-    told = json.dumps(list(broken))
-    about = facts | {"rows": str(len(chunk.rows)), "sha256": _digest(tensors), "broken": told}
+    about = facts | {"rows": str(len(chunk.rows)), "sha256": _digest(tensors), "broken": json.dumps(list(broken))}
+    # One entry: safetensors writes several in an order of its own, and the same facts shall give the same bytes.
+    header = {"featvis": json.dumps(about, sort_keys=True)}
     try:
         with uninterrupted():
-            images.write_atomic(folder / f"{chunk.name}.safetensors", save_bytes(tensors, metadata=about))
+            images.write_atomic(folder / f"{chunk.name}.safetensors", save_bytes(tensors, metadata=header))
     except OSError as error:
         raise UserError(
             f"cannot write into {folder} ({error.strerror}); the finished parts are safe: make room and run the same "
@@ -341,7 +342,7 @@ def read(path: Path, facts: dict[str, str] | None = None) -> tuple[dict[str, Ten
     """
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            about = file.metadata() or {}
+            about = json.loads((file.metadata() or {}).get("featvis", "{}"))
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no mapping)
     except (safetensors.SafetensorError, OSError, ValueError):
         return None
