@@ -352,12 +352,10 @@ def read(path: Path, facts: dict[str, str] | None = None) -> tuple[dict[str, Ten
 
 
 def missing(folder: Path, todo: Sequence[Chunk], facts: dict[str, str]) -> list[str]:
-    """The names of the chunks without a whole file; a broken one is removed, to be made anew."""
+    """The names of the chunks without a whole file."""
     names = []
     for chunk in todo:
-        path = folder / f"{chunk.name}.safetensors"
-        found = read(path, facts)
+        found = read(folder / f"{chunk.name}.safetensors", facts)
         if found is None or found[1].get("rows") != str(len(chunk.rows)):
-            path.unlink(missing_ok=True)
             names.append(chunk.name)
     return names
