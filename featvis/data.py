@@ -21,7 +21,7 @@ import lightning
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -308,6 +308,9 @@ def open_rgb(source: Path | bytes) -> Image.Image:
             if upright.mode == "RGBA":
                 return Image.merge("RGB", upright.split()[:3])
             return upright.convert("RGB")
+    except UnidentifiedImageError as error:
+        # Pillow's message has the place of the bytes in memory.
+        raise OSError("no known image format") from error
     except _BROKEN as error:
         raise OSError(str(error)) from error
 

@@ -111,7 +111,7 @@ class FolderImages(ImageSet):
     def __init__(
         self, folder: Path, synsets: Sequence[str], flag: str = "--data", classes: Sequence[int] | None = None
     ) -> None:
-        self.name = folder.resolve().name
+        self.name, self.folder = folder.resolve().name, folder
         files = list_images(folder, synsets, flag)
         self.how = "classes from the names"
         if all(f.label is None for f in files):
@@ -126,7 +126,7 @@ class FolderImages(ImageSet):
         return self.files[i].path.read_bytes()
 
     def where(self, i: int) -> str:  # noqa: D102
-        return str(self.files[i].path)
+        return f"{self.name}/{self.files[i].path.relative_to(self.folder).as_posix()}"
 
     def _labelled(self, folder: Path, files: list[ImageFile], synsets: Sequence[str], flag: str) -> list[ImageFile]:
         found = [p for p in sorted(folder.iterdir()) if p.suffix in LABEL_FILES]
@@ -248,7 +248,7 @@ class TarImages(ImageSet):
             return file.read(size)
 
     def where(self, i: int) -> str:  # noqa: D102
-        return f"{self.places[i][0]}:{self.places[i][3]}"
+        return f"{self.places[i][0].name}:{self.places[i][3]}"
 
 
 def _of_split(folder: Path, split: str | None, flag: str) -> list[Path]:
