@@ -5,16 +5,14 @@ A suite is a group; its runs carry the suite, the network and the row as tags. T
 W&B's list of runs sorts by any metric) and one a network (`table`: pictures side by side, all numbers, the records).
 
 A run that is resumed has the id it had, see `run_id`. Online, W&B goes on with it. Offline, each start makes a folder
-`offline-run-<time>-<id>` of its own. Since wandb 0.31 these files say that they are to be resumed, and `wandb sync`
-sends those of one id one after the other, in the order in which they were started, as one run (its help says so of
-resumed runs; without a server we could not try it). Earlier versions of `wandb sync` replaced the first part by the
-second. W&B's own counter `_step` starts at 0 in every part; our curves are drawn over `trainer/global_step` instead,
-which is the optimisation step.
+`offline-run-<time>-<id>` of its own. With wandb 0.31 these files say that they are to be resumed, and `wandb sync`
+sends those of one id in the order of their start (its help says so; that one run comes of it could not be tried without
+a server). Earlier versions let the second part replace the first (wandb's issue 3841). W&B's `_step` starts at 0 in
+every part; the curves are drawn over `trainer/global_step`, the optimisation step.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -50,10 +48,7 @@ def run_id(folder: Path, *parts: str) -> str:
 
     Args:
         folder: of the run; made where it is missing.
-        parts: what the run is: suite, network and row, kind, hash of the configuration.
-
-    Raises:
-        OSError: the file cannot be written.
+        parts: what the run is.
     """
     path = folder / "wandb.json"
     try:
@@ -74,20 +69,16 @@ def start(mode: Any, logs: Path, folder: Path, name: str, group: str, kind: str,
         name: `<network>/<row>`.
         group: the suite.
         kind: `generate`, `score` or `table`; W&B's job type.
-        config_hash: of the generator's configuration.
+        config_hash: of the generator.
 
     Raises:
         UserError: when Weights & Biases cannot start.
     """
-    settings = {
-        "SILENT": "true",
-        "ERROR_REPORTING": "false",
-        # Without a limit the end of an online run waits for a lost network for ever.
-        "FINISH_TIMEOUT": "120",
-        "FINISH_TIMEOUT_RAISES": "true",
-        # Files that wait to be sent lie with the run, not in the home folder.
-        "DATA_DIR": str((logs / "wandb").resolve()),
-    }
+    settings = {"SILENT": "true", "ERROR_REPORTING": "false"}
+    # Without a limit the end of an online run waits for a lost network for ever.
+    settings |= {"FINISH_TIMEOUT": "120", "FINISH_TIMEOUT_RAISES": "true"}
+    # Files that wait to be sent lie with the run, not in the home folder.
+    settings |= {"DATA_DIR": str((logs / "wandb").resolve())}
     for key, value in settings.items():
         os.environ.setdefault(f"WANDB_{key}", value)
     try:
@@ -119,10 +110,11 @@ class Guard:
             self.failed = True
             reason = " ".join(str(error).split()) or type(error).__name__
             print(f"featvis: {self.what} is not logged to Weights & Biases any further: {reason}", file=sys.stderr)
-            with suppress(Exception):
+            # Now, for what W&B would do at the end of the process could be an exit code or a traceback.
+            with suppress(Exception, SystemExit):
                 import wandb
 
-                wandb.finish(exit_code=1)
+                wandb.teardown(exit_code=1)
 
 
 class LenientLogger(WandbLogger):
@@ -187,8 +179,7 @@ def log_scores(plan: Plan, limit: int = PICTURES) -> None:
     """
     if plan.wandb == "disabled":
         return
-    out = Path(plan.out)
-    folder = out / "records" / plan.model
+    out, folder = Path(plan.out), Path(plan.out) / "records" / plan.model
     found = sorted((r for r in load_all(folder) if r.suite == plan.suite), key=lambda r: method_order(r.method))
     guard = Guard(f"the table of {plan.model}")
     run = start(plan.wandb, out, out / plan.model, f"{plan.model}/table", plan.suite, "table")
@@ -201,17 +192,16 @@ def _log_row(plan: Plan, record: Record) -> None:
     """A run whose summary is a row of the leaderboard: each metric by its name, null where it is absent."""
     out, name = Path(plan.out), f"{plan.model}/{record.method}"
     run = start(plan.wandb, out, out / plan.model, name, plan.suite, "score", record.config_hash)
-    config = {k: v for k, v in record.to_dict().items() if k not in ("metrics", "units", "labels")}
     facts = ("label", "higher_is_better", "absent")
-    config["metrics"] = {m.name: {k: getattr(m, k) for k in facts} for m in record.metrics}
+    config: dict[str, Any] = {"metrics": {m.name: {k: getattr(m, k) for k in facts} for m in record.metrics}}
+    config |= {k: v for k, v in record.to_dict().items() if k not in ("metrics", "units", "labels")}
     run.config.update(config, allow_val_change=True)
-    row: dict[str, Any] = {"n": record.n, "seconds_per_image": record.seconds_per_image}
-    row["passes_per_image"] = None if record.budget is None else record.budget.passes_per_image
+    passes = record.budget.passes_per_image if record.budget else None
+    row: dict[str, Any] = {"n": record.n, "seconds_per_image": record.seconds_per_image, "passes_per_image": passes}
+    done = record.status == "done"  # as in our own tables, the numbers of a row that failed do not compete
     for m in record.metrics:
         # wandb has no argument for the goal: which of the values counts, and the config, say the direction.
         run.define_metric(m.name, summary="max" if m.higher_is_better else "min")
-        # As in our own tables, the numbers of a row that failed do not compete.
-        done = record.status == "done"
         low, high = (m.interval if done else None) or (None, None)
         row |= {m.name: m.value if done else None, f"{m.name}/low": low, f"{m.name}/high": high}
     # Into the summary and not the history, of which W&B would make `<metric>.max` instead of the plain name.
@@ -223,7 +213,7 @@ def _log_table(run: Any, plan: Plan, found: Sequence[Record], folder: Path, limi
     """All numbers, the pictures of the methods side by side, and the records as files."""
     import wandb
 
-    config = {k: v for k, v in dataclasses.asdict(plan).items() if k not in ("out", "data")}
+    config = {k: getattr(plan, k) for k in ("suite", "model", "units", "labels", "seed", "command", "failed")}
     pictures = f"of the first {min(limit, len(plan.units))} of {len(plan.units)} units"
     run.config.update(config | {"pictures": pictures}, allow_val_change=True)
     numbers = frame(found).astype(object)
@@ -241,7 +231,7 @@ def _side_by_side(plan: Plan, found: Sequence[Record], limit: int) -> Any:
     import wandb
 
     shown = list(zip(plan.units, plan.labels, strict=True))[:limit]
-    columns: dict[str, list[Any]] = {"unit": [u for u, _ in shown], "label": [label for _, label in shown]}
+    columns: dict[str, list[Any]] = {"unit": [unit for unit, _ in shown], "label": [label for _, label in shown]}
     for record in (r for r in found if r.images is not None):
         pictures, facts = columns.setdefault(record.method, []), []
         for unit, label in shown:
