@@ -74,7 +74,8 @@ def start(mode: Any, logs: Path, folder: Path, name: str, group: str, kind: str,
     Raises:
         UserError: when Weights & Biases cannot start.
     """
-    settings = {"SILENT": "true", "ERROR_REPORTING": "false"}
+    # What is printed stays out of W&B's hands: it would go on reading it when its own process is gone.
+    settings = {"SILENT": "true", "ERROR_REPORTING": "false", "CONSOLE": "off"}
     # Without a limit the end of an online run waits for a lost network for ever.
     settings |= {"FINISH_TIMEOUT": "120", "FINISH_TIMEOUT_RAISES": "true"}
     # Files that wait to be sent lie with the run, not in the home folder.
@@ -110,11 +111,12 @@ class Guard:
             self.failed = True
             reason = " ".join(str(error).split()) or type(error).__name__
             print(f"featvis: {self.what} is not logged to Weights & Biases any further: {reason}", file=sys.stderr)
-            # Now, for what W&B would do at the end of the process could be an exit code or a traceback.
-            with suppress(Exception, SystemExit):
-                import wandb
+            import wandb
 
-                wandb.teardown(exit_code=1)
+            # Now, for what W&B would do at the end of the process could be an exit code or a traceback.
+            for end in (wandb.finish, wandb.teardown):
+                with suppress(Exception, SystemExit):
+                    end(exit_code=1)
 
 
 class LenientLogger(WandbLogger):

@@ -31,15 +31,19 @@ from featvis.errors import UserError
 UNITS = ("301", "323", "blocks.4-7")
 
 
-@pytest.fixture(autouse=True)
-def _own_settings(tmp_path, monkeypatch):
+def settle(patch: pytest.MonkeyPatch, folder: Path) -> None:
     """What tracking sets for a process must not outlive a test; nor may a setting of this machine change it."""
     for name in [n for n in os.environ if n.startswith("WANDB_")]:
-        monkeypatch.delenv(name)
-    for name in ("SILENT", "ERROR_REPORTING", "FINISH_TIMEOUT", "FINISH_TIMEOUT_RAISES"):
-        monkeypatch.setenv(f"WANDB_{name}", {"SILENT": "true", "FINISH_TIMEOUT": "60"}.get(name, "false"))
-    monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setenv("WANDB_CACHE_DIR", str(tmp_path / "cache"))
+        patch.delenv(name)
+    values = {"SILENT": "true", "ERROR_REPORTING": "false", "FINISH_TIMEOUT": "60", "FINISH_TIMEOUT_RAISES": "true"}
+    folders = {"DATA_DIR": str(folder / "wandb"), "CACHE_DIR": str(folder / "cache")}
+    for name, value in (values | folders | {"CONSOLE": "off"}).items():
+        patch.setenv(f"WANDB_{name}", value)
+
+
+@pytest.fixture(autouse=True)
+def _own_settings(tmp_path, monkeypatch):
+    settle(monkeypatch, tmp_path)
 
 
 def suite(out: Path, **changes: Any) -> tuple[Plan, list[Record]]:
@@ -64,6 +68,15 @@ def suite(out: Path, **changes: Any) -> tuple[Plan, list[Record]]:
         "rows": [Row(r.method) for r in found], "wandb": "offline",
     }  # fmt: skip
     return Plan(**given | changes), found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _end_of_wandb():
+    """W&B's process and thread must not outlive these tests."""
+    import wandb
+
+    yield
+    wandb.teardown()
 
 
 class Written:
@@ -131,7 +144,8 @@ def logged(tmp_path_factory) -> tuple[Path, list[Record], dict[str, list[Written
     """A suite that is logged twice, as a run that was killed and went on."""
     out = tmp_path_factory.mktemp("logged")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WANDB_DATA_DIR", str(out / "wandb"))
+        settle(patch, out)
+        patch.delenv("WANDB_DATA_DIR")  # `start` sets it
         plan, found = suite(out)
         tracking.log_scores(plan)
         tracking.log_scores(plan, limit=2)
