@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import hashlib
 import json
@@ -23,6 +22,7 @@ from benchmark import launch, records
 from benchmark import reference as references
 from benchmark.records import Budget, FailedUnit, Record
 from benchmark.scores import Picture, Plan, Row, Scorer
+from benchmark.tracking import log_scores
 from featvis import images
 from featvis.callbacks import to_bytes, versions
 from featvis.data import class_of, digest, list_images, open_rgb, stream_seed
@@ -258,23 +258,8 @@ def evaluate(plan: Plan) -> int:
                 record = to_record(plan, row, scorer.target, status="failed", error=text)
             failed = failed or record.status == "failed"
             record.write(record_path(plan, row))
-    if plan.wandb != "disabled":
-        log(plan)
+    log_scores(plan)
     return 1 if failed else 0
-
-
-def log(plan: Plan) -> None:
-    """Log every row's metrics and the final table to Weights & Biases."""
-    from benchmark.generate import wandb_logger
-    from benchmark.tables import frame
-
-    found = [r for r in records.load_all(Path(plan.out) / "records") if r.alias == plan.model]
-    logger = wandb_logger(plan.wandb, f"{plan.model}/table", plan.suite, Path(plan.out), "evaluate")
-    logger.log_hyperparams(dataclasses.asdict(plan))
-    for record in found:
-        logger.log_metrics({f"{record.method}/{m.name}": m.value for m in record.metrics if m.value is not None})
-    logger.log_table("table", dataframe=frame(found).astype(object).where(lambda x: x.notna(), None))
-    logger.experiment.finish()
 
 
 def folder_plan(folder: Path, model: str, **options: Any) -> tuple[Plan, list[Picture]]:
@@ -339,6 +324,7 @@ def evaluate_folder(folder: Path, model: str, **options: Any) -> list[Record]:
                 record = to_record(plan, row, scorer.target, metrics=tuple(measured), n=len(pictures))
             record.write(record_path(plan, row))
             found.append(record)
+    log_scores(plan)
     return found
 
 

@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from benchmark.arguments import OneSentenceParser, user_error
 from benchmark.launch import quiet
 from benchmark.suite import accepted
+from benchmark.tracking import Logged
 from featvis import generators
-from featvis.callbacks import ImageWriter, RunLogger, StepProgress
+from featvis.callbacks import ImageWriter, StepProgress
 from featvis.data import Units
 from featvis.errors import UserError, nearest
 from featvis.generators import Generator
@@ -141,18 +142,6 @@ def parsed(args: list[str] | None) -> GenerateCLI:
     )
 
 
-class Logged(RunLogger):
-    """Starts the logger when the folder has been claimed, so that bad input leaves nothing behind."""
-
-    def __init__(self, config: Any) -> None:
-        self.config = config
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Give the Trainer its logger."""
-        c = self.config
-        trainer.loggers = [wandb_logger(c["wandb"], c["name"], c["group"], Path(c["logs"]), "generate")]
-
-
 def predict(trainer: Any, generator: Generator, units: Units, out: Path, config: Any) -> int:
     """Generate what is missing in `out`, and say what there was to do."""
     generator.load_classifier()
@@ -172,27 +161,6 @@ def predict(trainer: Any, generator: Generator, units: Units, out: Path, config:
             fact = json.loads((out / f"{unit}.failed.json").read_text())
             print(f"featvis: unit {unit} failed at step {fact['step']}: {fact['reason']}", file=sys.stderr)
     return 1 if ours else 0
-
-
-def wandb_logger(mode: str, name: str, group: str, folder: Path, job_type: str) -> Any:
-    """Lightning's WandbLogger, offline unless told otherwise; works without an account.
-
-    Raises:
-        UserError: when Weights & Biases cannot start.
-    """
-    from lightning.pytorch.loggers import WandbLogger
-
-    os.environ.setdefault("WANDB_SILENT", "true")
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        log = WandbLogger(
-            name=name, group=group, job_type=job_type, project="featvis", save_dir=folder, offline=mode == "offline"
-        )
-        _ = log.experiment
-    except Exception as error:
-        raise UserError(f"--wandb {mode}: Weights & Biases cannot start ({error}); use offline or disabled") from error
-    return log
 
 
 if __name__ == "__main__":
