@@ -77,16 +77,16 @@ def numbers(folder: Path) -> dict[str, object]:
 def kill_at_random(arguments: list[str], cwd: Path, kills: int, rng: random.Random, sign: str) -> int:
     """Start a command and kill it, `kills` times: its whole group, or the first process alone; how often it was alive.
 
-    The moment is counted from the first sign of work (one more file of the pattern `sign`): a start takes seconds.
+    Every third time at any moment of its start; else soon after the first sign of work, one more file of a pattern.
     """
     alive = 0
-    for _ in range(kills):
+    for i in range(kills):
         before = len(list(cwd.rglob(sign)))
         process = start(*arguments, cwd=cwd)
-        until = time.monotonic() + rng.uniform(3, 12)
+        until = time.monotonic() + (rng.uniform(0.5, 12) if i % 3 == 2 else 120)
         while time.monotonic() < until and len(list(cwd.rglob(sign))) == before and process.poll() is None:
-            time.sleep(0.05)
-        time.sleep(rng.uniform(0, 0.5))
+            time.sleep(0.02)
+        time.sleep(rng.uniform(0, 1))
         if process.poll() is None:
             alive += 1
             # The orphans of a killed run must stop by themselves, and give the folder back.
