@@ -152,8 +152,9 @@ def neighbours(
         stop.set()
         watcher.join()
         size = sum(b.numel() * 2 for b in blocks) / 2**30
-        print(f"{queries} queries, the {k}-th of {images} x {width} float16 ({size:.2f} GB): {seconds:.1f} s, ")
-        print(f"{(peak[0] - before) / 2**30:.2f} GB of memory above the bank")
+        above = (peak[0] - before) / 2**30
+        print(f"{queries} queries, neighbour {k} in a bank of {images} x {width} float16 ({size:.2f} GB)")
+        print(f"{seconds:.1f} s, {above:.2f} GB of memory above the bank")
 
 
 def anonymous_memory() -> int:
