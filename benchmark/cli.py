@@ -15,7 +15,7 @@ from typing import Any, Literal
 from jsonargparse import auto_cli
 
 from benchmark.arguments import OneSentenceParser, command_line, split
-from featvis.errors import UserError, nearest
+from featvis.errors import UserError, full_disk, nearest
 from featvis.interrupt import WORKER, Stopped, stoppable
 
 WandbMode = Literal["offline", "online", "disabled"]
@@ -359,6 +359,11 @@ def main(args: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"featvis: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        if (text := full_disk(error)) is None:
+            raise
+        print(f"featvis: {text}", file=sys.stderr)
+        return 1
     except (Stopped, KeyboardInterrupt) as error:
         if WORKER not in os.environ and os.environ.get("RANK", "0") == "0":
             print("featvis: stopped; what is finished stays, and the same command goes on from there", file=sys.stderr)

@@ -26,7 +26,7 @@ from benchmark.tracking import log_scores
 from featvis import images
 from featvis.callbacks import to_bytes, versions
 from featvis.data import class_of, digest, list_images, open_rgb, stream_seed
-from featvis.errors import UserError
+from featvis.errors import UserError, full_disk
 from featvis.interrupt import Stopped, stoppable
 from featvis.models import Classifier, load
 from featvis.parametrizations import Phase
@@ -351,6 +351,11 @@ if __name__ == "__main__":
             sys.exit(main(sys.argv[1:]))
     except UserError as error:
         print(f"featvis: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        if (text := full_disk(error)) is None:
+            raise
+        print(f"featvis: {text}", file=sys.stderr)
         sys.exit(1)
     except Stopped as error:
         sys.exit(error.code)

@@ -29,7 +29,7 @@ from benchmark import launch, records
 from featvis import images, sweep
 from featvis.callbacks import versions
 from featvis.data import ImageFile, fit, to_tensor
-from featvis.errors import UserError
+from featvis.errors import UserError, full_disk
 from featvis.imagesets import FolderImages, ImageSet, Role, open_images
 from featvis.interrupt import Stopped, stoppable
 from featvis.metrics.inception import InceptionJob
@@ -360,5 +360,10 @@ if __name__ == "__main__":
     except UserError as error:
         print(f"featvis: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:
+        if (text := full_disk(error)) is None:
+            raise
+        print(f"featvis: {text}", file=sys.stderr)
+        sys.exit(1)
     except Stopped as error:
         sys.exit(error.code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 
@@ -21,6 +22,17 @@ class Unreachable(UserError):
     def __init__(self, reason: str, ways_out: str) -> None:
         super().__init__(f"{reason}: {ways_out}")
         self.reason = reason
+
+
+def full_disk(error: BaseException) -> str | None:
+    """What to say where a write failed because there is no room; None for any other error."""
+    if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return None
+    where = f" for {error.filename}" if error.filename else ""
+    return (
+        f"there is no room{where} ({error.strerror}); what is finished is safe and nothing is half-written: "
+        "make room and run the same command again"
+    )
 
 
 def nearest(word: str, known: Iterable[str], n: int = 3) -> str:
