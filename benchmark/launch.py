@@ -21,6 +21,8 @@ from typing import Any
 
 from featvis.interrupt import WORKER, Stopped
 
+VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
+"""By which torchrun tells its processes of each other."""
 PATIENCE = 20.0
 """Seconds for a process that is asked to stop; launchers send a SIGKILL after 30."""
 _STARTED = itertools.count(1)
@@ -68,15 +70,21 @@ def trainer(devices: int) -> dict[str, Any]:
     return {"devices": devices, "strategy": "ddp"} if devices > 1 else {"devices": 1}
 
 
-def call(arguments: Sequence[str]) -> int:
+def call(arguments: Sequence[str], alone: bool = False) -> int:
     """Run Python with some arguments, and wait; its exit code, negative where a signal ended it.
+
+    Args:
+        arguments: of Python.
+        alone: one process, which shall not find out that there are others.
 
     Raises:
         Stopped: after the process has stopped too, and finished the write at hand.
     """
     env = {**os.environ, WORKER: "1"}
     number = next(_STARTED)
-    if world() is not None:
+    if alone:
+        env = {k: v for k, v in env.items() if k not in VARIABLES and not k.startswith(("SLURM_", "TORCHELASTIC_"))}
+    elif world() is not None:
         # Each group of processes meets at a port of its own: torchrun's store still holds the last one's addresses.
         port = int(env.get("MASTER_PORT", "29500")) + number
         env |= {"TORCHELASTIC_USE_AGENT_STORE": "False", "MASTER_PORT": str(port)}

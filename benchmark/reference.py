@@ -32,7 +32,7 @@ from featvis.data import ImageFile, fit, to_tensor
 from featvis.errors import UserError, full_disk
 from featvis.imagesets import FolderImages, ImageSet, Role, open_images
 from featvis.interrupt import Stopped, stoppable
-from featvis.metrics.inception import InceptionJob
+from featvis.metrics.inception import InceptionJob, load_inception
 from featvis.models import Classifier, load
 from featvis.reference import (
     CHUNK,
@@ -50,6 +50,7 @@ from featvis.reference import (
     write_bank,
     write_spectrum,
 )
+from featvis.weights import weights_directory
 
 
 def imagenet_synsets() -> list[str]:
@@ -204,19 +205,28 @@ class Task:
         role: what it is for.
         root: of the cache.
         model: the network, or None.
+        classes: whose images are wanted (`inception`).
     """
 
-    kind: Literal["bank", "spectrum"]
+    kind: Literal["bank", "spectrum", "inception"]
     data: str
     role: Role
     root: str
     model: str | None = None
+    classes: tuple[int, ...] = ()
 
 
 def perform(task: Task, trainer: dict[str, Any] | None = None) -> None:
     """Make what a task says, here."""
     if task.kind == "spectrum":
         spectrum(open_images(task.data, imagenet_synsets(), task.role), Path(task.root), trainer)
+        return
+    if task.kind == "inception":
+        directory = weights_directory()
+        model = load_inception([directory] if directory else [])
+        if model is not None:
+            source = open_images(task.data, imagenet_synsets(), task.role)
+            inception_bank(source, model, task.classes, Path(task.root), trainer)
         return
     network = load(str(task.model), "float32")
     bank(open_images(task.data, network.synsets, task.role), network, Path(task.root), trainer)

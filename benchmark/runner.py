@@ -24,7 +24,9 @@ from featvis import images
 from featvis.data import classes_of, cut
 from featvis.errors import UserError
 from featvis.locks import held
+from featvis.metrics.inception import find_inception
 from featvis.models import default_device, load
+from featvis.weights import weights_directory
 
 
 def check_claim(job: Job) -> None:
@@ -114,8 +116,12 @@ def evaluate(job: Job, devices: int) -> int:
     several = devices > 1 or launch.world() is not None
     if plan.data is not None and several:
         tasks = [references.Task("bank", plan.data, "bank", plan.cache, plan.model)]
+        frechet = plan.frechet_data or plan.data
+        directory = weights_directory()
+        if find_inception([directory] if directory else []) is not None:
+            classes = tuple(classes_of(plan.units))
+            tasks.append(references.Task("inception", frechet, "frechet", plan.cache, None, classes))
         if plan.frechet not in plan.unavailable:
-            frechet = plan.frechet_data or plan.data
             tasks.append(references.Task("bank", frechet, "frechet", plan.cache, plan.frechet))
         tasks.append(references.Task("spectrum", plan.spectrum_data or plan.data, "spectrum", plan.cache))
         references.make(tasks, devices)
@@ -128,7 +134,7 @@ def evaluate(job: Job, devices: int) -> int:
     if launch.rank() > 0:
         return 0
     images.write_atomic(path, text)
-    return launch.call(["-m", "benchmark.evaluate", str(path)])
+    return launch.call(["-m", "benchmark.evaluate", str(path)], alone=True)
 
 
 def run(job: Job, devices: int, wandb: str) -> int:

@@ -37,10 +37,15 @@ def load_inception(search: Sequence[Path] = ()) -> nn.Module | None:
     Raises:
         UserError: for a file that is broken, holds anything but tensors, or is another network's.
     """
+    path = find_inception(search)
+    return None if path is None else _load(path)
+
+
+def find_inception(search: Sequence[Path] = ()) -> Path | None:
+    """The weights file that `load_inception` takes, or None."""
     folders = [*search, Path(torch.hub.get_dir()) / "checkpoints"]
     files = (folder / name for folder in folders for name in FILE_NAMES)
-    path = next((file for file in files if file.is_file()), None)
-    return None if path is None else _load(path)
+    return next((file for file in files if file.is_file()), None)
 
 
 def _load(path: Path) -> nn.Module:

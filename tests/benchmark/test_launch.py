@@ -148,3 +148,15 @@ def test_a_stopped_run_says_how_to_go_on_and_leaves_no_half_written_file(tmp_pat
     assert (
         f"4 images in out/efficientnet_lite0/maco/{next(iter(made)).parent.name} ({len(made)} were there" in done.stdout
     )
+
+
+def test_a_process_alone_does_not_hear_of_the_others(monkeypatch, capfd):
+    for name, value in {"TORCHELASTIC_RUN_ID": "x", "RANK": "0", "WORLD_SIZE": "2", "SLURM_PROCID": "0"}.items():
+        monkeypatch.setenv(name, value)
+    code = "import os; print(sorted(k for k in os.environ if 'RANK' in k or 'WORLD' in k or 'SLURM' in k))"
+    assert launch.call(["-c", code], alone=True) == 0
+    assert capfd.readouterr().out == "[]\n"
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
+    monkeypatch.setenv("MASTER_PORT", "1234")
+    assert launch.call(["-c", "import os; print(int(os.environ['MASTER_PORT']) > 1234, os.environ['RANK'])"]) == 0
+    assert capfd.readouterr().out == "True 0\n", "each group meets at a port of its own"
