@@ -93,6 +93,8 @@ class Written:
                 at += 32768 - at % 32768
                 continue
             _, length, kind = struct.unpack_from("<IHB", data, at)
+            if at + 7 + length > len(data):
+                break  # W&B's own process is still writing it
             whole += data[at + 7 : at + 7 + length]
             at += 7 + length
             if kind in (1, 4):  # the whole, or the last part
