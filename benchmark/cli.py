@@ -19,7 +19,6 @@ from featvis.errors import UserError, full_disk, nearest
 from featvis.interrupt import WORKER, Stopped, stoppable
 
 WandbMode = Literal["offline", "online", "disabled"]
-GROUPS = ("plausibility", "frechet", "transferability", "logit", "spectrum")
 
 
 def check_out(out: Path, suite: str | None = None) -> None:
@@ -152,8 +151,8 @@ def evaluate(
 
     groups = split(metrics)
     for group in groups:
-        if group not in GROUPS:
-            raise UserError(f"unknown --metrics {group}: {nearest(group, GROUPS)}")
+        if group not in suites.METRIC_GROUPS:
+            raise UserError(f"unknown --metrics {group}: {nearest(group, suites.METRIC_GROUPS)}")
     check_out(Path(out), "evaluate")
     for flag, names in (("--model", [model]), ("--classifiers", split(classifiers)), ("--frechet", [frechet])):
         for name in names:

@@ -27,7 +27,7 @@ from featvis import images
 from featvis.callbacks import to_bytes, versions
 from featvis.data import class_of, digest, list_images, open_rgb, stream_seed
 from featvis.errors import UserError, full_disk
-from featvis.interrupt import Stopped, stoppable
+from featvis.interrupt import Stopped, check_starter, stoppable
 from featvis.models import Classifier, load
 from featvis.parametrizations import Phase
 from featvis.reference import natural_spectrum
@@ -248,10 +248,15 @@ def evaluate(plan: Plan) -> int:
     scorer, failed = Scorer(plan), False
     scorer.flat = flat_distances(plan, scorer, {"devices": 1})
     with tqdm(total=len(todo) * (len(scorer.networks) + 1), desc="scores", unit="step") as bar:
+
+        def step() -> None:
+            check_starter()
+            bar.update(1)
+
         for row in todo:
             bar.set_postfix_str(row.method)
             try:
-                record = evaluate_row(plan, row, scorer, lambda: bar.update(1))
+                record = evaluate_row(plan, row, scorer, step)
             except Exception as error:  # one row must not take the others with it; its record says what happened
                 text = " ".join(str(error).split()) or type(error).__name__
                 print(f"featvis: {row.method} cannot be scored: {text}", file=sys.stderr)
