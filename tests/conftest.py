@@ -39,3 +39,8 @@ def zoo() -> Path:
     if not folder.is_dir():
         pytest.skip("needs ../shared/zoo")
     return folder
+
+
+def pytest_collection_modifyitems(items):
+    """Start the longest test first: the other workers go through the rest meanwhile."""
+    items.sort(key=lambda item: item.path.name != "test_faults.py")
