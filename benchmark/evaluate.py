@@ -26,8 +26,8 @@ from benchmark.tracking import log_scores
 from featvis import images
 from featvis.callbacks import to_bytes, versions
 from featvis.data import class_of, digest, list_images, open_rgb, stream_seed
-from featvis.errors import UserError, full_disk
-from featvis.interrupt import Stopped, check_starter, stoppable
+from featvis.errors import UserError
+from featvis.interrupt import check_starter
 from featvis.models import Classifier, load
 from featvis.parametrizations import Phase
 from featvis.reference import natural_spectrum
@@ -342,7 +342,6 @@ def read_plan(path: Path) -> Plan:
 
 def main(arguments: Sequence[str]) -> int:
     """Score a plan, `plan.json`; or, `plan.json 4`, only measure how near its images are, on 4 devices."""
-    launch.quiet()
     plan = read_plan(Path(arguments[0]))
     if len(arguments) > 1:
         flat_distances(plan, Scorer(plan), launch.trainer(int(arguments[1])))
@@ -351,16 +350,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        with stoppable():
-            sys.exit(main(sys.argv[1:]))
-    except UserError as error:
-        print(f"featvis: {error}", file=sys.stderr)
-        sys.exit(1)
-    except OSError as error:
-        if (text := full_disk(error)) is None:
-            raise
-        print(f"featvis: {text}", file=sys.stderr)
-        sys.exit(1)
-    except Stopped as error:
-        sys.exit(error.code)
+    launch.end(lambda: main(sys.argv[1:]))

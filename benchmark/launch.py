@@ -15,11 +15,12 @@ import signal
 import subprocess
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
-from featvis.interrupt import WORKER, Stopped
+from featvis.errors import UserError, full_disk
+from featvis.interrupt import WORKER, Stopped, stoppable
 
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
 """By which torchrun tells its processes of each other."""
@@ -100,6 +101,23 @@ def call(arguments: Sequence[str], alone: bool = False) -> int:
             process.kill()
             process.wait()
         raise
+
+
+def end(work: Callable[[], int]) -> NoReturn:
+    """What a process that a run started does: its work, and an exit code; 1 and a sentence where it failed."""
+    quiet()
+    try:
+        with stoppable():
+            sys.exit(work())
+    except UserError as error:
+        text: str | None = str(error)
+    except OSError as error:
+        if (text := full_disk(error)) is None:
+            raise
+    except Stopped as error:
+        sys.exit(error.code)
+    print(f"featvis: {text}", file=sys.stderr)
+    sys.exit(1)
 
 
 def quiet() -> None:

@@ -29,9 +29,8 @@ from benchmark import launch, records
 from featvis import images, sweep
 from featvis.callbacks import versions
 from featvis.data import ImageFile, fit, to_tensor
-from featvis.errors import UserError, full_disk
+from featvis.errors import UserError
 from featvis.imagesets import FolderImages, ImageSet, Role, open_images
-from featvis.interrupt import Stopped, stoppable
 from featvis.metrics.inception import InceptionJob, load_inception
 from featvis.models import Classifier, load
 from featvis.reference import (
@@ -111,7 +110,8 @@ def bank(source: ImageSet, network: Classifier, root: Path, trainer: dict[str, A
     job, todo = BankJob(network), sweep.chunks(range(len(source)), CHUNK)
     folder = _place(source, root, job, network.name)
     new = bool(sweep.missing(folder, todo, job.facts))
-    sweep.run(source, job, todo, folder, trainer)
+    if new or "strategy" in (trainer or {}):
+        sweep.run(source, job, todo, folder, trainer)
     if new:
         _tell(source, broken_images(folder, todo))
     return read_banked(folder, todo, job, source.name)
@@ -360,20 +360,13 @@ def _decoded(source: ImageSet) -> Iterator[Any]:
             continue
 
 
+def main(text: str) -> int:
+    """Make what a task says, given as JSON with the number of devices."""
+    fields = json.loads(text)
+    devices = fields.pop("devices")
+    perform(Task(**fields), launch.trainer(devices))
+    return 0
+
+
 if __name__ == "__main__":
-    launch.quiet()
-    fields = json.loads(sys.argv[1])
-    count = fields.pop("devices")
-    try:
-        with stoppable():
-            perform(Task(**fields), launch.trainer(count))
-    except UserError as error:
-        print(f"featvis: {error}", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:
-        if (text := full_disk(error)) is None:
-            raise
-        print(f"featvis: {text}", file=sys.stderr)
-        sys.exit(1)
-    except Stopped as error:
-        sys.exit(error.code)
+    launch.end(lambda: main(sys.argv[1]))
