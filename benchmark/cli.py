@@ -273,10 +273,10 @@ def reference(
     from benchmark import launch, report
     from benchmark import reference as references
     from benchmark.suite import check_devices
-    from featvis.data import parse_units
     from featvis.imagesets import check_decodable, open_images
     from featvis.models import load
     from featvis.objectives import LOGITS
+    from featvis.units import parse_units
 
     launch.quiet()
     if data is None:
@@ -321,15 +321,20 @@ def models() -> int:
 
 
 def layers(model: str) -> int:
-    """List the layers of a network, with the shape of their output for one image.
+    """List the layers of a network that have units, with their shape for one image and what a channel is in each.
+
+    A unit is written layer:index (blocks.2:7), blocks.2:0-31 for several; [patches], [cls], [reg0] or [row,column]
+    after it say where it is read.
 
     Args:
         model: network, by alias, full timm tag, or file in the folder FEATVIS_WEIGHTS.
     """
     from featvis.models import load
 
-    for name, shape in load(model, flag="MODEL").layers().items():
-        print(f"{name:40} {tuple(shape)}")
+    found = load(model, flag="MODEL").layers()
+    width = max(map(len, found), default=0)
+    for name, layer in found.items():
+        print(f"{name:{width}}  {' x '.join(map(str, layer.shape)):18} {layer.channels:6} channels, {layer.what}")
     return 0
 
 
@@ -358,6 +363,10 @@ def main(args: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"featvis: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # The reader of our output (`| head`) has seen enough; Python would complain of it again at the exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
         if (text := full_disk(error)) is None:
             raise

@@ -25,12 +25,13 @@ from benchmark.scores import Picture, Plan, Row, Scorer
 from benchmark.tracking import log_scores
 from featvis import images
 from featvis.callbacks import to_bytes, versions
-from featvis.data import class_of, digest, list_images, open_rgb, stream_seed
+from featvis.data import digest, list_images, open_rgb
 from featvis.errors import UserError
 from featvis.interrupt import check_starter
 from featvis.models import Classifier, load
 from featvis.parametrizations import Phase
 from featvis.reference import natural_spectrum
+from featvis.units import class_of, stream_seed
 
 
 def definition(plan: Plan, row: Row) -> dict[str, Any]:

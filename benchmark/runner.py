@@ -21,11 +21,11 @@ from benchmark import reference as references
 from benchmark.evaluate import scored
 from benchmark.suite import Cell, Job
 from featvis import images
-from featvis.data import classes_of, cut
 from featvis.errors import UserError
 from featvis.locks import held
 from featvis.metrics.inception import find_inception
 from featvis.models import default_device, load
+from featvis.units import classes_of, cut
 from featvis.weights import weights_directory
 
 

@@ -20,13 +20,14 @@ from torch import Tensor
 from benchmark import reference as references
 from benchmark.records import Measurement
 from featvis import metrics
-from featvis.data import classes_of, fit, to_tensor
+from featvis.data import fit, to_tensor
 from featvis.imagesets import ImageSet, Role, open_images
 from featvis.metrics.inception import FILE_NAMES, SIDE, inception_features, load_inception
 from featvis.metrics.neighbours import TEXTS, Definition
 from featvis.models import Classifier, default_device, load
 from featvis.reference import EMBEDDED, Bank, read_bank, read_provenance, read_spectrum
 from featvis.spectrum import magnitude, resize_spectrum
+from featvis.units import classes_of
 from featvis.weights import weights_directory
 
 BATCH = 16

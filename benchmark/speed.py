@@ -23,11 +23,11 @@ from torch.utils.data import DataLoader
 from benchmark import launch
 from benchmark.suite import Suite, build
 from featvis import sweep
-from featvis.data import parse_units
 from featvis.imagesets import ImageSet, open_images
 from featvis.metrics import deep_knn
 from featvis.models import Classifier, default_device, load
 from featvis.reference import CHUNK, BankJob
+from featvis.units import parse_units
 
 
 def step(

@@ -24,12 +24,12 @@ from benchmark.arguments import command_line, sentence, split
 from benchmark.schema import parse
 from benchmark.scores import Plan, Row
 from featvis import images
-from featvis.data import Unit, parse_units
 from featvis.errors import Unreachable, UserError, nearest
 from featvis.generators import Generator
 from featvis.imagesets import ImageSet, Role, check_decodable, open_images
 from featvis.models import Classifier, default_device, load
 from featvis.paths import CONFIGS
+from featvis.units import Unit, parse_units
 
 METRIC_GROUPS = ("plausibility", "frechet", "transferability", "logit", "spectrum")
 """What a suite may ask to be computed; `frechet` includes FID and KID."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import json
 import os
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,6 +14,8 @@ from typing import Any
 
 import lightning
 import numpy as np
+import safetensors
+import safetensors.torch
 import torch
 import yaml
 from jaxtyping import Float
@@ -19,12 +23,14 @@ from lightning.pytorch.callbacks import BasePredictionWriter, Callback, TQDMProg
 from torch import Tensor
 
 from featvis import images
-from featvis.data import Unit, Units
+from featvis.data import Units
 from featvis.errors import UserError
 from featvis.generators.base import Generator, Visualizations
+from featvis.generators.state import Optimisation
 from featvis.interrupt import check_starter, uninterrupted
 from featvis.locks import held
 from featvis.objectives import LOGITS
+from featvis.units import Unit
 
 PATIENCE = 60.0
 """Seconds to wait for a folder that another process holds."""
@@ -71,15 +77,19 @@ class ImageWriter(BasePredictionWriter):
     """Writes one PNG a unit as soon as its batch is done, and skips what is already there.
 
     Beside the images lie `config.yaml`, `timings.jsonl` (seconds of each batch) and, for a unit whose optimisation
-    stopped being finite, `<unit>.failed.json`.
+    stopped being finite, `<unit>.failed.json`. A batch that takes long is put down now and then, in a hidden file that
+    goes when the batch is done: a killed run takes it up from there, and its images have the bytes of an undisturbed
+    one.
 
     Args:
         folder: of this one configuration.
+        every: seconds of work after which a batch is put down.
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, every: float = 30.0) -> None:
         super().__init__(write_interval="batch")
-        self.folder = Path(folder)
+        self.folder, self.every = Path(folder), every
+        self._put_down = 0.0
         self._held = ExitStack()
 
     def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
@@ -104,9 +114,44 @@ class ImageWriter(BasePredictionWriter):
         """Give the folder back."""
         self._held.close()
 
-    def on_optimization_step(self, *args: Any) -> None:
-        """Stop if nobody waits for the images any more."""
+    def on_optimization_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, state: Optimisation
+    ) -> None:
+        """Take a batch up from where a run that was killed put it down."""
+        self._put_down = time.monotonic()
+        try:
+            with safetensors.safe_open(self.unfinished(state.units), framework="pt") as file:
+                if (file.metadata() or {}).get("config_hash") == self.config_hash:
+                    state.restore({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 -- no mapping
+        except (OSError, safetensors.SafetensorError):
+            # There is none, as a rule; and one that cannot be read costs a batch from its beginning.
+            return
+
+    def on_optimization_step(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        step: int,
+        score: Float[Tensor, b],
+        state: Optimisation,
+    ) -> None:
+        """Stop if nobody waits for the images any more; put the batch down when it is time."""
         check_starter()
+        if time.monotonic() - self._put_down < self.every or not self.every:
+            return
+        data = safetensors.torch.save(state.tensors(), metadata={"config_hash": self.config_hash})
+        try:
+            with uninterrupted():
+                images.write_atomic(self.unfinished(state.units), data)
+        except OSError:
+            # Going on matters more than being able to take it up here; a full disk is told of with the next image.
+            pass
+        self._put_down = time.monotonic()
+
+    def unfinished(self, units: Sequence[Unit]) -> Path:
+        """Where a batch is put down."""
+        digest = hashlib.sha256("\n".join(u.id for u in units).encode()).hexdigest()[:12]
+        return self.folder / f".batch-{digest}.safetensors"
 
     def path(self, unit: Unit) -> Path:
         """Where a unit's image lies."""
@@ -138,6 +183,7 @@ class ImageWriter(BasePredictionWriter):
                     "rank": trainer.global_rank,
                 }
                 append_line(self.folder / "timings.jsonl", json.dumps(timing))
+                self.unfinished(batch).unlink(missing_ok=True)
         except OSError as error:
             raise UserError(
                 f"cannot write into {self.folder} ({error.strerror}); the finished images are safe: "
@@ -165,6 +211,7 @@ class ImageWriter(BasePredictionWriter):
             "views": generator.views,
             "alpha_scale": scale,
             "versions": versions(),
+            **generator.about(unit),
         }
         images.write(self.path(unit), to_bytes(prediction.canvas[i]), alpha, facts)
         marker.unlink(missing_ok=True)
@@ -214,8 +261,19 @@ class StepProgress(TQDMProgressBar):
             self.predict_progress_bar.total = int(batches) * int(getattr(pl_module, "steps", 1))
             self.predict_progress_bar.set_description(type(pl_module).__name__)
 
+    def on_optimization_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, state: Optimisation
+    ) -> None:
+        """Count the steps that an earlier process has done."""
+        self.predict_progress_bar.update(state.step)
+
     def on_optimization_step(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, step: int, score: Float[Tensor, b]
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        step: int,
+        score: Float[Tensor, b],
+        state: Optimisation,
     ) -> None:
         """One step of a batch is done."""
         if step % 8 == 7:

@@ -1,9 +1,4 @@
-"""Which units to visualise: text in, batches of `Unit`s out; and image folders: a path in, RGB canvases out.
-
-Units are written `301,323` (classes), `301-310`, `ladybug` or `logits:ladybug` (by name), `blocks.2:0-31` (channels
-of a layer) and `first:20` (of the fixed permutation of the classes). `ladybug@3` is another image of the same unit,
-with a random stream of its own, and `first:20@0-9` ten images of each.
-"""
+"""What goes into a run: units in, batches of them out; and image folders: a path in, RGB canvases out."""
 
 from __future__ import annotations
 
@@ -11,8 +6,8 @@ import hashlib
 import re
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -25,152 +20,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from featvis.errors import UserError, nearest
-from featvis.models import Classifier
-from featvis.objectives import LOGITS, Objective, channel
+from featvis.errors import UserError
+from featvis.units import Unit, cut, parse_units
 
 IMAGE_SUFFIXES = frozenset((".jpeg", ".jpg", ".png", ".webp", ".bmp", ".tif", ".tiff"))
-
-
-@dataclass(frozen=True)
-class Unit:
-    """One unit of a network.
-
-    Attributes:
-        layer: `logits` or the name of a layer.
-        index: class or channel.
-        label: a short name for people.
-        repeat: which of several images of the same unit.
-    """
-
-    layer: str
-    index: int
-    label: str
-    repeat: int = 0
-
-    @property
-    def id(self) -> str:
-        """Its name in file names and records: `301`, `blocks.2-7`, `301@3`."""
-        name = str(self.index) if self.layer == LOGITS else f"{self.layer}-{self.index}"
-        return f"{name}@{self.repeat}" if self.repeat else name
-
-    @property
-    def text(self) -> str:
-        """What `parse_units` reads as this unit."""
-        name = str(self.index) if self.layer == LOGITS else f"{self.layer}:{self.index}"
-        return f"{name}@{self.repeat}" if self.repeat else name
-
-    @property
-    def objective(self) -> Objective:
-        """What is maximised for it."""
-        return channel(self.layer, self.index)
-
-    def seed(self, seed: int) -> int:
-        """The seed of this unit's own random stream, a function of (seed, unit) alone."""
-        return stream_seed(seed, self.id)
-
-
-def stream_seed(seed: int, unit: str) -> int:
-    """The seed of the random stream of a unit, given by its id."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{unit}".encode()).digest()[:8], "big") >> 1
-
-
-def class_of(unit: str) -> int | None:
-    """The class that a unit is, by its id; None for a unit of a layer."""
-    name = unit.partition("@")[0]
-    return int(name) if name.isdecimal() else None
-
-
-def classes_of(units: Iterable[str]) -> list[int]:
-    """The classes among units, by their ids, each once, in their order."""
-    return list(dict.fromkeys(c for unit in units if (c := class_of(unit)) is not None))
-
-
-def permutation(count: int) -> list[int]:
-    """The fixed order of `count` classes behind `first:n`: by the SHA-256 of the class number, the same everywhere."""
-    return sorted(range(count), key=lambda i: hashlib.sha256(f"featvis {i}".encode()).digest())
-
-
-def parse_units(text: str, classifier: Classifier, flag: str = "--units") -> list[Unit]:
-    """The units that a text names, in its order, each once.
-
-    Args:
-        text: see the module's docstring.
-        classifier: the network that has them.
-        flag: the option that gave the text, for messages.
-
-    Raises:
-        UserError: for an unknown layer or class name (with the nearest), or an index out of range.
-    """
-    units: list[Unit] = []
-    for item in (part.strip() for part in str(text).split(",")):
-        if not item:
-            continue
-        try:
-            units += _parse_item(item, classifier)
-        except UserError as error:
-            raise UserError(f"{flag} {item}: {error}") from error
-    if not units:
-        raise UserError(f"{flag} is empty; name some, for example {flag} 301,323 or {flag} first:10")
-    return list(dict.fromkeys(units))
-
-
-def _parse_item(item: str, classifier: Classifier) -> list[Unit]:
-    item, repeated, repeats = item.partition("@")
-    if repeated:
-        if re.fullmatch(r"\d{1,4}(-\d{1,4})?", repeats) is None:
-            raise UserError(f"{repeats!r} after @ is not a number or a range; write for example ladybug@0-9")
-        low, _, high = repeats.partition("-")
-        if int(high or low) < int(low):
-            raise UserError(f"a range starts with the smaller index; write @{high}-{low}")
-        units = _parse_item(item, classifier)
-        return [replace(u, repeat=r) for u in units for r in range(int(low), int(high or low) + 1)]
-    layer, _, what = item.rpartition(":")
-    if layer == "first":
-        if not what.isdecimal():
-            raise UserError(f"{what!r} is not a whole number; write for example first:20")
-        if not 1 <= int(what) <= classifier.num_classes:
-            raise UserError(f"{classifier.alias} has {classifier.num_classes} classes; ask for 1 to that many")
-        return [_class(i, classifier) for i in permutation(classifier.num_classes)[: int(what)]]
-    if layer in ("", LOGITS):
-        return [_class(i, classifier) for i in _classes(what, classifier)]
-    count = classifier.channels(layer)
-    return [Unit(layer, i, f"{layer}:{i}") for i in _range(what, count, f"layer {layer}")]
-
-
-def _class(index: int, classifier: Classifier) -> Unit:
-    return Unit(LOGITS, index, classifier.labels[index])
-
-
-def _range(text: str, count: int, where: str) -> list[int]:
-    match = re.fullmatch(r"(-?\d+)(?:-(\d+))?", text)
-    if match is None:
-        raise UserError(f"{text!r} is not an index or a range; write for example 7 or 0-31")
-    low, high = int(match[1]), int(match[2] or match[1])
-    if low < 0 or max(low, high) >= count:
-        raise UserError(f"{where} has the indices 0 to {count - 1}")
-    if low > high:
-        raise UserError(f"a range starts with the smaller index; write {high}-{low}")
-    return list(range(low, high + 1))
-
-
-def _classes(text: str, classifier: Classifier) -> list[int]:
-    if re.fullmatch(r"-?\d+(-\d+)?", text):
-        return _range(text, classifier.num_classes, classifier.alias)
-    wanted = text.strip().lower().replace("_", " ")
-    if text in classifier.synsets:
-        return [classifier.synsets.index(text)]
-    names = [label.lower() for label in classifier.labels]
-    if wanted in names:
-        return [names.index(wanted)]
-    raise UserError(
-        f"{classifier.alias} has no class of that name (a layer's units: blocks.2:0-31); {nearest(wanted, names)}"
-    )
-
-
-def cut(units: Sequence[Unit], batch_size: int) -> list[list[Unit]]:
-    """Batches, cut before they are dealt to devices: the number of devices never changes a batch."""
-    return [list(units[i : i + batch_size]) for i in range(0, len(units), batch_size)]
 
 
 def _as_is(batch: list[Unit]) -> list[Unit]:
@@ -181,7 +34,7 @@ class Units(lightning.LightningDataModule):
     """Batches of units for `Trainer.predict`.
 
     Args:
-        units: which ones, see `featvis.data`.
+        units: which ones, see `featvis.units`.
         batch_size: units optimised together.
     """
 
@@ -209,6 +62,22 @@ class Units(lightning.LightningDataModule):
     def predict_dataloader(self) -> DataLoader:
         """Whole batches, one an item; Lightning deals them to the devices."""
         return DataLoader(self.pending(), batch_size=None, collate_fn=_as_is)  # type: ignore[arg-type]
+
+
+class GivenUnits(Units):
+    """Units that are at hand already, such as pairs of an image and a target.
+
+    Args:
+        units: in their order.
+        batch_size: units optimised together.
+    """
+
+    def __init__(self, units: Sequence[Unit], batch_size: int = 16) -> None:
+        super().__init__("", batch_size)
+        self.units = list(units)
+
+    def setup(self, stage: str) -> None:
+        """Nothing is to be read."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from featvis.errors import UserError, nearest
 from featvis.fold import fold_batch_norms
+from featvis.layers import Layer, find, measure, split_tap
 from featvis.objectives import LOGITS
 from featvis.weights import ModelSpec, download, fill, local_spec, locate, metadata, resolve
 
@@ -88,6 +89,10 @@ def default_device() -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
+class _Enough(BaseException):
+    """Ends a forward pass of which everything wanted has been read."""
+
+
 class Classifier(nn.Module):
     """A frozen timm classifier that takes RGB in [0, 1]; its own mean and std are applied here and nowhere else.
 
@@ -121,8 +126,7 @@ class Classifier(nn.Module):
         self.num_classes = int(getattr(net, "num_classes", 1000))
         self.labels, self.synsets = class_names(net, self.num_classes)
         self._fast: dict[torch.dtype, nn.Module] = {}
-        # timm marks the networks whose feature maps are (B, H, W, C).
-        self.channels_at_end = getattr(net, "output_fmt", "NCHW") == "NHWC"
+        self._measured: dict[str, Layer | str] | None = None
 
     def train(self, mode: bool = True) -> Classifier:
         """Always in eval mode: a Trainer that switches modes must not switch on batch statistics or dropout."""
@@ -177,45 +181,49 @@ class Classifier(nn.Module):
         resized = F.interpolate(canvas, self.input_size, mode="bicubic", antialias=True, align_corners=False)
         return resized.clamp(0, 1)
 
-    def activations(self, x: Float[Tensor, "n 3 h w"], layers: frozenset[str]) -> dict[str, Tensor]:
-        """The activations of `layers` averaged over positions, (N, C) each; `logits` is the output.
+    def activations(self, x: Float[Tensor, "n 3 h w"], taps: frozenset[str]) -> dict[str, Tensor]:
+        """What `taps` read of the network (see `featvis.layers`), (N, C) each, or (N, P, C); `logits` is the output.
 
-        Space is averaged for (N, C, H, W) and (N, H, W, C), tokens (CLS and registers included) for (N, T, C). Which it
-        is follows from the model, never from a dimension that happens to fit.
+        Layers are read in the network as timm ships it, which runs no further than the last of them.
 
         Raises:
-            UserError: for a layer that the network does not have, or whose output has no known layout.
+            UserError: for a layer that is not there or has no units, or a place that it does not have.
         """
-        if layers == {LOGITS}:
+        if taps == {LOGITS}:
             return {LOGITS: self(x)}
-        with self.tapped(layers - {LOGITS}) as taps:
-            logits = self.shipped(x)
-        pooled = {layer: self.over_positions(layer, taps[layer]) for layer in layers - {LOGITS}}
-        return pooled | {LOGITS: logits}
+        layers = {tap: self.layer(split_tap(tap)[0]) for tap in taps - {LOGITS}}
+        with self.tapped({layer.name for layer in layers.values()}, stop=LOGITS not in taps) as outputs:
+            found = {LOGITS: logits} if (logits := self._as_far_as_needed(x)) is not None else {}
+        return found | {tap: layer.read(outputs[layer.name], split_tap(tap)[1]) for tap, layer in layers.items()}
 
-    def over_positions(self, layer: str, activation: Tensor) -> Float[Tensor, "n c"]:
-        """The mean of a layer's raw output over its positions."""
-        a = activation.float()
-        if a.ndim == 4:
-            return a.mean((1, 2)) if self.channels_at_end else a.mean((2, 3))
-        if a.ndim == 3:
-            return a.mean(1)
-        if a.ndim == 2:
-            return a
-        raise UserError(f"layer {layer} of {self.alias} puts out {a.ndim} dimensions; choose one with 2, 3 or 4")
+    def _as_far_as_needed(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"] | None:
+        try:
+            return self.shipped(x)
+        except _Enough:
+            return None
 
     @contextmanager
-    def tapped(self, layers: frozenset[str] | set[str]) -> Iterator[dict[str, Tensor]]:
-        """The raw outputs of `layers` during the with block, by name; the hooks are removed at its end."""
+    def tapped(self, layers: frozenset[str] | set[str], stop: bool = False) -> Iterator[dict[str, Tensor]]:
+        """The raw outputs of `layers` during the with block, by name; the hooks are removed at its end.
+
+        Args:
+            layers: names of modules.
+            stop: end the forward pass, with an exception that `activations` catches, once all have been read.
+        """
         modules = dict(self.net.named_modules())
         for layer in sorted(layers):
             if layer not in modules or not layer:
                 raise UserError(f"{self.alias} has no layer {layer}: {nearest(layer, [m for m in modules if m])}")
         taps: dict[str, Tensor] = {}
+        left = {layer: self.layer(layer).calls for layer in layers} if stop else {}
 
         def keep(name: str) -> Any:
             def hook(module: nn.Module, args: Any, output: Any) -> None:
-                taps[name] = output[0] if isinstance(output, tuple | list) else output
+                taps[name] = output
+                if stop:
+                    left[name] -= 1
+                    if all(n <= 0 for n in left.values()):
+                        raise _Enough
 
             return hook
 
@@ -226,27 +234,25 @@ class Classifier(nn.Module):
             for handle in handles:
                 handle.remove()
 
-    def layers(self) -> dict[str, tuple[int, ...]]:
-        """Every layer that puts out one tensor of 2 to 4 dimensions, with its shape for one image."""
-        names = {name for name, _ in self.net.named_modules() if name}
-        with torch.no_grad(), self.tapped(names) as taps:
-            self.net(self._grey())
-        return {
-            name: tuple(taps[name].shape)
-            for name, _ in self.net.named_modules()
-            if name in taps and isinstance(taps[name], Tensor) and 2 <= taps[name].ndim <= 4
-        }
+    def measured(self) -> dict[str, Layer | str]:
+        """Every module that the network runs, in order: the layer that it is, or why it has no units."""
+        if self._measured is None:
+            self._measured = measure(self.net, self.input_size)
+        return self._measured
 
-    def channels(self, layer: str) -> int:
-        """How many units a layer has. Raises UserError for an unknown layer."""
-        if layer == LOGITS:
-            return self.num_classes
-        with torch.no_grad(), self.tapped({layer}) as taps:
-            self.net(self._grey())
-        return int(self.over_positions(layer, taps[layer]).shape[1])
+    def layers(self) -> dict[str, Layer]:
+        """The addressable layers, in the network's order."""
+        return {name: layer for name, layer in self.measured().items() if isinstance(layer, Layer)}
 
-    def _grey(self) -> Float[Tensor, "1 3 h w"]:
-        return self._normalise(torch.full((1, 3, *self.input_size), 0.5, device=self.device))
+    def layer(self, name: str) -> Layer:
+        """A layer by name, `logits` for the output.
+
+        Raises:
+            UserError: when there is none of that name, or it has no units; the message names others.
+        """
+        if name == LOGITS:
+            return Layer(LOGITS, (self.num_classes,), "vector", 1)
+        return find(self.measured(), name, self.alias)
 
     @torch.no_grad()
     def features(self, x: Float[Tensor, "n 3 h w"], flat: bool = True) -> dict[str, Tensor]:

@@ -1,5 +1,7 @@
 """What an image is optimised for: the activations of N views in, N scalars out (pre-softmax, higher is more).
 
+A term reads one tap of the network, written as `featvis.layers` has it: (N, C), or (N, P, C) for `layer[:]`.
+
 Objectives are values. `0.5 * logit(301) - channel("blocks.2", 7)` makes a new one and prints as it reads; no operator
 changes its operands.
 """
@@ -11,8 +13,11 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+
+from featvis.layers import tap
 
 LOGITS = "logits"
 """The name of the classifier's output among the layers."""
@@ -23,36 +28,60 @@ class Term(Protocol):
     """One summand of an objective."""
 
     @property
-    def layer(self) -> str:
-        """The layer that it reads."""
+    def tap(self) -> str:
+        """What it reads."""
         ...
 
     def __call__(self, activation: Tensor) -> Tensor:
-        """(N, C): activations averaged over positions, to (N,)."""
+        """The activations of its tap, to (N,)."""
         ...
 
 
 @dataclass(frozen=True)
 class Channel:
-    """One channel of a layer, or one logit: its mean over space (CNN) or over tokens, CLS included (ViT)."""
+    """One channel of a layer, or one logit: its mean over space (CNN) or over tokens, CLS included (ViT).
+
+    Attributes:
+        layer: its name.
+        index: of the channel.
+        where: other positions than all of them, see `featvis.layers`.
+    """
 
     layer: str
     index: int
+    where: str = ""
+
+    @property
+    def tap(self) -> str:
+        """What it reads."""
+        return tap(self.layer, self.where)
 
     def __call__(self, activation: Float[Tensor, "n c"]) -> Float[Tensor, n]:
         """The channel's mean activation."""
         return activation[:, self.index]
 
     def __str__(self) -> str:
-        return f"{self.layer}:{self.index}"
+        return f"{self.layer}:{self.index}" + (f"[{self.where}]" if self.where else "")
 
 
 @dataclass(frozen=True)
 class Direction:
-    """The dot product of a layer's mean activation with a direction of its channel space."""
+    """The dot product of a layer's mean activation with a direction of its channel space.
+
+    Attributes:
+        layer: its name.
+        vector: (C,).
+        where: other positions than all of them, see `featvis.layers`.
+    """
 
     layer: str
     vector: tuple[float, ...]
+    where: str = ""
+
+    @property
+    def tap(self) -> str:
+        """What it reads."""
+        return tap(self.layer, self.where)
 
     def __call__(self, activation: Float[Tensor, "n c"]) -> Float[Tensor, n]:
         """Raises ValueError if the direction has another number of channels than the layer."""
@@ -66,6 +95,37 @@ class Direction:
         return f"direction({self.layer}, {len(self.vector)} channels)"
 
 
+@dataclass(frozen=True, eq=False)
+class Match:
+    """How well a layer's activations agree with given ones: dot * max(cos, .1)^2 over all positions and channels.
+
+    The dot product alone could grow without end along one strong feature; the cosine asks for all of them (Olah et al.
+    2017, "Caricatures" of Lucid; Fel et al. 2023, section 5, feature inversion). Each view is compared on its own.
+
+    Attributes:
+        layer: its name.
+        target: (P, C), the activations asked for, as `Layer.read(..., ":")` gives them.
+    """
+
+    layer: str
+    target: Float[Tensor, "p c"]
+
+    @property
+    def tap(self) -> str:
+        """What it reads."""
+        return tap(self.layer, ":")
+
+    def __call__(self, activation: Float[Tensor, "n p c"]) -> Float[Tensor, n]:
+        """Divided by the target's norm, so that layers and images are comparable."""
+        target = self.target.to(activation).flatten()
+        flat = activation.flatten(1)
+        cosine = F.cosine_similarity(flat, target[None], dim=1)
+        return flat @ target / target.norm().clamp_min(1e-12) * cosine.clamp_min(0.1).square()
+
+    def __str__(self) -> str:
+        return f"match({self.layer})"
+
+
 @dataclass(frozen=True)
 class Objective:
     """A weighted sum of terms; immutable.
@@ -77,13 +137,13 @@ class Objective:
     terms: tuple[tuple[float, Term], ...]
 
     @property
-    def layers(self) -> frozenset[str]:
-        """The layers that must be read."""
-        return frozenset(term.layer for _, term in self.terms)
+    def taps(self) -> frozenset[str]:
+        """What must be read of the network."""
+        return frozenset(term.tap for _, term in self.terms)
 
-    def __call__(self, activations: Mapping[str, Float[Tensor, "n _"]]) -> Float[Tensor, n]:
-        """One scalar a view, from each layer's activations averaged over positions."""
-        return torch.stack([weight * term(activations[term.layer]) for weight, term in self.terms]).sum(0)
+    def __call__(self, activations: Mapping[str, Tensor]) -> Float[Tensor, n]:
+        """One scalar a view, from the activations of each tap."""
+        return torch.stack([weight * term(activations[term.tap]) for weight, term in self.terms]).sum(0)
 
     def __add__(self, other: Objective) -> Objective:
         return Objective(self.terms + other.terms) if isinstance(other, Objective) else NotImplemented
@@ -109,12 +169,17 @@ def logit(index: int) -> Objective:
     return channel(LOGITS, index)
 
 
-def channel(layer: str, index: int) -> Objective:
-    """The mean activation of a channel of a layer."""
-    return Objective(((1.0, Channel(layer, index)),))
+def channel(layer: str, index: int, where: str = "") -> Objective:
+    """The activation of a channel of a layer, its mean over all positions or over those of `where`."""
+    return Objective(((1.0, Channel(layer, index, where)),))
 
 
-def direction(layer: str, vector: Tensor | tuple[float, ...]) -> Objective:
+def direction(layer: str, vector: Tensor | tuple[float, ...], where: str = "") -> Objective:
     """The mean activation of a layer along a direction (C,)."""
     values = vector.tolist() if isinstance(vector, Tensor) else vector
-    return Objective(((1.0, Direction(layer, tuple(float(v) for v in values))),))
+    return Objective(((1.0, Direction(layer, tuple(float(v) for v in values), where)),))
+
+
+def match(layer: str, target: Float[Tensor, "p c"]) -> Objective:
+    """The agreement of a layer's activations with given ones, position by position."""
+    return Objective(((1.0, Match(layer, target)),))

@@ -51,7 +51,7 @@ def test_images_carry_the_optimisation_and_its_facts(classifier, tmp_path):
 
 
 def units_of(classifier, text):
-    from featvis.data import parse_units
+    from featvis.units import parse_units
 
     return parse_units(text, classifier)
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from featvis.data import ImageFile, Unit, canvases, cut, fit, list_images, open_rgb, parse_units, permutation
+from featvis.data import ImageFile, canvases, fit, list_images, open_rgb
 from featvis.errors import UserError
+from featvis.units import Unit, cut, parse_units, permutation
 
 
 def ids(text: str, classifier) -> list[str]:

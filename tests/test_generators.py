@@ -13,13 +13,13 @@ import torch.nn.functional as F
 import yaml
 from torch import Tensor
 
-from featvis.data import Unit, parse_units
 from featvis.errors import UserError
 from featvis.generators import CBR, MACO, Fourier, Generator
 from featvis.models import Classifier
 from featvis.parametrizations import Pixel
 from featvis.paths import CONFIGS
 from featvis.transforms import Transform, draw
+from featvis.units import Unit, parse_units
 from featvis.weights import ModelSpec
 
 PRESETS = sorted((CONFIGS / "generator").glob("*.yaml"))

@@ -85,11 +85,11 @@ def test_positions_are_averaged_as_the_layout_demands(classifier):
     assert kept["tokens"].shape == (2, 197, 192)
     # A channel of a ViT is a hidden dimension over all tokens, CLS included, never one token.
     assert torch.allclose(vit.activations(x, frozenset({"blocks.5"}))["blocks.5"], kept["tokens"].mean(1), atol=1e-4)
-    assert vit.channels("blocks.5") == 192
+    assert vit.layer("blocks.5").channels == 192
     swin = Classifier(
         timm.create_model("swin_tiny_patch4_window7_224").eval(), ModelSpec("swin", "swin"), precision="float32"
     )
-    assert swin.channels("layers.1") == 192
+    assert swin.layer("layers.1").channels == 192
 
 
 def test_hooks_are_removed_even_after_an_error(classifier):
@@ -97,7 +97,7 @@ def test_hooks_are_removed_even_after_an_error(classifier):
         raise RuntimeError("stop")
     assert not any(m._forward_hooks for m in classifier.net.modules())
     with pytest.raises(UserError, match=r"no layer blocks\.11: did you mean blocks\.1"):
-        classifier.channels("blocks.11")
+        classifier.layer("blocks.11")
 
 
 def weights_folder(tmp_path: Path, monkeypatch) -> Path:

@@ -33,7 +33,7 @@ def test_operators_leave_their_operands_alone():
 def test_they_print_as_they_read():
     assert str(0.5 * logit(301) - channel("blocks.2", 7)) == "0.5*logits:301 - blocks.2:7"
     assert str(-logit(1) + 2 * logit(2)) == "-1*logits:1 + 2*logits:2"
-    assert (logit(1) + channel("x", 0)).layers == {"logits", "x"}
+    assert (logit(1) + channel("x", 0)).taps == {"logits", "x"}
 
 
 def test_a_direction_must_fit_its_layer():

@@ -21,11 +21,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from featvis.data import Unit, parse_units
 from featvis.errors import UserError
+from featvis.generators.state import Optimisation
 from featvis.models import Classifier, Precision, compute_dtype, load
+from featvis.objectives import Objective
 from featvis.parametrizations import Parametrization
 from featvis.transforms import Frame, Transform, check, draw, render
+from featvis.units import Unit, parse_units
 
 LIMITS = {"steps": (1, 100_000), "views": (1, 4096), "canvas": (16, 8192)}
 """What counts as a usable value; flags are named after the keys, views is --crops."""
@@ -121,6 +123,7 @@ class Generator(lightning.LightningModule, metaclass=_NotesArguments):
             raise UserError(f"lr must be above 0, not {lr}")
         # Not a submodule by assignment: the network is loaded when there is work, not when a config is parsed.
         self.classifier: Classifier | None = None
+        self._objectives: dict[Unit, Objective] = {}
 
     # --- what a method says ---------------------------------------------------------------------------------------
 
@@ -132,8 +135,31 @@ class Generator(lightning.LightningModule, metaclass=_NotesArguments):
         """The optimiser. Default: Adam."""
         return torch.optim.Adam(parameters, lr=self.lr)
 
+    def start(self, units: list[Unit], streams: Sequence[torch.Generator]) -> tuple[Tensor, Tensor | None]:
+        """The parameters (B, ...) to begin with, and what stays fixed, of a batch of units."""
+        return self.parametrization.init(streams)
+
+    def objective(self, unit: Unit) -> Objective:
+        """What is maximised for a unit. Default: what the unit says."""
+        return unit.objective
+
+    def penalty(self, canvas: Float[Tensor, "b 3 h w"], fixed: Tensor | None) -> Float[Tensor, b] | None:
+        """What is taken off each canvas's score, on the canvas itself and not on its views. Default: nothing."""
+        return None
+
+    def project(self, parameters: Tensor, fixed: Tensor | None) -> None:
+        """Put the parameters back, in place, to where they may be, after each step. Default: anywhere."""
+
+    def finish(self, canvas: Float[Tensor, "b 3 h w"], fixed: Tensor | None) -> Float[Tensor, "b 3 h w"]:
+        """The canvas that is written, from the last step's. Default: the same."""
+        return canvas
+
     def facts(self) -> dict[str, Any]:
         """What an image depends on besides the arguments: a file that is named by one counts by its content, here."""
+        return {}
+
+    def about(self, unit: Unit) -> dict[str, Any]:
+        """Further facts of a unit's image file, JSON values."""
         return {}
 
     # --- what all methods share -----------------------------------------------------------------------------------
@@ -199,43 +225,56 @@ class Generator(lightning.LightningModule, metaclass=_NotesArguments):
         return [torch.Generator(self.device).manual_seed(unit.seed(self.seed)) for unit in units]
 
     def optimise(self, units: list[Unit]) -> Visualizations:
-        """The loop over the steps."""
-        start = time.perf_counter()
+        """The loop over the steps, from the beginning or from where a callback takes it up."""
+        begin = time.perf_counter()
         self.load_classifier()
+        self._objectives = {unit: self.objective(unit) for unit in units}
         streams = self.streams(units)
-        parameters, fixed = self.parametrization.init(streams)
+        parameters, fixed = self.start(units, streams)
         parameters.requires_grad_()
-        optimizer = self.optimizer([parameters])
         alpha = torch.zeros(len(units), *self.size, device=self.device)
         scores = torch.zeros(self.steps, len(units))
-        failed: dict[int, int] = {}
-        for step in range(self.steps):
-            canvas = self.parametrization.decode(parameters, fixed)
-            frame = draw(self.transforms(step), self.size, self.views, streams)
-            gradient, score = self.ascend(canvas.detach(), units, frame, streams)
-            finite = score.isfinite() & gradient.flatten(1).isfinite().all(1)
-            for i in (~finite).nonzero()[:, 0].tolist():
-                failed.setdefault(i, step)
-            gradient = torch.where(finite[:, None, None, None], gradient, 0)
-            optimizer.zero_grad()
-            canvas.backward(-gradient)
-            if failed and parameters.grad is not None:
-                # A failed unit stands still; its neighbours in the batch share no value with it.
-                parameters.grad[list(failed)] = 0
-            optimizer.step()
-            alpha += gradient.abs().mean(1)
-            scores[step] = score.cpu()
-            self._report(step, score)
+        state = Optimisation(units, parameters, fixed, self.optimizer([parameters]), streams, alpha, scores)
+        self._tell("on_optimization_start", state)
+        begin -= state.seconds
+        while state.step < self.steps:
+            score = self._step(state)
+            state.seconds = time.perf_counter() - begin
+            self._tell("on_optimization_step", state.step - 1, score, state)
         with torch.no_grad():
-            canvas = self.parametrization.decode(parameters, fixed)
+            canvas = self.finish(self.parametrization.decode(parameters, fixed), fixed)
             activations = self._on_canvas(canvas, units)
             # What the last step made has had no step after it to find it out.
             finite = canvas.flatten(1).isfinite().all(1) & alpha.flatten(1).isfinite().all(1) & activations.isfinite()
             for i in (~finite).nonzero()[:, 0].tolist():
-                failed.setdefault(i, self.steps)
+                state.failed.setdefault(i, self.steps)
         return Visualizations(
-            units, canvas.cpu(), alpha.cpu(), scores, activations.cpu(), failed, time.perf_counter() - start
+            units, canvas.cpu(), alpha.cpu(), scores, activations.cpu(), state.failed, time.perf_counter() - begin
         )
+
+    def _step(self, state: Optimisation) -> Float[Tensor, b]:
+        canvas = self.parametrization.decode(state.parameters, state.fixed)
+        frame = draw(self.transforms(state.step), self.size, self.views, state.streams)
+        gradient, score = self.ascend(canvas.detach(), state.units, frame, state.streams)
+        finite = score.isfinite() & gradient.flatten(1).isfinite().all(1)
+        for i in (~finite).nonzero()[:, 0].tolist():
+            state.failed.setdefault(i, state.step)
+        gradient = torch.where(finite[:, None, None, None], gradient, 0)
+        state.alpha += gradient.abs().mean(1)
+        plain = canvas.detach().requires_grad_()
+        if (penalty := self.penalty(plain, state.fixed)) is not None:
+            gradient = gradient - torch.autograd.grad(penalty.sum(), plain)[0]
+        state.optimizer.zero_grad()
+        canvas.backward(-gradient)
+        if state.failed and state.parameters.grad is not None:
+            # A failed unit stands still; its neighbours in the batch share no value with it.
+            state.parameters.grad[list(state.failed)] = 0
+        state.optimizer.step()
+        with torch.no_grad():
+            self.project(state.parameters, state.fixed)
+        state.scores[state.step] = score.cpu()
+        state.step += 1
+        return score
 
     def ascend(
         self, canvas: Float[Tensor, "b 3 h w"], units: list[Unit], frame: Frame, streams: Sequence[torch.Generator]
@@ -290,26 +329,31 @@ class Generator(lightning.LightningModule, metaclass=_NotesArguments):
         classifier = self.load_classifier()
         canvas = canvas.detach().requires_grad_()
         views = render(canvas, frame, classifier.input_size, streams)
-        layers = frozenset().union(*(u.objective.layers for u in units))
-        score = _by_unit(classifier.activations(views, layers), units, frame.matrix.shape[1]).sum(1)
+        score = self._by_unit(views, units, frame.matrix.shape[1]).sum(1)
         (gradient,) = torch.autograd.grad(score.sum(), canvas)
         return gradient, score.detach()
 
+    def _by_unit(self, views: Float[Tensor, "n 3 h w"], units: list[Unit], each: int) -> Float[Tensor, "b v"]:
+        """Each unit's objective on its own views."""
+        objectives = [self._objectives.get(unit) or self.objective(unit) for unit in units]
+        taps = frozenset().union(*(o.taps for o in objectives))
+        found = self.load_classifier().activations(views, taps)
+        rows = [o({k: a[i * each : (i + 1) * each] for k, a in found.items()}) for i, o in enumerate(objectives)]
+        return torch.stack(rows)
+
     def _on_canvas(self, canvas: Float[Tensor, "b 3 h w"], units: list[Unit]) -> Float[Tensor, b]:
         classifier = self.load_classifier()
-        found = []
-        for i, unit in enumerate(units):
-            inputs = classifier.preprocess(canvas[i : i + 1])
-            found.append(_by_unit(classifier.activations(inputs, unit.objective.layers), [unit], 1)[:, 0])
+        found = [
+            self._by_unit(classifier.preprocess(canvas[i : i + 1]), [unit], 1)[:, 0] for i, unit in enumerate(units)
+        ]
         return torch.cat(found)
 
-    def _report(self, step: int, score: Float[Tensor, b]) -> None:
+    def _tell(self, hook: str, *what: Any) -> None:
         if self._trainer is None:
             return
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-            hook = getattr(callback, "on_optimization_step", None)
-            if hook is not None:
-                hook(self.trainer, self, step, score)
+            if (listener := getattr(callback, hook, None)) is not None:
+                listener(self.trainer, self, *what)
 
 
 def _arguments(cls: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -338,14 +382,6 @@ def _check_values(cls: Any, arguments: dict[str, Any]) -> None:
         for number in value if isinstance(value, list | tuple) else (value,):
             if isinstance(number, float) and not math.isfinite(number):
                 raise UserError(f"{name} must be finite, not {value}")
-
-
-def _by_unit(activations: dict[str, Tensor], units: list[Unit], views: int) -> Float[Tensor, "b v"]:
-    """Each unit's objective on its own views."""
-    rows = []
-    for i, unit in enumerate(units):
-        rows.append(unit.objective({k: a[i * views : (i + 1) * views] for k, a in activations.items()}))
-    return torch.stack(rows)
 
 
 def _halves(chunk: tuple[slice, slice]) -> list[tuple[slice, slice]]:

@@ -579,8 +579,8 @@ def test_a_run_with_a_failed_unit_scores_the_others_and_says_so(tmp_path):
 
 def test_a_canvas_that_the_last_step_breaks_is_no_image(classifier):
     """A step so large that the parameters overflow: found though no step follows it."""
-    from featvis.data import parse_units
     from featvis.generators import CBR
+    from featvis.units import parse_units
 
     class Overflow(CBR):
         def optimizer(self, parameters):
