@@ -60,6 +60,7 @@ def run(
     data: str | None = None,
     frechet_data: str | None = None,
     spectrum_data: str | None = None,
+    tokens: Literal["all", "patches"] | None = None,
     out: str | None = None,
     wandb: WandbMode = "offline",
     dry_run: bool = False,
@@ -68,7 +69,8 @@ def run(
 
     Args:
         suite: a YAML, or the name of one in configs/suite. The flags below change what it says.
-        model: network, by alias (`featvis models`), full timm tag, or file in the folder FEATVIS_WEIGHTS.
+        model: network, by alias (`featvis models`), full timm tag, file in the folder FEATVIS_WEIGHTS, or wrap:FILE for
+            your own (`featvis layers --help`).
         methods: rows of the table, separated by commas: rows of the suite, presets (configs/generator), or class paths.
         units: classes `301,323`, names `ladybug`, channels `blocks.2:0-31`, or `first:20` of the fixed permutation.
         steps: optimisation steps, for every method.
@@ -82,6 +84,8 @@ def run(
             train and val), hfds/NAME:SPLIT, or wds/FOLDER:SPLIT; default: the embedded reference.
         frechet_data: those that sets of images are compared with; default: the data, its validation split.
         spectrum_data: those whose spectrum MACO keeps; default: the embedded spectrum.
+        tokens: over which tokens of a transformer a unit is averaged that does not say it: all, CLS and registers
+            included, or patches.
         out: folder of the run; default: runs/<suite>. What is computed of the data is kept in the folder reference
             beside it, for other runs.
         wandb: offline writes a run that `wandb sync` can send later; no account is needed.
@@ -94,7 +98,7 @@ def run(
     flags = {
         "model": model, "methods": methods, "units": units, "steps": steps, "crops": crops, "canvas": canvas,
         "batch_size": batch_size, "seed": seed, "classifiers": classifiers, "data": data, "frechet_data": frechet_data,
-        "spectrum_data": spectrum_data,
+        "spectrum_data": spectrum_data, "tokens": tokens,
     }  # fmt: skip
     job = suites.from_flags(suite, flags, out, {"wandb": wandb})
     folder = job.out
@@ -146,8 +150,7 @@ def evaluate(
     from benchmark import suite as suites
     from benchmark import tables
     from benchmark.evaluate import evaluate_folder
-    from featvis.models import load
-    from featvis.weights import locate, resolve
+    from featvis.models import check, load
 
     groups = split(metrics)
     for group in groups:
@@ -156,7 +159,7 @@ def evaluate(
     check_out(Path(out), "evaluate")
     for flag, names in (("--model", [model]), ("--classifiers", split(classifiers)), ("--frechet", [frechet])):
         for name in names:
-            locate(resolve(name, flag))
+            check(name, flag)
     sets = suites.find_sets(data, frechet_data, None, load(model, "float32").synsets if data else [])
     flags = {"model": model, "classifiers": classifiers, "frechet": frechet, "metrics": metrics}
     found = evaluate_folder(
@@ -323,11 +326,12 @@ def models() -> int:
 def layers(model: str) -> int:
     """List the layers of a network that have units, with their shape for one image and what a channel is in each.
 
-    A unit is written layer:index (blocks.2:7), blocks.2:0-31 for several; [patches], [cls], [reg0] or [row,column]
-    after it say where it is read.
+    A unit is written layer:index (blocks.2:7), several blocks.2:0-31 or blocks.2:3+7; [patches], [cls], [reg0] or
+    [row,column] after it say where it is read.
 
     Args:
-        model: network, by alias, full timm tag, or file in the folder FEATVIS_WEIGHTS.
+        model: network, by alias, full timm tag, file in the folder FEATVIS_WEIGHTS, or wrap:FILE for a network of your
+            own (a YAML with class_path, mean, std, input_size and labels).
     """
     from featvis.models import load
 

@@ -41,7 +41,9 @@ def check_claim(job: Job) -> None:
             found = yaml.safe_load(path.read_text())
             if not isinstance(found, dict):
                 raise UserError(f"--out {job.out} holds a {path} that is no suite's; name another folder")
-            differing = [k for k in mine if found.get(k) != mine[k]]
+            # A run of an earlier version says nothing of what came later.
+            defaults = {f.name: f.default for f in dataclasses.fields(job.suite)}
+            differing = [k for k in mine if found.get(k, defaults.get(k)) != mine[k]]
             if differing:
                 key = differing[0]
                 raise UserError(

@@ -29,7 +29,7 @@ from featvis.generators import Generator
 from featvis.imagesets import ImageSet, Role, check_decodable, open_images
 from featvis.models import Classifier, default_device, load
 from featvis.paths import CONFIGS
-from featvis.units import Unit, parse_units
+from featvis.units import Tokens, Unit, parse_units
 
 METRIC_GROUPS = ("plausibility", "frechet", "transferability", "logit", "spectrum")
 """What a suite may ask to be computed; `frechet` includes FID and KID."""
@@ -67,6 +67,7 @@ class Suite:
         frechet_data: those that sets of images are compared with; null: `data`, its validation split where it has one.
         spectrum_data: those whose spectrum MACO keeps and the deviation is from; null: MACO keeps the embedded one, and
             the deviation is from that of `data`.
+        tokens: over which tokens of a transformer those units are averaged that do not say it: `all`, or `patches`.
     """
 
     model: str
@@ -80,6 +81,7 @@ class Suite:
     data: str | None = None
     frechet_data: str | None = None
     spectrum_data: str | None = None
+    tokens: Tokens = "all"
 
 
 @dataclass
@@ -198,7 +200,7 @@ def from_flags(path: str, flags: Mapping[str, Any], out: str | None, evaluation:
         UserError: for anything that is wrong with them.
     """
     name, values = read(Path(path))
-    keys = ("model", "units", "batch_size", "seed", "data", "frechet_data", "spectrum_data")
+    keys = ("model", "units", "batch_size", "seed", "data", "frechet_data", "spectrum_data", "tokens")
     given: dict[str, Any] = {key: flags.get(key) for key in keys}
     if (methods := flags.get("methods")) is not None:
         if not split(methods):
@@ -244,7 +246,7 @@ def prepare(name: str, suite: Suite, out: Path, options: Mapping[str, Any], eval
     methods = {m: build(m, values or {}, suite, options, natural) for m, values in suite.methods.items()}
     classifier = load(suite.model)
     _file_name(classifier.alias, "--model")
-    units = parse_units(suite.units, classifier)
+    units = parse_units(suite.units, classifier, tokens=suite.tokens)
     # What is missing or broken is found now, not after an hour of work.
     sets = find_sets(suite.data, suite.frechet_data, suite.spectrum_data, classifier.synsets)
     unavailable = {}
@@ -450,4 +452,5 @@ def default_out(name: str, suite: Suite, options: Mapping[str, Any], plain: bool
     if plain:
         return Path("runs") / name
     text = json.dumps([dataclasses.asdict(suite), dict(options)], sort_keys=True)
-    return Path("runs") / f"{name}-{suite.model}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+    model = re.sub(r"[^A-Za-z0-9_.+-]+", "-", suite.model)
+    return Path("runs") / f"{name}-{model}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"

@@ -114,6 +114,12 @@ class ImageWriter(BasePredictionWriter):
         """Give the folder back."""
         self._held.close()
 
+    def on_exception(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
+    ) -> None:
+        """Give the folder back, for the next try of the same process (a notebook, say)."""
+        self._held.close()
+
     def on_optimization_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, state: Optimisation
     ) -> None:

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
 from torch import Tensor, nn
 
+from featvis import wrap
 from featvis.errors import UserError, nearest
 from featvis.fold import fold_batch_norms
 from featvis.layers import Layer, find, measure, split_tap
@@ -36,10 +37,10 @@ def content_hash(net: nn.Module) -> str:
 def load(
     name: str, precision: Precision = "auto", device: str | torch.device = "cpu", flag: str = "--model"
 ) -> Classifier:
-    """Load a classifier by alias, full timm tag, or the stem of a file in the weights directory.
+    """Load a classifier by alias, full timm tag, the stem of a file in the weights directory, or `wrap:FILE`.
 
     Args:
-        name: see above.
+        name: see above; `featvis.wrap` says what such a file holds.
         precision: `auto` takes bfloat16 where the hardware is fast at it.
         device: where to put it.
         flag: the option that gave the name, for messages.
@@ -47,6 +48,12 @@ def load(
     Raises:
         UserError: for an unknown name, weights that are not to be had, cut off, pickled, or of another network.
     """
+    if name.startswith(wrap.PREFIX):
+        net, spec, weights = wrap.build(name, flag)
+        try:
+            return Classifier(net, spec, source=weights.note, precision=precision).to(device)
+        except UserError as error:
+            raise UserError(f"{flag} {name}: {error}") from error
     spec = resolve(name, flag)
     weights = locate(spec)
     path = weights.path or download(spec)
@@ -63,6 +70,14 @@ def load(
             input_size=local.input_size or spec.input_size,
         )
     return Classifier(net, spec, source=weights.note, precision=precision).to(device)
+
+
+def check(name: str, flag: str = "--model") -> None:
+    """Raise a UserError unless a network's name and weights are to be had, as far as a look without loading tells."""
+    if name.startswith(wrap.PREFIX):
+        wrap.read(name, flag)
+    else:
+        locate(resolve(name, flag))
 
 
 def fast_bfloat16(device: torch.device) -> bool:
@@ -94,12 +109,16 @@ class _Enough(BaseException):
 
 
 class Classifier(nn.Module):
-    """A frozen timm classifier that takes RGB in [0, 1]; its own mean and std are applied here and nowhere else.
+    """A frozen classifier that takes RGB in [0, 1]; its own mean and std are applied here and nowhere else.
+
+    timm's networks, and any other module that takes (N, 3, h, w) to (N, classes) where `spec` has mean, std and
+    input_size.
 
     Attributes:
         alias: the name as the user says it.
         name: full timm tag.
         input_size: (h, w) of its input, in pixels.
+        num_classes: how many.
         labels: a short name a class.
         synsets: WordNet id a class, or an empty list where the classes are not ImageNet's.
         weights_hash: of all tensors.
@@ -123,14 +142,35 @@ class Classifier(nn.Module):
             self.net = self.net.to(memory_format=torch.channels_last)
         self.register_buffer("mean", torch.tensor(spec.mean or cfg["mean"]).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std or cfg["std"]).view(1, 3, 1, 1), persistent=False)
-        self.num_classes = int(getattr(net, "num_classes", 1000))
+        self.num_classes = self._classes()
         self.labels, self.synsets = class_names(net, self.num_classes)
+        if spec.labels is not None:
+            if len(spec.labels) != self.num_classes:
+                raise UserError(f"there are {len(spec.labels)} labels, but the network has {self.num_classes} classes")
+            self.labels, self.synsets = list(spec.labels), []
         self._fast: dict[torch.dtype, nn.Module] = {}
         self._measured: dict[str, Layer | str] | None = None
 
     def train(self, mode: bool = True) -> Classifier:
         """Always in eval mode: a Trainer that switches modes must not switch on batch statistics or dropout."""
         return super().train(False)
+
+    def _classes(self) -> int:
+        """How many there are: timm's networks say it, any other shows it."""
+        said = getattr(self.net, "num_classes", None)
+        if isinstance(said, int) and said > 0:
+            return said
+        try:
+            with torch.no_grad():
+                logits = self.net(self._normalise(torch.full((1, 3, *self.input_size), 0.5)))
+        except Exception as error:  # anyone's code may raise anything
+            reason = " ".join(str(error).split())
+            size = " x ".join(map(str, self.input_size))
+            raise UserError(f"the network does not take a batch of images of {size} pixels ({reason:.200})") from error
+        if not isinstance(logits, Tensor) or logits.ndim != 2:
+            shape = tuple(logits.shape[1:]) if isinstance(logits, Tensor) else type(logits).__name__
+            raise UserError(f"the network puts out {shape} for an image, not one logit a class")
+        return int(logits.shape[1])
 
     @property
     def device(self) -> torch.device:
@@ -258,19 +298,34 @@ class Classifier(nn.Module):
     def features(self, x: Float[Tensor, "n 3 h w"], flat: bool = True) -> dict[str, Tensor]:
         """What the metrics read: `logits` (N, K), `pooled` (N, D) before the head, `flat` (N, L) of the last block.
 
-        `pooled` is timm's `forward_head(pre_logits=True)`, `flat` the last block's feature map or tokens, left out
-        where `flat` is false.
+        `pooled` is timm's `forward_head(pre_logits=True)` (in another network the input of its last linear layer),
+        `flat` the last block's feature map or tokens, left out where `flat` is false.
         """
         block = self.last_block()
         with self.tapped({block} if flat else set()) as taps, self._autocast():
-            maps = self.net.forward_features(self._normalise(x))
-            pooled = self.net.forward_head(maps, pre_logits=True)
-            logits = self.net.forward_head(maps)
+            pooled, logits = self._pooled(self._normalise(x))
         found = {"logits": logits.float(), "pooled": pooled.float().flatten(1)}
         return found | ({"flat": taps[block].float().flatten(1)} if flat else {})
 
+    def _pooled(self, x: Float[Tensor, "n 3 h w"]) -> tuple[Tensor, Tensor]:
+        if hasattr(self.net, "forward_head"):
+            maps = self.net.forward_features(x)
+            return self.net.forward_head(maps, pre_logits=True), self.net.forward_head(maps)
+        # Not timm's: what goes into the last linear layer.
+        last = [m for m in self.net.modules() if isinstance(m, nn.Linear)][-1:]
+        kept: list[Tensor] = []
+        handles = [m.register_forward_pre_hook(lambda module, args: kept.append(args[0])) for m in last]
+        try:
+            logits = self.net(x)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return (kept[-1] if kept else logits), logits
+
     def last_block(self) -> str:
         """The layer of the `flat` plausibility: the last of `blocks`, `stages`, `layers`, `features`, or of the net."""
+        if not hasattr(self.net, "forward_head"):
+            return next(n for n, m in reversed(self.layers().items()) if m.kind != "vector")
         for group in ("blocks", "stages", "layers", "layer4", "features"):
             module = getattr(self.net, group, None)
             if isinstance(module, nn.Module) and (children := [name for name, _ in module.named_children()]):

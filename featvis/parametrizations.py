@@ -98,9 +98,13 @@ class ScaledSpectrum:
 
     def decode(self, parameters: Float[Tensor, "b 3 h f 2"], fixed: Tensor | None = None) -> Float[Tensor, "b 3 h w"]:
         """Scaled inverse FFT, colour, sigmoid."""
+        return _to_rgb(self.pixels(parameters), self.min_max)
+
+    def pixels(self, parameters: Float[Tensor, "b 3 h f 2"]) -> Float[Tensor, "b 3 h w"]:
+        """The picture in the decorrelated space, before colour and sigmoid."""
         z = torch.view_as_complex(parameters) * self.scale().to(parameters.device)
         # s= keeps the last row or column of odd canvases.
-        return _to_rgb(torch.fft.irfft2(z, s=self.size) / 4, self.min_max)
+        return torch.fft.irfft2(z, s=self.size) / 4
 
 
 @dataclass(frozen=True, eq=False)

@@ -360,13 +360,19 @@ def xplique11(size: tuple[int, int]) -> list[Transform]:
     ]
 
 
-Chain = Literal["xplique11", "lucid5", "none"]
+def am3(size: tuple[int, int]) -> list[Transform]:
+    """Jitter, scale, rotate (Zhu and Cangelosi 2025, section 3); the amounts, which it does not give, are Lucid's."""
+    _, _, scale, rotate, _ = lucid5()
+    return [Jitter(max(1, min(size) // 16)), scale, rotate]
+
+
+Chain = Literal["xplique11", "lucid5", "am3", "none"]
 """The named chains of transforms."""
 
 
 def named_chain(name: Chain, size: tuple[int, int]) -> list[Transform]:
     """The transforms of a name, for a canvas of `size`; `none` shows the network the whole canvas as it is."""
-    return {"xplique11": lambda: xplique11(size), "lucid5": lucid5, "none": list}[name]()
+    return {"xplique11": lambda: xplique11(size), "lucid5": lucid5, "am3": lambda: am3(size), "none": list}[name]()
 
 
 def check(chain: Sequence[Transform], size: tuple[int, int]) -> None:

@@ -1,7 +1,7 @@
 """Units of a network: text in, `Unit`s out.
 
-Units are written `301,323` (classes), `301-310`, `ladybug` or `logits:ladybug` (by name), `blocks.2:0-31,40,52`
-(channels of a layer; a bare number after them is one more) and `first:20` (of the fixed permutation of the classes).
+Units are written `301,323` (classes), `301-310`, `ladybug` or `logits:ladybug` (by name), `blocks.2:0-31`
+and `blocks.2:3+7+20-22` (channels of a layer) and `first:20` (of the fixed permutation of the classes).
 `direction:concepts.safetensors:0-9` are directions of a file. A channel or a direction is read as the mean over all
 positions, tokens beside the patches included; `blocks.2:7[patches]`, `[cls]`, `[reg0]` and `[3,4]` (row, column) say
 otherwise. `ladybug@3` is another image of the same unit, with a random stream of its own, and `first:20@0-9` ten
@@ -121,18 +121,13 @@ def parse_units(text: str, classifier: Classifier, flag: str = "--units", tokens
             does not have, or a file that holds no directions of this network.
     """
     units: list[Unit] = []
-    layer = ""
     for item in (part.strip() for part in re.split(r",(?![^\[]*\])", str(text))):
         if not item:
             continue
-        listed = bool(layer) and item[0].isdecimal()
-        item = f"{layer}:{item}" if listed else item
         try:
             units += _parse_item(item, classifier, tokens)
         except UserError as error:
-            hint = f" (a class after a layer's channels is written {LOGITS}:301)" if listed else ""
-            raise UserError(f"{flag} {item}: {error}{hint}") from error
-        layer = item.rpartition(":")[0] if units[-1].layer != LOGITS else ""
+            raise UserError(f"{flag} {item}: {error}") from error
     if not units:
         raise UserError(f"{flag} is empty; name some, for example {flag} 301,323 or {flag} first:10")
     return list(dict.fromkeys(units))
@@ -207,9 +202,11 @@ def _class(index: int, classifier: Classifier) -> Unit:
 
 
 def _range(text: str, count: int, where: str) -> list[int]:
-    match = re.fullmatch(r"(-?\d+)(?:-(\d+))?", text)
+    if "+" in text:
+        return [i for part in text.split("+") for i in _range(part, count, where)]
+    match = re.fullmatch(r"(-?\d+)(?:-(\d+))?", text.strip())
     if match is None:
-        raise UserError(f"{text!r} is not an index or a range; write for example 7 or 0-31")
+        raise UserError(f"{text!r} is not an index or a range; write for example 7, 0-31 or 3+7+20-22")
     low, high = int(match[1]), int(match[2] or match[1])
     if low < 0 or max(low, high) >= count:
         raise UserError(f"{where} has the indices 0 to {count - 1}")

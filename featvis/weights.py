@@ -54,6 +54,7 @@ class ModelSpec:
         std: per-channel deviation of the input; None: timm's.
         input_size: (h, w) in pixels; None: timm's.
         create_kwargs: further arguments of `timm.create_model`.
+        labels: a name a class; None: ImageNet's, where there are as many classes, or numbers.
     """
 
     alias: str
@@ -63,6 +64,7 @@ class ModelSpec:
     std: tuple[float, ...] | None = None
     input_size: tuple[int, int] | None = None
     create_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    labels: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def weights_directory() -> Path | None:
 
 
 def resolve(name: str, flag: str = "--model") -> ModelSpec:
-    """What a name stands for.
+    """What a name of timm's, or of a local file, stands for.
 
     Args:
         name: as the user says it.

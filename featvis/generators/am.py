@@ -1,0 +1,63 @@
+"""AM: activation maximisation in the frequency domain, and its pixel twin (Zhu and Cangelosi 2025)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from featvis.generators.base import Generator
+from featvis.parametrizations import Pixel, ScaledSpectrum
+from featvis.transforms import Chain, Transform, named_chain
+from featvis.units import Unit
+
+
+class AM(Generator):
+    """Activation maximisation on a complex spectrum, or on pixels for comparison (Zhu and Cangelosi 2025, section 3).
+
+    Args:
+        steps: optimisation steps.
+        canvas: side of the canvas in pixels, or (height, width).
+        domain: `spectrum`, or `pixel` for the twin of the paper's comparison (section 3.2).
+        decay: exponent of the spectrum's frequency scaling; 0: none, as the paper says.
+        init_std: deviation of the initial spectrum's real and imaginary parts. The twin starts with the pixels of the
+            same spectrum, unscaled, so that what differs between the two is the ascent alone.
+        ascent: `gradient`, plain gradient ascent, or `adam`.
+        chain: transforms; `am3` are the paper's: jitter, scale, rotate.
+        kwargs: of `Generator`.
+    """
+
+    def __init__(
+        self,
+        steps: int = 1000,
+        canvas: int | tuple[int, int] = 224,
+        domain: Literal["spectrum", "pixel"] = "spectrum",
+        decay: float = 0.0,
+        init_std: float = 0.01,
+        ascent: Literal["gradient", "adam"] = "gradient",
+        chain: Chain = "am3",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(steps=steps, canvas=canvas, **kwargs)
+        self.ascent = ascent
+        self.chain = named_chain(chain, self.size)
+        self.domain = domain
+        self.begin = ScaledSpectrum(self.size, decay if domain == "spectrum" else 0.0, init_std)
+        self.parametrization = self.begin if domain == "spectrum" else Pixel(self.size, min_max=False)
+
+    def start(self, units: list[Unit], streams: Sequence[torch.Generator]) -> tuple[Tensor, None]:
+        """A random spectrum, or its pixels."""
+        parameters, _ = self.begin.init(streams)
+        return (parameters if self.domain == "spectrum" else self.begin.pixels(parameters)), None
+
+    def transforms(self, step: int) -> Sequence[Transform]:
+        """The same chain at every step."""
+        return self.chain
+
+    def optimizer(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
+        """Plain gradient ascent, or Adam."""
+        if self.ascent == "gradient":
+            return torch.optim.SGD(parameters, lr=self.lr)
+        return torch.optim.Adam(parameters, lr=self.lr)
