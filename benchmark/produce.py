@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import lightning
 
+from benchmark.evaluate import device_text, git_commit, seconds_per_image
 from benchmark.launch import quiet
+from benchmark.records import Budget, FailedUnit, Measurement, Record, units_hash
 from featvis import images
-from featvis.callbacks import ImageWriter, StepProgress
+from featvis.callbacks import ImageWriter, StepProgress, versions
 from featvis.data import GivenUnits
 from featvis.generators import Generator
 from featvis.models import default_device
@@ -67,3 +71,53 @@ def produce(generator: Generator, units: Sequence[Unit], folder: Path, batch_siz
             failed[unit.id] = f"step {fact['step']}: {fact['reason']}"
             print(f"featvis: unit {unit.id} failed at {failed[unit.id]}", file=sys.stderr)
     return failed
+
+
+def to_record(
+    generator: Generator,
+    units: Sequence[Unit],
+    failed: dict[str, str],
+    metrics: Sequence[Measurement],
+    out: Path,
+    **facts: Any,
+) -> Record:
+    """The record of what a generator made of units.
+
+    Args:
+        generator: the method.
+        units: all of them.
+        failed: as `produce` gave it.
+        metrics: of the others.
+        out: the run's folder.
+        facts: suite, method, preset and command.
+    """
+    network = generator.load_classifier()
+    names = tuple(unit.id for unit in units)
+    folder = folder_of(generator, out, facts["method"])
+    done = [name for name in names if name not in failed]
+    config = generator.config(default_device())
+    return Record(
+        model=network.name,
+        alias=network.alias,
+        config=config,
+        config_hash=generator.config_hash(default_device()),
+        units=names,
+        labels=tuple(unit.label for unit in units),
+        units_hash=units_hash(names),
+        n=len(done),
+        budget=Budget(generator.steps, generator.views, generator.steps * generator.views, generator.size),
+        failed_units=tuple(
+            FailedUnit(name, int(why.split()[1].rstrip(":")), why.partition(": ")[2]) for name, why in failed.items()
+        ),
+        images=folder.relative_to(out).as_posix(),
+        metrics=tuple(metrics),
+        seconds_per_image=seconds_per_image(folder),
+        git_commit=git_commit(),
+        versions=versions(),
+        device=device_text(network, config),
+        status="done" if done else "failed",
+        error=None if done else "the optimisation of no unit stayed finite",
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        images_sha256=images.pixels_hash([folder / f"{name}.png" for name in done]),
+        **facts,
+    )
