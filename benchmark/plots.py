@@ -25,6 +25,7 @@ from PIL import Image
 
 from benchmark.records import REFERENCES, Record
 from benchmark.tables import arrow, frame, method_order
+from benchmark.tables.sheet import PERCENT
 from featvis.errors import UserError
 from featvis.images import write_atomic
 
@@ -354,7 +355,7 @@ def _scores(data: Any, title: str) -> Figure:
         axis.set_axis_off()
     for axis, metric in zip(axes.flat, metrics, strict=False):
         part = data[data["metric"] == metric].to_dict("records")
-        scale = 100 if part[0]["group"] == "transferability" else 1
+        scale = 100 if part[0]["group"] in PERCENT else 1
         for y, row in enumerate(part):
             colour = palette[row["method"]]
             if math.isnan(row["value"]):

@@ -1,0 +1,207 @@
+"""Adversarial examples, end to end: a job in; examples, predictions and records out.
+
+`<out>/originals/<h>x<w>/` holds the images as networks see them, `<out>/<alias>/<method>/<hash>/` the examples,
+`<out>/predictions/<alias>/<method>.csv` what each network makes of both, read from those files, and
+`<out>/records/<alias>/<method>.json` the numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from benchmark.attacks.job import Job, Setting
+from benchmark.attacks.numbers import measure
+from benchmark.evaluate import device_text, git_commit, seconds_per_image
+from benchmark.produce import folder_of, produce
+from benchmark.records import Budget, FailedUnit, Record, units_hash
+from featvis import images
+from featvis.attacks import LEVELS, Attack, Pair, as_seen
+from featvis.callbacks import versions
+from featvis.data import open_rgb, to_tensor
+from featvis.models import Classifier, default_device
+
+SUITE = "attack"
+BATCH = 16
+COLUMNS = (
+    "unit", "image", "own", "target", "judge", "clean_class", "clean_probability", "class", "probability",
+    "target_probability",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Made:
+    """The examples of one network under one setting.
+
+    Attributes:
+        setting: what was asked for.
+        attack: the generator that made them.
+        network: the one attacked.
+        folder: of the examples.
+        pairs: those that have one.
+        failed: why the others have none, by id.
+        digest: of the examples' pixels.
+    """
+
+    setting: Setting
+    attack: Attack
+    network: Classifier
+    folder: Path
+    pairs: list[Pair]
+    failed: dict[str, str]
+    digest: str
+
+    def files(self, job: Job) -> list[tuple[Path, Path]]:
+        """(original, example) of each pair."""
+        size = self.network.input_size
+        return [(original_path(job.out, size, p.image), self.folder / f"{p.id}.png") for p in self.pairs]
+
+
+def run(job: Job) -> int:
+    """Make what is missing of the examples, the predictions and the records; 1 where some image failed."""
+    code = 0
+    for network in job.networks.values():
+        for pair in job.pairs:
+            _put_down(original_path(job.out, network.input_size, pair.image), pair, network)
+        for setting in job.settings:
+            made = make(job, setting, network)
+            path = job.out / "records" / network.alias / f"{setting.method}.json"
+            if not _kept(path, job, made):
+                seen = predict(job, made)
+                table = seen.to_csv(index=False, lineterminator="\n").encode()
+                images.write_atomic(predictions_path(job.out, network.alias, setting.method), table)
+                record(job, made, seen).write(path)
+            code |= bool(made.failed)
+    return code
+
+
+def make(job: Job, setting: Setting, network: Classifier) -> Made:
+    """The examples of a network under a setting; those that are there are kept."""
+    attack = Attack(**setting.arguments, model=network.alias)
+    attack.classifier = network
+    folder = folder_of(attack, job.out, setting.method)
+    failed = produce(attack, job.pairs, folder, job.batch_size)
+    # Lightning takes the network off its device at the end.
+    network.to(default_device())
+    pairs = [pair for pair in job.pairs if pair.id not in failed]
+    digest = images.pixels_hash([folder / f"{pair.id}.png" for pair in pairs])
+    return Made(setting, attack, network, folder, pairs, failed, digest)
+
+
+def predictions_path(out: Path, alias: str, method: str) -> Path:
+    """Where the table of predictions of a record lies."""
+    return out / "predictions" / alias / f"{method}.csv"
+
+
+def original_path(out: Path, size: Sequence[int], image: str) -> Path:
+    """Where an image lies as networks of an input of that size see it."""
+    return out / "originals" / f"{size[0]}x{size[1]}" / f"{image}.png"
+
+
+def _put_down(path: Path, pair: Pair, network: Classifier) -> None:
+    """The image as the network sees it, once, as a file: what came before the attack, to the level."""
+    if not path.is_file():
+        array = (as_seen(pair.path, network.input_size) * LEVELS).round().byte().permute(1, 2, 0).numpy()
+        buffer = BytesIO()
+        Image.fromarray(array).save(buffer, "PNG")
+        images.write_atomic(path, buffer.getvalue())
+
+
+def _identity(job: Job) -> dict[str, Any]:
+    """What the numbers depend on besides the images."""
+    return {"judges": {name: judge.weights_hash for name, judge in job.judges.items()}}
+
+
+def _kept(path: Path, job: Job, made: Made) -> bool:
+    """Whether a record says what would be said again."""
+    if not path.is_file():
+        return False
+    found = Record.read(path)
+    same = (
+        found.config_hash == made.attack.config_hash(),
+        found.config.get("evaluation") == _identity(job),
+        found.images_sha256 == made.digest,
+        found.units == tuple(p.id for p in job.pairs),
+        predictions_path(job.out, found.alias, found.method).is_file(),
+    )
+    return all(same)
+
+
+@torch.no_grad()
+def predict(job: Job, made: Made) -> pd.DataFrame:
+    """What every judge makes of the files of the originals and of the examples: one row a pair and judge.
+
+    Returns:
+        `COLUMNS`: of each judge, clean_class and clean_probability (its prediction for the original), class and
+        probability (for the example), and target_probability.
+    """
+    rows = []
+    files = made.files(job)
+    for start in range(0, len(files), BATCH):
+        pairs = made.pairs[start : start + BATCH]
+        clean, example = (
+            torch.stack([to_tensor(open_rgb(both[i])) for both in files[start : start + BATCH]]) for i in (0, 1)
+        )
+        for alias, judge in job.judges.items():
+            before, after = (_probabilities(judge, x) for x in (clean, example))
+            for i, pair in enumerate(pairs):
+                rows.append(
+                    {
+                        "unit": pair.id, "image": pair.image, "own": pair.own, "target": pair.index, "judge": alias,
+                        "clean_class": int(before[i].argmax()), "clean_probability": float(before[i].max()),
+                        "class": int(after[i].argmax()), "probability": float(after[i].max()),
+                        "target_probability": float(after[i, pair.index]),
+                    }
+                )  # fmt: skip
+    return pd.DataFrame(rows, columns=COLUMNS).astype({"own": "Int64"})
+
+
+def _probabilities(judge: Classifier, canvas: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:
+    return judge(judge.preprocess(canvas.to(judge.device))).softmax(1).cpu()
+
+
+def record(job: Job, made: Made, seen: pd.DataFrame) -> Record:
+    """The record of a network under one setting, from the table of predictions and the files."""
+    attack, network = made.attack, made.network
+    failed = []
+    for unit, why in made.failed.items():
+        step, _, reason = why.partition(": ")
+        failed.append(FailedUnit(unit, int(step.removeprefix("step ")), reason))
+    config = attack.config()
+    units = tuple(pair.id for pair in job.pairs)
+    return Record(
+        suite=SUITE,
+        model=network.name,
+        alias=network.alias,
+        method=made.setting.method,
+        preset=made.setting.preset,
+        config={"generator": config, "evaluation": _identity(job)},
+        config_hash=attack.config_hash(),
+        units=units,
+        labels=tuple(pair.label for pair in job.pairs),
+        units_hash=units_hash(units),
+        n=len(made.pairs),
+        budget=Budget(attack.steps, attack.views, attack.steps * attack.views, attack.size),
+        failed_units=tuple(failed),
+        images=made.folder.relative_to(job.out).as_posix(),
+        metrics=tuple(measure(seen, job.judges, network, made.files(job))),
+        seconds_per_image=seconds_per_image(made.folder),
+        git_commit=git_commit(),
+        versions=versions() | versions(("torchmetrics",)),
+        device=device_text(network, config),
+        status="done" if made.pairs else "failed",
+        error=None if made.pairs else "the optimisation of no image stayed finite",
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        images_sha256=made.digest,
+        command=job.command,
+    )
