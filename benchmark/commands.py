@@ -13,7 +13,7 @@ from featvis.errors import UserError
 
 def attack(
     model: str,
-    images: str,
+    images: str | None = None,
     targets: str = "random",
     preset: str = "sign",
     epsilon: str | None = None,
@@ -49,22 +49,23 @@ def attack(
         seed: of the random targets.
         out: folder of everything.
     """
-    from benchmark import attack as attacks
-    from benchmark import attack_report
+    from benchmark.attacks import job, report, run
     from benchmark.cli import check_out
 
     overrides = {"lr": alpha, "tv": tv, "steps": steps, "sign": sign, "seed": seed or None}
-    asked = attacks.settings(preset, split(epsilon), overrides)
+    asked = job.settings(preset, split(epsilon), overrides)
+    if images is None:
+        raise UserError("--images is missing; name a folder of images, or one image")
     if not 1 <= batch_size <= 4096:
         raise UserError(f"--batch-size must be between 1 and 4096, not {batch_size}")
-    check_out(Path(out), attacks.SUITE)
-    networks, judges = attacks.find_networks(split(model), split(others))
-    pairs = attacks.find_pairs(Path(images), targets, next(iter(networks.values())), limit, seed)
+    check_out(Path(out), run.SUITE)
+    networks, judges = job.find_networks(split(model), split(others))
+    pairs = job.find_pairs(Path(images), targets, next(iter(networks.values())), limit, seed)
     flags = {
         "images": Path(images).name, "targets": targets, "preset": preset, "epsilon": epsilon, "alpha": alpha, "tv": tv,
         "steps": steps, "sign": sign, "others": others, "limit": limit, "seed": seed or None,
     }  # fmt: skip
     command = command_line("attack", flags, model)
-    code = attacks.run(attacks.Job(Path(out), networks, judges, asked, pairs, batch_size, command))
-    attack_report.everything(Path(out))
+    code = run.run(job.Job(Path(out), networks, judges, asked, pairs, batch_size, command))
+    report.everything(Path(out))
     return code

@@ -178,7 +178,7 @@ class Attack(Generator):
 
     def penalty(self, canvas: Float[Tensor, "b 3 h w"], fixed: Tensor | None) -> Float[Tensor, b] | None:
         """l TV(x - x0)."""
-        return self.tv * total_variation(canvas - fixed) if self.tv else None
+        return self.tv * total_variation(canvas - fixed) if self.tv and fixed is not None else None
 
     def optimizer(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
         """Plain steps along the gradient, or along its sign."""

@@ -83,7 +83,9 @@ def _perturbation(files: Sequence[tuple[Path, Path]]) -> list[Measurement]:
         a, b = (torch.from_numpy(np.array(open_rgb(path), np.float64)).permute(2, 0, 1)[None] for path in both)
         found["linf"].append(float((b - a).abs().max()) / LEVELS)
         found["tv"].append(float(total_variation(b - a)) / LEVELS)
-        found["ssim"].append(float(structural_similarity_index_measure(b, a, data_range=float(LEVELS))))
+        similarity = structural_similarity_index_measure(b, a, data_range=float(LEVELS))
+        assert isinstance(similarity, torch.Tensor)
+        found["ssim"].append(float(similarity))
     group, unit = "perturbation", "1, from black to white"
     text = {"text": TEXTS["linf"], "unit": unit}
     return [
@@ -100,7 +102,11 @@ def measured(
     numbers = torch.as_tensor(np.array(values, dtype=np.float64))
     judge: Classifier | None = facts.get("judge")
     text = next(t for key, t in TEXTS.items() if name.startswith(key))
-    definition = {"text": text.format(judge=judge.alias), "network": judge.name} if judge else {"text": text, **facts}
+    definition = (
+        {"text": text.format(judge=judge.alias), "judge": judge.alias, "network": judge.name}
+        if judge
+        else {"text": text, **facts}
+    )
     if not len(numbers):
         why = "no image carries a class in its name"
         return Measurement(name, label, group, None, None, 0, higher_is_better, definition, why)

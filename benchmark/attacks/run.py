@@ -34,8 +34,8 @@ from featvis.models import Classifier, default_device
 SUITE = "attack"
 BATCH = 16
 COLUMNS = (
-    "unit", "image", "own", "target", "judge", "clean_class", "clean_probability", "class", "probability",
-    "target_probability",
+    "unit", "image", "own", "target", "judge", "clean_class", "clean_label", "clean_probability", "class", "label",
+    "probability", "target_probability",
 )  # fmt: skip
 
 
@@ -142,8 +142,8 @@ def predict(job: Job, made: Made) -> pd.DataFrame:
     """What every judge makes of the files of the originals and of the examples: one row a pair and judge.
 
     Returns:
-        `COLUMNS`: of each judge, clean_class and clean_probability (its prediction for the original), class and
-        probability (for the example), and target_probability.
+        `COLUMNS`: of each judge clean_class, its label and probability (the prediction for the original), then the same
+        for the example, and the target's probability there.
     """
     rows = []
     files = made.files(job)
@@ -154,15 +154,13 @@ def predict(job: Job, made: Made) -> pd.DataFrame:
         )
         for alias, judge in job.judges.items():
             before, after = (_probabilities(judge, x) for x in (clean, example))
-            for i, pair in enumerate(pairs):
-                rows.append(
-                    {
-                        "unit": pair.id, "image": pair.image, "own": pair.own, "target": pair.index, "judge": alias,
-                        "clean_class": int(before[i].argmax()), "clean_probability": float(before[i].max()),
-                        "class": int(after[i].argmax()), "probability": float(after[i].max()),
-                        "target_probability": float(after[i, pair.index]),
-                    }
+            for pair, was, now in zip(pairs, before, after, strict=True):
+                clean_class, seen_class = int(was.argmax()), int(now.argmax())
+                row = (
+                    pair.id, pair.image, pair.own, pair.index, alias, clean_class, judge.labels[clean_class],
+                    float(was.max()), seen_class, judge.labels[seen_class], float(now.max()), float(now[pair.index]),
                 )  # fmt: skip
+                rows.append(row)
     return pd.DataFrame(rows, columns=COLUMNS).astype({"own": "Int64"})
 
 
