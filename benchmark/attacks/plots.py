@@ -102,7 +102,7 @@ def sheet(record: Record, said: str, cases: Sequence[Case], path: Path, most: in
     # A narrow empty column between two pairs.
     ratios = ([1, 1, 1, 0.12] * across)[:-1]
     layout = {"width_ratios": ratios, "left": 0.01, "right": 0.99, "top": 1 - 0.72 / height, "bottom": 0.42 / height}
-    axes = figure.subplots(lines, len(ratios), squeeze=False, gridspec_kw=layout | {"wspace": 0.05, "hspace": 0.36})
+    axes = figure.subplots(lines, len(ratios), squeeze=False, gridspec_kw=layout | {"wspace": 0.05, "hspace": 0.27})
     for axis in axes.flat:
         axis.set_axis_off()
     for i, case in enumerate(shown):

@@ -5,6 +5,7 @@ Everything is drawn from what lies in the folder, whichever commands put it ther
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -25,7 +26,9 @@ from featvis.images import write_atomic
 def everything(out: Path) -> None:
     """Tables, figures and the page of a folder; prints the tables, and where the rest is."""
     found = sorted(records.load_all(out / "records"), key=lambda r: (r.alias, method_order(r.method)))
-    written = table_files.build(found, out / "tables")
+    # What other networks make of the examples has tables of its own.
+    own = [dataclasses.replace(r, metrics=tuple(m for m in r.metrics if m.group != "transfer")) for r in found]
+    written = table_files.build(own, out / "tables")
     crossed: list[Sheet] = []
     if any(m.group == "transfer" for r in found for m in r.metrics):
         crossed = [matrix.matrix(found, kind) for kind in matrix.KINDS]
@@ -41,8 +44,8 @@ def everything(out: Path) -> None:
     curves = plots.curves(found, out / "figures" / "epsilon.png")
     drawn = [(r, c) for r, c in cases if c]
     sheets = [plots.sheet(r, said(r), c, out / "figures" / f"{r.alias}-{r.method}.png") for r, c in drawn]
-    page = write_page(out, table_files.sheets(found), crossed, drawn, curves)
-    print(table_files.text_block(found))
+    page = write_page(out, table_files.sheets(own), crossed, drawn, curves)
+    print(table_files.text_block(own))
     for sheet in crossed:
         print(matrix.text(sheet))
     for what, paths in (("tables", written), ("figures", [*curves, *sheets]), ("page", [page])):

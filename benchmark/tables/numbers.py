@@ -15,9 +15,7 @@ import yaml
 from benchmark.records import REFERENCES, Measurement, Record
 from featvis.errors import UserError
 
-GROUPS = (
-    "plausibility", "fid", "frechet", "transferability", "logit", "spectrum", "attack", "perturbation", "transfer",
-)  # fmt: skip
+GROUPS = ("plausibility", "fid", "frechet", "transferability", "logit", "spectrum", "attack", "perturbation")
 FIRST_METHODS = ("maco", "fourier", "cbr")
 _LABELS = {  # of the paper's metrics, for a table in which no record has them: heading, group, higher is better
     "plausibility_flat": ("Plausibility, flat", "plausibility", False),

@@ -23,7 +23,7 @@ _UNITS = {
     "attack": "% of the images",
     "transfer": "% of the images",
 }
-PERCENT = frozenset(("transferability", "attack", "transfer"))
+PERCENT = frozenset(("transferability", "attack"))
 """Groups of metrics that records keep as fractions and people read in percent."""
 
 
