@@ -124,7 +124,7 @@ class Unrounded(Attack):
 
 @pytest.mark.parametrize("sign", [False, True])
 def test_steps_are_those_of_the_formula(folder, sign):
-    """x <- clip01(x0 + clip(x + a grad(f_t(x) - l TV(x - x0)) - x0, -e, e)), in NumPy, the network's part by autograd."""
+    """x <- clip01(x0 + clip(x + a grad(f_t(x) - l TV(x - x0)) - x0, -e, e)), in NumPy; the network's part: autograd."""
     # A network without kinks, as in test_generators.
     torch.manual_seed(0)
     smooth = timm.create_model("vit_tiny_patch16_224", depth=2).eval()

@@ -77,7 +77,7 @@ def curves(found: Sequence[Record], path: Path) -> list[Path]:
         axis.set_xscale("log", base=2)
         axis.xaxis.set_major_locator(FixedLocator(ticks))
         axis.xaxis.set_minor_locator(NullLocator())
-        axis.set_xticklabels([epsilon_text(e) for e in ticks], rotation=45 if len(ticks) > 6 else 0)
+        axis.set_xticklabels([epsilon_text(e) for e in ticks], rotation=35 if len(ticks) > 5 else 0)
         axis.set_xlabel("ε, the largest change of a value in [0, 1]", fontsize=8.5)
         axis.set_ylim(-0.03, 1.05)
         axis.yaxis.set_major_formatter(PercentFormatter(1.0))

@@ -43,13 +43,22 @@ def everything(out: Path) -> None:
     cases = [(record, list(cases_of(record, out))) for record in found]
     curves = plots.curves(found, out / "figures" / "epsilon.png")
     drawn = [(r, c) for r, c in cases if c]
-    sheets = [plots.sheet(r, said(r), c, out / "figures" / f"{r.alias}-{r.method}.png") for r, c in drawn]
+    sheets = []
+    for record, shown in drawn:
+        sheets.append(out / "figures" / f"{record.alias}-{record.method}.png")
+        if not _newer(sheets[-1], record.record_path(out)):
+            plots.sheet(record, said(record), shown, sheets[-1])
     page = write_page(out, table_files.sheets(own), crossed, drawn, curves)
     print(table_files.text_block(own))
     for sheet in crossed:
         print(matrix.text(sheet))
     for what, paths in (("tables", written), ("figures", [*curves, *sheets]), ("page", [page])):
         print(f"{what:8} {', '.join(map(str, paths))}")
+
+
+def _newer(path: Path, record: Path) -> bool:
+    """Whether a picture was drawn after its record was written; whatever changes it changes the record."""
+    return path.is_file() and path.stat().st_mtime >= record.stat().st_mtime
 
 
 def said(record: Record) -> str:
@@ -74,7 +83,7 @@ def cases_of(record: Record, out: Path) -> Iterator[Case]:
         enlarged = Image.fromarray((128 + GAIN * change).clip(0, 255).astype(np.uint8))
         captions = (
             f"{row['clean_label']}\n{_percent(row['clean_probability'])}",
-            f"changes by at most {abs(change).max()}/255\n",
+            f"at most {abs(change).max()}/255\n",
             f"{row['label']}\n{_percent(row['probability'])}",
         )
         reached = row["class"] == row["target"]
@@ -106,7 +115,8 @@ def write_page(
             links = []
             for kind, picture, caption in zip(KINDS, case.pictures, case.captions, strict=True):
                 path = folder / f"{case.unit}.{kind}.jpg"
-                write_opaque(picture, path)
+                if not _newer(path, record.record_path(out)):
+                    write_opaque(picture, path)
                 links.append((kind, link(out, path), *caption.split("\n")))
             shown.append((case, links, link(out, out / str(record.images) / f"{case.unit}.png")))
         blocks.append((record, said(record), shown, sum(case.reached for case in cases)))
