@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import BytesIO
@@ -24,11 +24,12 @@ from benchmark.attacks.job import Job, Setting
 from benchmark.attacks.numbers import measure
 from benchmark.evaluate import device_text, git_commit, seconds_per_image
 from benchmark.produce import folder_of, produce
-from benchmark.records import Budget, FailedUnit, Record, units_hash
+from benchmark.records import Budget, FailedUnit, Measurement, Record, units_hash
 from featvis import images
 from featvis.attacks import LEVELS, Attack, Pair, as_seen
 from featvis.callbacks import versions
 from featvis.data import open_rgb, to_tensor
+from featvis.errors import UserError
 from featvis.models import Classifier, default_device
 
 SUITE = "attack"
@@ -37,6 +38,33 @@ COLUMNS = (
     "unit", "image", "own", "target", "judge", "clean_class", "clean_label", "clean_probability", "class", "label",
     "probability", "target_probability",
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Example:
+    """An adversarial example as files.
+
+    Attributes:
+        unit: its pair's id.
+        image: the original's name.
+        own: the class that the original shows by its name, or None.
+        target: the class that it was made for.
+        original: the file of what came before.
+        path: its own file.
+    """
+
+    unit: str
+    image: str
+    own: int | None
+    target: int
+    original: Path
+    path: Path
+
+
+def example(out: Path, size: Sequence[int], folder: Path, unit: str, own: int | None) -> Example:
+    """The files of a pair, by its id, for an attacked network of that input size."""
+    image, _, target = unit.rpartition("-to-")
+    return Example(unit, image, own, int(target), original_path(out, size, image), folder / f"{unit}.png")
 
 
 @dataclass(frozen=True)
@@ -61,10 +89,9 @@ class Made:
     failed: dict[str, str]
     digest: str
 
-    def files(self, job: Job) -> list[tuple[Path, Path]]:
-        """(original, example) of each pair."""
-        size = self.network.input_size
-        return [(original_path(job.out, size, p.image), self.folder / f"{p.id}.png") for p in self.pairs]
+    def examples(self, job: Job) -> list[Example]:
+        """The pairs' files."""
+        return [example(job.out, self.network.input_size, self.folder, p.id, p.own) for p in self.pairs]
 
 
 def run(job: Job) -> int:
@@ -77,7 +104,7 @@ def run(job: Job) -> int:
             made = make(job, setting, network)
             path = job.out / "records" / network.alias / f"{setting.method}.json"
             if not _kept(path, job, made):
-                seen = predict(job, made)
+                seen = predict(job.judges, made.examples(job))
                 table = seen.to_csv(index=False, lineterminator="\n").encode()
                 images.write_atomic(predictions_path(job.out, network.alias, setting.method), table)
                 record(job, made, seen).write(path)
@@ -138,30 +165,54 @@ def _kept(path: Path, job: Job, made: Made) -> bool:
 
 
 @torch.no_grad()
-def predict(job: Job, made: Made) -> pd.DataFrame:
-    """What every judge makes of the files of the originals and of the examples: one row a pair and judge.
+def predict(judges: Mapping[str, Classifier], examples: Sequence[Example]) -> pd.DataFrame:
+    """What every judge makes of the files of the originals and of the examples: one row an example and judge.
 
     Returns:
         `COLUMNS`: of each judge clean_class, its label and probability (the prediction for the original), then the same
         for the example, and the target's probability there.
     """
     rows = []
-    files = made.files(job)
-    for start in range(0, len(files), BATCH):
-        pairs = made.pairs[start : start + BATCH]
-        clean, example = (
-            torch.stack([to_tensor(open_rgb(both[i])) for both in files[start : start + BATCH]]) for i in (0, 1)
+    for start in range(0, len(examples), BATCH):
+        batch = examples[start : start + BATCH]
+        clean, changed = (
+            torch.stack([to_tensor(open_rgb(p)) for p in paths])
+            for paths in ([e.original for e in batch], [e.path for e in batch])
         )
-        for alias, judge in job.judges.items():
-            before, after = (_probabilities(judge, x) for x in (clean, example))
-            for pair, was, now in zip(pairs, before, after, strict=True):
+        for alias, judge in judges.items():
+            before, after = (_probabilities(judge, x) for x in (clean, changed))
+            for e, was, now in zip(batch, before, after, strict=True):
                 clean_class, seen_class = int(was.argmax()), int(now.argmax())
                 row = (
-                    pair.id, pair.image, pair.own, pair.index, alias, clean_class, judge.labels[clean_class],
-                    float(was.max()), seen_class, judge.labels[seen_class], float(now.max()), float(now[pair.index]),
+                    e.unit, e.image, e.own, e.target, alias, clean_class, judge.labels[clean_class], float(was.max()),
+                    seen_class, judge.labels[seen_class], float(now.max()), float(now[e.target]),
                 )  # fmt: skip
                 rows.append(row)
     return pd.DataFrame(rows, columns=COLUMNS).astype({"own": "Int64"})
+
+
+def remeasure(out: Path, record: Record, judges: Mapping[str, Classifier]) -> list[Measurement]:
+    """The numbers of a record anew, from the files in a folder.
+
+    Args:
+        out: with the originals and the examples.
+        record: of an attack.
+        judges: the networks that it names, by alias.
+
+    Raises:
+        OSError: when a file is missing or no finished image.
+        UserError: for other weights than the record's.
+    """
+    for alias, expected in record.config["evaluation"]["judges"].items():
+        if judges[alias].weights_hash != expected:
+            raise UserError(f"it is of weights {expected}, and {alias} has {judges[alias].weights_hash} here")
+    folder, failed = out / str(record.images), {f.unit for f in record.failed_units}
+    examples = []
+    for unit in record.units:
+        if unit not in failed:
+            _, facts = images.read(folder / f"{unit}.png")
+            examples.append(example(out, record.config["generator"]["canvas"], folder, unit, facts.get("own_class")))
+    return measure(predict(judges, examples), judges, judges[record.alias], [(e.original, e.path) for e in examples])
 
 
 def _probabilities(judge: Classifier, canvas: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:
@@ -176,6 +227,7 @@ def record(job: Job, made: Made, seen: pd.DataFrame) -> Record:
         step, _, reason = why.partition(": ")
         failed.append(FailedUnit(unit, int(step.removeprefix("step ")), reason))
     config = attack.config()
+    files = [(e.original, e.path) for e in made.examples(job)]
     units = tuple(pair.id for pair in job.pairs)
     return Record(
         suite=SUITE,
@@ -192,7 +244,7 @@ def record(job: Job, made: Made, seen: pd.DataFrame) -> Record:
         budget=Budget(attack.steps, attack.views, attack.steps * attack.views, attack.size),
         failed_units=tuple(failed),
         images=made.folder.relative_to(job.out).as_posix(),
-        metrics=tuple(measure(seen, job.judges, network, made.files(job))),
+        metrics=tuple(measure(seen, job.judges, network, files)),
         seconds_per_image=seconds_per_image(made.folder),
         git_commit=git_commit(),
         versions=versions() | versions(("torchmetrics",)),

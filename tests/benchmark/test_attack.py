@@ -204,6 +204,24 @@ def test_running_again_changes_nothing_and_makes_what_is_missing(out, pictures, 
     assert {k: v for k, v in again.items() if k not in changing} == {k: v for k, v in said.items() if k not in changing}
 
 
+def test_verify_finds_a_number_and_a_file_that_do_not_follow(out, tmp_path, capsys):
+    copy = tmp_path / "out"
+    shutil.copytree(out, copy)
+    found = records_of(copy)
+    record = next(iter(found.values()))
+    path = record.record_path(copy)
+    path.write_text(path.read_text().replace('"label": "SSIM", "n": 2', '"label": "SSIM", "n": 3'))
+    (copy / "originals" / "240x240" / f"{record.units[0].rpartition('-to-')[0]}.png").unlink()
+    assert main(["verify", str(copy)]) == 1
+    said = capsys.readouterr()
+    numbers = sum(len(r.metrics) for r in found.values() if r.alias == "efficientnet_lite0")
+    assert f"8 images and {numbers} numbers checked, 3 problems" in said.out
+    assert "not checked" not in said.out
+    assert "efficientnet_lite0 / sign-eps-1-255-steps-5: SSIM" in said.err
+    assert said.err.count("cannot be scored") == 2
+    assert said.err.count("efficientnet_lite1") == 2
+
+
 # --- what is asked for ------------------------------------------------------------------------------------------------
 
 
