@@ -30,7 +30,7 @@ TEXTS = {
     "tv": "Anisotropic total variation of example - original, as files: the sum of |differences| between neighbours; "
     "values in [0, 1]; mean over the images.",
     "ssim": "Structural similarity of example and original, as files (Wang et al. 2004; torchmetrics: Gaussian window "
-    "of deviation 1.5, 11 wide, values in [0, 1]); mean over the images.",
+    "of deviation 1.5, 11 wide, edges reflected, values in [0, 1]); mean over the images.",
 }
 
 

@@ -72,7 +72,7 @@ class Optimisation:
         self.failed = {i: int(s) for i, s in enumerate(tensors["failed"]) if int(s) >= 0}
         self.step, self.seconds = int(tensors["step"]), float(tensors["seconds"])
         for stream, state in zip(self.streams, tensors["streams"], strict=True):
-            # A copy: PyTorch reads a row of a larger tensor from the wrong place, and may crash.
+            # A row of a tensor is read from its storage's beginning.
             stream.set_state(state.clone())
         kept: dict[str, Tensor | float] = {}
         for key, value in tensors.items():
