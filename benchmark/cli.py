@@ -15,6 +15,7 @@ from typing import Any, Literal
 from jsonargparse import auto_cli
 
 from benchmark.arguments import OneSentenceParser, command_line, split
+from benchmark.commands import attack
 from featvis.errors import UserError, full_disk, nearest
 from featvis.interrupt import WORKER, Stopped, stoppable
 
@@ -342,7 +343,7 @@ def layers(model: str) -> int:
     return 0
 
 
-SWITCHES = ("--dry_run", "--spectrum", "--files_only")
+SWITCHES = ("--dry_run", "--spectrum", "--files_only", "--sign")
 """Flags that stand without a value."""
 
 COMMANDS = {
@@ -355,6 +356,7 @@ COMMANDS = {
     "reference": reference,
     "models": models,
     "layers": layers,
+    "attack": attack,
 }
 
 

@@ -13,15 +13,20 @@ import yaml
 from tqdm import tqdm
 
 from benchmark import records, suite
+from benchmark.attacks.run import SUITE as ATTACK
+from benchmark.attacks.run import remeasure
 from benchmark.evaluate import evaluate_row
 from benchmark.records import Measurement, Record
 from benchmark.scores import Plan, Row, Scorer
+from benchmark.tables.sheet import PERCENT
 from featvis import images
 from featvis.errors import Unreachable, UserError
-from featvis.models import load
+from featvis.models import default_device, load
 
 TOLERANCE = 1e-3
 """Relative: another processor rounds otherwise; what follows from other images differs by far more."""
+SHARES = PERCENT | {"transfer"}
+"""Groups of metrics that count images."""
 
 
 @dataclass
@@ -65,7 +70,10 @@ def verify(run: Path, data: dict[str, str | None], files_only: bool = False) -> 
         report.problems += [f"{record.alias} / {record.method}: {text}" for text in _files(run, record, report)]
     if not files_only:
         for group in _groups(found):
-            _numbers(run, group, data, report)
+            if group[0].suite == ATTACK:
+                _attacks(run, group, report)
+            else:
+                _numbers(run, group, data, report)
     return report
 
 
@@ -221,6 +229,24 @@ def _numbers(run: Path, group: Sequence[Record], data: dict[str, str | None], re
             compare(record, m, again.metric(m.name), plan.unavailable, report)
 
 
+def _attacks(run: Path, group: Sequence[Record], report: Report) -> None:
+    """The numbers of adversarial examples, all of which follow from the files."""
+    try:
+        device = default_device()
+        judges = {name: load(name, "float32", device) for name in group[0].config["evaluation"]["judges"]}
+    except UserError as error:
+        report.unchecked.append(f"the numbers of {group[0].alias}, suite {ATTACK}: {error}")
+        return
+    for record in group:
+        try:
+            again = {m.name: m for m in remeasure(run, record, judges)}
+        except (UserError, OSError) as error:
+            report.problems.append(f"{record.alias} / {record.method} cannot be scored: {error}")
+            continue
+        for m in record.metrics:
+            compare(record, m, again.get(m.name), {}, report)
+
+
 def compare(
     record: Record, said: Measurement, follows: Measurement | None, unavailable: dict[str, str], report: Report
 ) -> None:
@@ -234,7 +260,7 @@ def compare(
         return
     report.numbers += 1
     # One image more or less is what rounding can do to a share.
-    slack = 1 / max(1, said.n) if said.group == "transferability" else 0.0
+    slack = 1 / max(1, said.n) if said.group in SHARES else 0.0
     if said.n != follows.n or abs(said.value - follows.value) > slack + TOLERANCE * max(1e-3, abs(follows.value)):
         report.problems.append(
             f"{where} is {said.value:.6g} of {said.n} in the record, "

@@ -114,6 +114,11 @@ def list_images(folder: Path, synsets: Sequence[str], flag: str = "--data") -> l
     return [ImageFile(p, _label(p, index, p.parent.name if p.parent != folder else "")) for p in files]
 
 
+def image_file(path: Path, synsets: Sequence[str]) -> ImageFile:
+    """One image, with the class that its name or its folder's carries (see `list_images`)."""
+    return ImageFile(path, _label(path, {synset: i for i, synset in enumerate(synsets)}, path.parent.name))
+
+
 def check_labelled(folder: Path, synsets: Sequence[str], flag: str = "--data") -> None:
     """Raise a UserError unless a folder has an image that can be decoded and whose name carries a class."""
     named = [f for f in list_images(folder, synsets, flag) if f.label is not None]

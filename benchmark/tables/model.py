@@ -9,6 +9,7 @@ from benchmark.tables.numbers import by_model, frame, metrics_of, paper, paper_v
 from benchmark.tables.orderings import ordering
 from benchmark.tables.sheet import (
     DASH,
+    PERCENT,
     Cell,
     Column,
     Footnotes,
@@ -40,7 +41,7 @@ def lay_out(records: list[Record]) -> Sheet:
 
     for metric in metrics_of(records):
         part = data[data["metric"] == metric.name]
-        percent = metric.group == "transferability"
+        percent = metric.group in PERCENT
         head = f"{metric.label} {arrow(metric.higher_is_better)}"
         decimals = decimals_of(part, percent)
         columns.append(Column(head, metric.group, metric.name))

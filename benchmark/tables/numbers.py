@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import yaml
 from benchmark.records import REFERENCES, Measurement, Record
 from featvis.errors import UserError
 
-GROUPS = ("plausibility", "fid", "frechet", "transferability", "logit", "spectrum")
+GROUPS = ("plausibility", "fid", "frechet", "transferability", "logit", "spectrum", "attack", "perturbation")
 FIRST_METHODS = ("maco", "fourier", "cbr")
 _LABELS = {  # of the paper's metrics, for a table in which no record has them: heading, group, higher is better
     "plausibility_flat": ("Plausibility, flat", "plausibility", False),
@@ -24,7 +25,10 @@ _LABELS = {  # of the paper's metrics, for a table in which no record has them: 
     "kid": ("KID", "fid", False),
     "logit": ("Logit", "logit", True),
 }
-_FIRST_METRICS = ("plausibility_flat", "plausibility_pooled", "plausibility_deep_knn", "fid", "kid")
+_FIRST_METRICS = (
+    "plausibility_flat", "plausibility_pooled", "plausibility_deep_knn", "fid", "kid", "success", "probability",
+    "fooled",
+)  # fmt: skip
 
 
 @functools.cache
@@ -86,9 +90,10 @@ def by_model(records: Iterable[Record]) -> list[list[Record]]:
 
 
 def method_order(method: str) -> tuple[int, int, str]:
-    """A sort key: real, then maco, fourier, cbr, the other methods by name, and noise."""
+    """A sort key: real, then maco, fourier, cbr, the other methods by name (numbers in it by size), and noise."""
     block = {"real": 0, "noise": 2}.get(method, 1)
-    return block, FIRST_METHODS.index(method) if method in FIRST_METHODS else len(FIRST_METHODS), method
+    name = re.sub(r"\d+", lambda m: m[0].zfill(8), method)
+    return block, FIRST_METHODS.index(method) if method in FIRST_METHODS else len(FIRST_METHODS), name
 
 
 def metrics_of(records: Sequence[Record]) -> list[Measurement]:

@@ -20,7 +20,11 @@ _UNITS = {
     "transferability": "% of the images",
     "logit": "pre-softmax score",
     "spectrum": "difference of natural logarithms of magnitude",
+    "attack": "% of the images",
+    "transfer": "% of the images",
 }
+PERCENT = frozenset(("transferability", "attack"))
+"""Groups of metrics that records keep as fractions and people read in percent."""
 
 
 @dataclass(frozen=True)

@@ -369,9 +369,14 @@ def _arguments(cls: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[st
 
 def _check_values(cls: Any, arguments: dict[str, Any]) -> None:
     """Raise a UserError for a null where the annotation has none, and for a number that is not finite."""
+    seen: set[str] = set()
     for base in cls.__mro__:
         if issubclass(base, Generator) and "__init__" in vars(base):
             for name, parameter in inspect.signature(base.__init__).parameters.items():
+                if name in seen:
+                    # A method may take a null where its base does not.
+                    continue
+                seen.add(name)
                 kind = str(parameter.annotation)
                 typed = parameter.annotation is not parameter.empty and not any(
                     n in kind for n in ("None", "Optional", "Any")
