@@ -15,7 +15,7 @@ from typing import Any, Literal
 from jsonargparse import auto_cli
 
 from benchmark.arguments import OneSentenceParser, command_line, split
-from benchmark.commands import attack
+from benchmark.commands import attack, invert, probe
 from featvis.errors import UserError, full_disk, nearest
 from featvis.interrupt import WORKER, Stopped, stoppable
 
@@ -356,6 +356,8 @@ COMMANDS = {
     "reference": reference,
     "models": models,
     "layers": layers,
+    "probe": probe,
+    "invert": invert,
     "attack": attack,
 }
 

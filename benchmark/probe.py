@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from benchmark import montage, suite
-from benchmark.plots import Array, mean_magnitude, read_rgb
+from benchmark.montage import Panel, Strip, Tile
+from benchmark.plots import Array, mean_magnitude, read_rgb, spectra
 from benchmark.produce import folder_of, produce, to_record
 from benchmark.records import Measurement
 from featvis import images
@@ -123,8 +124,52 @@ def run(probes: Mapping[str, Probe], options: Options, out: Path, command: str) 
             record.write(record.record_path(out))
         hierarchy[model] = folders[options.method]
         compared[model] = {m: folders[m] for m in options.compare}
-    montage.probe(probes, hierarchy, compared, out)
+    report(probes, hierarchy, compared, options, out)
     return code
+
+
+def report(
+    probes: Mapping[str, Probe],
+    hierarchy: Mapping[str, Path],
+    compared: Mapping[str, Mapping[str, Path]],
+    options: Options,
+    out: Path,
+) -> None:
+    """The figures and the page; prints where they are, and the numbers of the comparison."""
+    panels = []
+    for model, probe in probes.items():
+        strips = []
+        for name, row in probe.rows:
+            shape = " x ".join(map(str, probe.network.layer(name).shape))
+            tiles = tuple(Tile(hierarchy[model] / f"{u.id}.png", f"channel {u.index}") for u in row)
+            strips.append(Strip(f"{name} ({shape})", tiles))
+        panels.append(Panel(probe.network.alias, tuple(strips)))
+    below = f"Early layers above, late ones below; {options.method}, channels drawn by a fixed permutation."
+    figures = [("Channels from early to late layers.", montage.draw(panels, out / "figures" / "hierarchy.png", below))]
+    comparison = []
+    for model, probe in probes.items():
+        if not compared[model]:
+            continue
+        strips = []
+        files = {m: [folder / f"{u.id}.png" for u in probe.firsts] for m, folder in compared[model].items()}
+        files = {m: [p for p in paths if p.is_file()] for m, paths in files.items()}
+        for method, paths in files.items():
+            pictures = list(read_rgb(paths))
+            share = float(np.mean([high_share(x) for x in pictures])) if pictures else float("nan")
+            heading = f"{method}: {100 * share:.0f} % of the energy above Nyquist / 4"
+            print(f"{probe.network.alias:24} {heading}")
+            folder = compared[model][method]
+            strips.append(Strip(heading, tuple(Tile(folder / f"{u.id}.png", u.label) for u in probe.firsts)))
+        comparison.append(Panel(f"{probe.network.alias}: pixels and frequencies", tuple(strips)))
+        path = out / "figures" / f"spectra-{probe.network.alias}.png"
+        figures += [(f"{probe.network.alias}: mean spectra.", p) for p in spectra(files, None, path)]
+    if comparison:
+        path = montage.draw(comparison, out / "figures" / "pixels-and-frequencies.png")
+        figures.insert(1, ("The same units, ascended in pixels and in frequencies.", path))
+    lead = "Each picture was optimised for one channel of a layer. From early to late, edges and textures become parts."
+    page = montage.write_page(out, "Channels from early to late layers", lead, [*panels, *comparison], figures)
+    for what, paths in (("figures", [p for _, p in figures]), ("page", [page])):
+        print(f"{what:8} {', '.join(map(str, paths))}")
 
 
 def high_share(image: Array) -> float:

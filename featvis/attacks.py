@@ -7,7 +7,6 @@ the class. A unit of the `Attack` is such a pair.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,37 +16,26 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from featvis.data import ImageFile, digest, fit, open_rgb, to_tensor
+from featvis.data import ImageFile, as_seen, digest
 from featvis.errors import UserError
 from featvis.generators.base import Generator
 from featvis.models import Classifier
 from featvis.objectives import LOGITS
-from featvis.units import Unit, stream_seed
+from featvis.units import ImageUnit, Unit, stream_seed
 
 LEVELS = 255
 """Steps between black and white in an image file."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pair(Unit):
+class Pair(ImageUnit):
     """An image and the class that it shall be taken for: the unit of an attack, whose `index` is that class.
 
     Attributes:
-        path: the image.
-        digest: of the file's content (`featvis.data.digest`).
         own: the class that the image shows by its name, or None where that carries none.
     """
 
-    path: Path
-    digest: int
     own: int | None
-
-    @property
-    def image(self) -> str:
-        """The image's name and a part of its content's digest, for files: `n01440764_141.3fa9c120`."""
-        # Safe in file names, and without an @, before which `class_of` looks for a class.
-        stem = re.sub(r"[^A-Za-z0-9_-]+", "_", self.path.stem)[:80]
-        return f"{stem}.{self.digest:016x}"[: len(stem) + 9]
 
     @property
     def id(self) -> str:
@@ -95,15 +83,6 @@ def quantise(
     k, n = (original * LEVELS).round(), radius(epsilon)
     low, high = (k - n).clamp_min(0), (k + n).clamp_max(LEVELS)
     return torch.minimum(torch.maximum((x * LEVELS).round(), low), high) / LEVELS
-
-
-def as_seen(path: Path, size: tuple[int, int]) -> Float[Tensor, "3 h w"]:
-    """An image as a network of that input sees it: it covers `size`, antialiased, centre-cropped, on 256 levels.
-
-    Raises:
-        OSError: when it cannot be decoded.
-    """
-    return to_tensor(fit(open_rgb(path), size))
 
 
 class _Itself:

@@ -199,6 +199,15 @@ def fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     return ImageOps.fit(image, (size[1], size[0]), Image.Resampling.BICUBIC)
 
 
+def as_seen(path: Path, size: tuple[int, int]) -> Float[Tensor, "3 h w"]:
+    """An image as a network of that input sees it: it covers `size`, antialiased, centre-cropped, on 256 levels.
+
+    Raises:
+        OSError: when it cannot be decoded.
+    """
+    return to_tensor(fit(open_rgb(path), size))
+
+
 def canvases(
     files: Sequence[ImageFile],
     prepare: Callable[[Image.Image], Image.Image],

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from featvis.data import digest, fit, open_rgb, to_tensor
+from featvis.data import as_seen, digest, open_rgb
 from featvis.errors import UserError
 from featvis.generators.base import Generator
 from featvis.layers import tap
@@ -21,26 +19,16 @@ from featvis.objectives import Objective, match
 from featvis.parametrizations import Phase, ScaledSpectrum
 from featvis.reference import EMBEDDED, natural_spectrum, spectrum_hash
 from featvis.transforms import Crop, Noise, Transform
-from featvis.units import Unit
+from featvis.units import ImageUnit, Unit
 
 
-@dataclass(frozen=True, kw_only=True)
-class Inverted(Unit):
-    """An image at a layer: the unit of an inversion.
-
-    Attributes:
-        path: the image.
-        digest: of the file's content (`featvis.data.digest`).
-    """
-
-    path: Path
-    digest: int
+class Inverted(ImageUnit):
+    """An image at a layer: the unit of an inversion."""
 
     @property
     def id(self) -> str:
         """Its name in file names and records: `blocks.6.0-n01440764_141.3fa9c120`."""
-        stem = re.sub(r"[^A-Za-z0-9_-]+", "_", self.path.stem)[:80]
-        return f"{self.layer}-{stem}.{self.digest:016x}"[: len(self.layer) + len(stem) + 10]
+        return f"{self.layer}-{self.image}"
 
 
 def units_of(
@@ -72,8 +60,8 @@ class Inversion(Generator):
         views: views a step.
         domain: `spectrum`, scaled by frequency (Olah et al. 2017), which can match an early layer closely, or `phase`,
             under the magnitude of natural images (MACO), which cannot, since the image has another one.
-        crop: half the range of the crops' side below the whole canvas; views must nearly be the canvas, or their
-            activations could not match position by position.
+        crop: by how much, at most, the crops' side is below the canvas's. Views are compared position by position, so
+            that anything but the whole canvas costs an early layer much of its match (.8 instead of .94).
         noise: half-width of the uniform noise on each view, in the (-1, 1) range.
         lr: learning rate; null: .05 of Adam for `spectrum`, 1 of NAdam for `phase`.
         kwargs: of `Generator`.
@@ -85,7 +73,7 @@ class Inversion(Generator):
         canvas: int | tuple[int, int] = 224,
         views: int = 1,
         domain: Literal["spectrum", "phase"] = "spectrum",
-        crop: float = 0.02,
+        crop: float = 0.0,
         noise: float = 0.05,
         lr: float | None = None,
         **kwargs: Any,
@@ -95,7 +83,9 @@ class Inversion(Generator):
         if not 0 <= crop < 0.5:
             raise UserError(f"crop must be between 0 and .5, not {crop}")
         self.domain = domain
-        self.chain = [Crop(1 - crop, crop, "uniform"), Noise(uniform=noise)] if crop or noise else []
+        self.chain: list[Transform] = (
+            [Crop(1 - crop / 2, crop / 2, "uniform"), Noise(uniform=noise)] if crop or noise else []
+        )
         self.parametrization = (
             ScaledSpectrum(self.size)
             if domain == "spectrum"
@@ -107,7 +97,7 @@ class Inversion(Generator):
         return {"spectrum": spectrum_hash(EMBEDDED)} if self.domain == "phase" else {}
 
     def transforms(self, step: int) -> Sequence[Transform]:
-        """All but the whole canvas, and a little noise: without, a network is matched by patterns nobody sees."""
+        """The whole canvas, or nearly, and a little noise."""
         return self.chain
 
     def optimizer(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
@@ -118,13 +108,13 @@ class Inversion(Generator):
 
     def objective(self, unit: Unit) -> Objective:
         """The match with what the image does to the layer."""
-        assert isinstance(unit, Inverted)
+        if not isinstance(unit, Inverted):
+            raise UserError(f"an inversion is of an image, not of the unit {unit.text}; use featvis invert")
         return match(unit.layer, self.activations(unit.layer, self.picture(unit)[None])[0])
 
     def picture(self, unit: Inverted) -> Float[Tensor, "3 h w"]:
         """The image as the network sees it, RGB in [0, 1]."""
-        size = self.load_classifier().input_size
-        return to_tensor(fit(open_rgb(unit.path), size)).to(self.device)
+        return as_seen(unit.path, self.load_classifier().input_size).to(self.device)
 
     def activations(self, layer: str, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b p c"]:
         """What images of the network's input size do to a layer."""

@@ -81,6 +81,26 @@ class Unit:
         return stream_seed(seed, self.id)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ImageUnit(Unit):
+    """A unit that has an image to start from or to match.
+
+    Attributes:
+        path: the image.
+        digest: of the file's content (`featvis.data.digest`).
+    """
+
+    path: Path
+    digest: int
+
+    @property
+    def image(self) -> str:
+        """The image's name and a part of its content's digest, for files: `n01440764_141.3fa9c120`."""
+        # Safe in file names, and without an @, before which `class_of` looks for a class.
+        stem = re.sub(r"[^A-Za-z0-9_-]+", "_", self.path.stem)[:80]
+        return f"{stem}.{self.digest:016x}"[: len(stem) + 9]
+
+
 def _place(where: str) -> str:
     row, comma, column = where.partition(",")
     return f"r{row}c{column}" if comma else where

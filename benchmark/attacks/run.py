@@ -26,9 +26,9 @@ from benchmark.evaluate import device_text, git_commit, seconds_per_image
 from benchmark.produce import folder_of, produce
 from benchmark.records import Budget, FailedUnit, Measurement, Record, units_hash
 from featvis import images
-from featvis.attacks import LEVELS, Attack, Pair, as_seen
+from featvis.attacks import LEVELS, Attack, Pair
 from featvis.callbacks import versions
-from featvis.data import open_rgb, to_tensor
+from featvis.data import as_seen, open_rgb, to_tensor
 from featvis.errors import UserError
 from featvis.models import Classifier, default_device
 
