@@ -15,6 +15,7 @@ from typing import Any, Literal
 from jsonargparse import auto_cli
 
 from benchmark.arguments import OneSentenceParser, command_line, split
+from benchmark.commands import concepts
 from featvis.errors import UserError, full_disk, nearest
 from featvis.interrupt import WORKER, Stopped, stoppable
 
@@ -351,6 +352,7 @@ COMMANDS = {
     "reference": reference,
     "models": models,
     "layers": layers,
+    "concepts": concepts,
 }
 
 

@@ -91,7 +91,7 @@ def grid(records: Iterable[Record], out_dir: Path | str, path: Path | str, max_u
         ratios = [p.shape[0] / p.shape[1] for p in pictures.values() if p is not None] or [1.0]
         side, left, top = 1.35, 1.0, 0.28
         width, height = left + side * len(units), top + side * max(ratios) * len(group)
-        figure = _figure(width, height)
+        figure = figure_of(width, height)
         axes = figure.subplots(
             len(group),
             len(units),
@@ -119,7 +119,7 @@ def grid(records: Iterable[Record], out_dir: Path | str, path: Path | str, max_u
                 axis.text(
                     -0.06, 0.5, _short(record.method, 16), ha="right", va="center", fontsize=9, transform=axis.transAxes
                 )
-        written.append(_save(figure, _named(path, name, len(groups))))
+        written.append(save(figure, _named(path, name, len(groups))))
     return written
 
 
@@ -235,7 +235,7 @@ def spectra(
     columns = min(len(planes), 3)
     lines = math.ceil(len(planes) / columns)
     height = max(1.75 * lines + 0.75, 3.2)
-    figure = _figure(1.75 * columns + 4.9, height)
+    figure = figure_of(1.75 * columns + 4.9, height)
     left, right = figure.subfigures(1, 2, width_ratios=[1.75 * columns + 0.9, 4.0], squeeze=False)[0]
     maps = left.subplots(lines, columns, squeeze=False)
     left.subplots_adjust(left=0.02, right=0.84, top=0.86, bottom=0.04, wspace=0.08, hspace=0.3)
@@ -259,7 +259,7 @@ def spectra(
     bar.outline.set_visible(False)
     _radial(right.subplots(), planes)
     right.subplots_adjust(left=0.19, right=0.97, top=0.86, bottom=0.15)
-    return [_save(figure, Path(path))]
+    return [save(figure, Path(path))]
 
 
 def _radial(axis: Axes, planes: Mapping[str, tuple[Array, int]]) -> None:
@@ -278,7 +278,7 @@ def _radial(axis: Axes, planes: Mapping[str, tuple[Array, int]]) -> None:
     axis.set_xlabel("spatial frequency (cycles per image)", fontsize=9)
     axis.set_ylabel("magnitude per pixel", fontsize=9)
     axis.set_title("Radial average", fontsize=9)
-    _tidy(axis)
+    tidy(axis)
     axis.xaxis.set_major_locator(LogLocator(2, numticks=12))
     axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axis.xaxis.set_minor_formatter(NullFormatter())
@@ -334,7 +334,7 @@ def scores(records: Iterable[Record], path: Path | str) -> list[Path]:
         (name, data[data["metric"].notna()], group) for name, data, group in groups if data["metric"].notna().any()
     ]
     return [
-        _save(_scores(data, f"{group[0].alias}, suite {group[0].suite}"), _named(path, name, len(groups)))
+        save(_scores(data, f"{group[0].alias}, suite {group[0].suite}"), _named(path, name, len(groups)))
         for name, data, group in groups
     ]
 
@@ -348,7 +348,7 @@ def _scores(data: Any, title: str) -> Figure:
     lines = math.ceil(len(metrics) / columns)
     height = (0.24 * len(methods) + 0.78) * lines + 0.35
     width = 2.35 * columns + 0.9
-    figure = _figure(width, height)
+    figure = figure_of(width, height)
     axes = figure.subplots(lines, columns, sharey=True, squeeze=False)
     for axis in axes.flat[len(metrics) :]:
         axis.set_axis_off()
@@ -382,7 +382,7 @@ def _scores(data: Any, title: str) -> Figure:
         axis.margins(x=0.12)
         axis.xaxis.set_major_locator(MaxNLocator(4))
         axis.grid(axis="x", color="#E4E4E4", lw=0.6)
-        _tidy(axis)
+        tidy(axis)
         axis.tick_params(axis="y", length=0)
         axis.spines["left"].set_visible(False)
         if all(math.isnan(row["value"]) for row in part):
@@ -417,14 +417,16 @@ def _short(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
 
 
-def _figure(width: float, height: float) -> Figure:
+def figure_of(width: float, height: float) -> Figure:
+    """An empty figure of so many inches."""
     # A Figure of one's own, not pyplot's: nothing global to close, and no window system asked for.
     figure = Figure(figsize=(width, height), facecolor="white")
     FigureCanvasAgg(figure)
     return figure
 
 
-def _tidy(axis: Axes) -> None:
+def tidy(axis: Axes) -> None:
+    """The look of all axes."""
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(labelsize=8, color="#8A8A8A")
     axis.set_axisbelow(True)
@@ -432,7 +434,8 @@ def _tidy(axis: Axes) -> None:
         spine.set_color("#8A8A8A")
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save(figure: Figure, path: Path) -> Path:
+    """Write a figure, whole or not at all."""
     buffer = io.BytesIO()
     kind = path.suffix.lstrip(".").lower() or "png"
     if kind not in figure.canvas.get_supported_filetypes():

@@ -86,22 +86,30 @@ def build_page(records: Iterable[Record], out_dir: Path | str) -> Path:
         # A cell that failed as a whole is a row of the table, not a column of empty frames.
         shown = [r for r in members if r.images and (r.status == "done" or any((out / r.images).glob("*.png")))]
         sections.append(Section(f"m{number}", sheet, tuple(r.method for r in shown), tuple(_units(shown, out))))
-    environment = jinja2.Environment(
+    page = (
+        environment()
+        .get_template("page.html")
+        .render(
+            sections=sections,
+            figures=[(_title(path), link(out, path)) for path in _figures(out)],
+            cells=len(listed),
+            failed=[r for r in ordered if r.status == "failed"],
+            has_pictures=any(section.units for section in sections),
+        )
+    )
+    write_atomic(out / "index.html", page.encode("utf-8"))
+    return out / "index.html"
+
+
+def environment() -> jinja2.Environment:
+    """The templates, which escape what they are given and know no undefined name."""
+    return jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    page = environment.get_template("page.html").render(
-        sections=sections,
-        figures=[(_title(path), _link(out, path)) for path in _figures(out)],
-        cells=len(listed),
-        failed=[r for r in ordered if r.status == "failed"],
-        has_pictures=any(section.units for section in sections),
-    )
-    write_atomic(out / "index.html", page.encode("utf-8"))
-    return out / "index.html"
 
 
 def _units(records: list[Record], out: Path) -> Iterator[Unit]:
@@ -126,11 +134,16 @@ def _cell(record: Record, unit: str, out: Path) -> Picture | str:
     with Image.open(source) as image:
         width, height = image.size
         if not copy.is_file() or copy.stat().st_mtime < source.stat().st_mtime:
-            buffer = io.BytesIO()
-            image.convert("RGB").save(buffer, "JPEG", quality=QUALITY, subsampling=0)
-            write_atomic(copy, buffer.getvalue())
+            write_opaque(image, copy)
         facts = _facts(getattr(image, "text", {}).get("featvis"))
-    return Picture(record.method, _link(out, source), _link(out, copy), width, height, facts)
+    return Picture(record.method, link(out, source), link(out, copy), width, height, facts)
+
+
+def write_opaque(image: Image.Image, path: Path) -> None:
+    """A picture for a page: a JPEG, transparency ignored."""
+    buffer = io.BytesIO()
+    image.convert("RGB").save(buffer, "JPEG", quality=QUALITY, subsampling=0)
+    write_atomic(path, buffer.getvalue())
 
 
 def _facts(chunk: str | None) -> str:
@@ -157,5 +170,6 @@ def _title(path: Path) -> str:
     return path.stem.replace("_", " ").replace("-", " ")
 
 
-def _link(out: Path, path: Path) -> str:
+def link(out: Path, path: Path) -> str:
+    """A path as a page in `out` links to it."""
     return quote(path.relative_to(out).as_posix())
