@@ -6,6 +6,7 @@ As in `benchmark.cli`, each is a typed function, from which its flags and its he
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from featvis.errors import UserError
 
@@ -20,6 +21,7 @@ def concepts(
     pool: int | None = None,
     images: int = 100,
     method: str = "maco_coarse_to_fine",
+    objective: Literal["cosine", "dot"] = "cosine",
     steps: int | None = None,
     crops: int | None = None,
     canvas: int | None = None,
@@ -43,6 +45,8 @@ def concepts(
             as it takes to have ten images.
         images: at most so many of a class, the first ones.
         method: of the visualizations, a preset of configs/generator.
+        objective: of the visualizations: cosine is dot * max(cos, .1)^2, with the whole concept in the picture and not
+            its strongest channels alone; dot is the dot product.
         steps: optimisation steps.
         crops: views a step.
         canvas: side of the canvas in pixels.
@@ -67,7 +71,7 @@ def concepts(
     assert data is not None
     check_out(Path(out))
     classifier = load(model, "float32", flag="MODEL")
-    options = finder.Options(concepts, patch, pool, images, seed, batch_size)
+    options = finder.Options(concepts, patch, pool, images, seed, batch_size, objective)
     options.check(classifier)
     row = suite.Suite(model=model, units=classes, methods={}, seed=seed)
     generator, preset, _ = suite.build(method, {}, row, {"steps": steps, "views": crops, "canvas": canvas})
@@ -78,7 +82,8 @@ def concepts(
     chosen = [finder.choose(source, classifier, label, options) for label in labels]
     flags = {
         "classes": classes, "data": data, "concepts": concepts, "patch": patch, "pool": pool, "images": images,
-        "method": method, "steps": steps, "crops": crops, "canvas": canvas, "batch_size": batch_size, "seed": seed,
+        "method": method, "objective": objective,
+        "steps": steps, "crops": crops, "canvas": canvas, "batch_size": batch_size, "seed": seed,
     }  # fmt: skip
     print(source.describe())
     return finder.run(classifier, generator, preset, source, chosen, layer, options, Path(out), flags)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -56,6 +56,7 @@ class Options:
         images: at most so many of each class, the first ones.
         seed: of the factorisation, the masks and the visualizations.
         batch_size: concepts optimised together.
+        objective: of the visualizations, see `featvis.objectives.Direction`.
     """
 
     concepts: int = 10
@@ -64,6 +65,7 @@ class Options:
     images: int = 100
     seed: int = 0
     batch_size: int = 10
+    objective: Literal["cosine", "dot"] = "cosine"
 
     def check(self, classifier: Classifier) -> None:
         """Raise a UserError for a value that cannot be used with a network."""
@@ -121,7 +123,8 @@ def choose(source: ImageSet, classifier: Classifier, label: int, options: Option
     if not rows:
         named = f"{name}, class {label}" + (f", {classifier.synsets[label]}" if classifier.synsets else "")
         raise UserError(f"--data {source.name} has no image of the class {label} of --classes ({named})")
-    own, near = len(rows), []
+    own = len(rows)
+    near: list[int] = []
     wanted = ENOUGH if pool is None else sys.maxsize
     for other in sisters(classifier, label) if pool != 0 and own < wanted else []:
         if len(rows) >= wanted or len(near) == pool:
@@ -197,7 +200,7 @@ def of_class(
     config = {
         "model": classifier.name, "weights": classifier.weights_hash, "layer": layer, "class": chosen.label,
         "concepts": options.concepts, "patch": options.patch, "designs": DESIGNS, "seed": options.seed,
-        "own": opened.own, "images": opened.names, "digests": opened.digests,
+        "objective": options.objective, "own": opened.own, "images": opened.names, "digests": opened.digests,
     }  # fmt: skip
     digest = records.config_hash(config)
     if path.is_file():
@@ -228,7 +231,8 @@ def units_of(found: Concepts, facts: dict[str, Any], path: Path) -> list[Unit]:
     """The units `direction:FILE:i` of a file of concepts, whatever signs its path has."""
     vectors = [tuple(v.tolist()) for v in found.vectors]
     return [
-        Unit(facts["layer"], i, facts["labels"][i], file=str(path), vector=vector) for i, vector in enumerate(vectors)
+        Unit(facts["layer"], i, facts["labels"][i], file=str(path), vector=v, cosine=facts["objective"] == "cosine")
+        for i, v in enumerate(vectors)
     ]
 
 

@@ -29,7 +29,7 @@ def save(path: Path, vectors: Float[Tensor, "k c"], facts: Mapping[str, Any], **
         path: of the safetensors file.
         vectors: one a row.
         facts: JSON values; `layer` is needed, `weights` (a `Classifier.weights_hash`) and `labels` (a name a direction)
-            are read.
+            and `objective` (`cosine` or, where it is not there, `dot`; see `featvis.objectives.Direction`) are read.
         more: further tensors for the file.
     """
     tensors = {KEY: vectors.float(), **more}
