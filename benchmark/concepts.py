@@ -339,6 +339,9 @@ def run(
     opened = {c.label: open_chosen(source, c.rows, c.own, classifier.input_size) for c in chosen[:1]}
     name, negative = layer_of(layer, classifier, opened[chosen[0].label])
     found = classifier.layer(name)
+    if options.concepts > found.channels:
+        limit = f"{found.channels}, the channels of {name}"
+        raise UserError(f"--concepts must be between 1 and {limit}, not {options.concepts}")
     kind = "given" if layer else "the last one with positions whose activations are not negative"
     say(f"layer     {name} ({kind}): {found.channels} channels, {found.what}")
     if negative > 0:

@@ -100,7 +100,7 @@ class Concepts:
             UserError: when it is no file of concepts.
         """
         vectors, facts = directions.load(path)
-        tensors = safetensors.torch.load_file(path)
+        tensors = safetensors.torch.load(path.read_bytes())
         try:
             numbers = (torch.tensor(facts["importance"]), torch.tensor(facts["effect"]))
             effects = Effects(*numbers, float(facts["logit"]), float(facts["logit_rebuilt"]))

@@ -66,4 +66,5 @@ def load(path: Path) -> tuple[Float[Tensor, "k c"], dict[str, Any]]:
         )
     if vectors.ndim != 2 or not vectors.is_floating_point() or not bool(vectors.isfinite().all()):
         raise UserError(f"the tensor {KEY!r} of {path} must be finite numbers, a direction a row")
-    return vectors.float(), facts
+    # A copy: the file is mapped, and one that is cut off under a tensor ends the process.
+    return vectors.float().clone(), facts

@@ -43,7 +43,10 @@ REFUSED = {
     "layer": ({"--layer": "blocks.55"}, ["--layer blocks.55", "no layer blocks.55", "did you mean blocks.5"]),
     "layer, negative": ({"--layer": "blocks.6"}, ["--layer blocks.6", "negative", "such as bn2"]),
     "layer, the output": ({"--layer": "logits"}, ["--layer logits", "output"]),
-    "layer, too few channels": ({"--layer": "blocks.0.0.bn1", "--concepts": "33", "--patch": "16"}, ["32 channels"]),
+    "layer, too few channels": (
+        {"--layer": "blocks.0.0.bn1", "--concepts": "33", "--patch": "16"},
+        ["--concepts must be between 1 and 32, the channels of blocks.0.0.bn1"],
+    ),
     "class": ({"--classes": "ladybugg"}, ["--classes ladybugg", "did you mean ladybug"]),
     "class out of range": ({"--classes": "1000"}, ["--classes 1000", "0 to 999"]),
     "units of a layer": ({"--classes": "blocks.2:0-3"}, ["--classes blocks.2:0-3", "no class", "301"]),
@@ -102,12 +105,12 @@ def test_a_mosaic_holds_the_patches_in_their_order():
 
 def test_a_small_run_and_again(classifier, sample, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    command = ["concepts", LITE0, "--classes", "tiger", "--data", str(sample), "--concepts", "3", "--patch", "100"]
-    command += ["--steps", "2", "--crops", "1", "--canvas", "64", "--out", "run"]
+    command = ["concepts", LITE0, "--classes", "tiger", "--data", str(sample), "--concepts", "3", "--pool", "3"]
+    command += ["--patch", "100", "--steps", "2", "--crops", "1", "--canvas", "64", "--out", "run"]
     assert main(command) == 0
     said = capsys.readouterr().out
     assert "bn2 (the last one" in said
-    assert "1 image, and 9 of the nearest classes: tiger cat, jaguar" in said
+    assert "1 image, and 3 of the nearest classes: tiger cat, jaguar" in said
     home = tmp_path / "run" / LITE0 / "bn2"
     file = home / "292-tiger" / "concepts.safetensors"
     found, facts = Concepts.load(file)
@@ -145,7 +148,7 @@ def test_a_small_run_and_again(classifier, sample, tmp_path, capsys, monkeypatch
     assert main(command) == 0
     assert "(was there)" in capsys.readouterr().out
     assert tree(tmp_path / "run") == before
-    # Another seed is another factorisation; what is cut off is made anew.
+    # What is cut off is made anew, the same.
     file.write_bytes(file.read_bytes()[:1000])
     assert main(command) == 0
     assert "(was there)" not in capsys.readouterr().out
