@@ -17,7 +17,7 @@ from PIL import Image
 
 from benchmark.gallery import environment, link, write_opaque
 from benchmark.plots import figure_of, save
-from featvis.images import over_grey, write_atomic
+from featvis.images import write_atomic
 
 COLUMNS = 3
 """Of a mosaic."""
@@ -45,11 +45,8 @@ class ClassPictures:
         f = self.facts
         others = len(f["images"]) - f["own"]
         text = f"{f['own']} image{'s' * (f['own'] != 1)} of the class"
-        if others:
-            text += f" and {others} of {', '.join(f['sisters'])}"
-        return (
-            f"{text} · {f['explained']:.0%} of the variance · logit {f['logit']:.2f}, rebuilt {f['logit_rebuilt']:.2f}"
-        )
+        numbers = f"{f['explained']:.0%} of the variance · logit {f['logit']:.2f}, rebuilt {f['logit_rebuilt']:.2f}"
+        return f"{numbers} · {text}" + (f" and {others} of {', '.join(f['sisters'])}" if others else "")
 
 
 @dataclass(frozen=True)
@@ -81,8 +78,7 @@ def mosaic(patches: Sequence[NDArray[np.uint8]], side: int) -> bytes:
 def sheet(classes: Sequence[ClassPictures], path: Path) -> Path:
     """One figure: for each class a row of visualizations, the mosaics under them, and bars of importance under those.
 
-    The transparency of a visualization shows over a middle grey. A bar is red where the logit rises without the
-    concept.
+    Visualizations are shown without their transparency. A bar is red where the logit rises without the concept.
     """
     columns = max(len(c.mosaics) for c in classes)
     side, left, bars, head = 1.3, 0.15, 0.32, 0.42
@@ -109,7 +105,8 @@ def sheet(classes: Sequence[ClassPictures], path: Path) -> Path:
             if made is None:
                 upper.text(0.5, 0.5, "failed", ha="center", va="center", color=RED, transform=upper.transAxes)
             else:
-                upper.imshow(over_grey(made), interpolation="antialiased")
+                with Image.open(made) as image:
+                    upper.imshow(image.convert("RGB"), interpolation="antialiased")
             with Image.open(tiles) as image:
                 lower.imshow(image.convert("RGB"), interpolation="antialiased")
             bar = axis(i, top + head + 2 * side, bars)

@@ -36,7 +36,7 @@ from featvis.generators import Generator
 from featvis.imagesets import ImageSet
 from featvis.models import Classifier, default_device
 from featvis.objectives import LOGITS
-from featvis.sobol import DESIGNS
+from featvis.sobol import DESIGNS, bypassed
 from featvis.units import Unit, parse_units
 
 ENOUGH = 10
@@ -344,6 +344,8 @@ def run(
         raise UserError(f"--concepts must be between 1 and {limit}, not {options.concepts}")
     kind = "given" if layer else "the last one with positions whose activations are not negative"
     say(f"layer     {name} ({kind}): {found.channels} channels, {found.what}")
+    if bypassed(classifier, found, opened[chosen[0].label].pictures[:1].to(classifier.device)):
+        say(f"bypassed  by a shortcut around {name}: the importance tells only of what passes through it")
     if negative > 0:
         say(f"negative  {negative:.1%} of its squared activations; concepts are made of the positive part")
     home = out / classifier.alias / name

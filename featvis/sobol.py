@@ -110,6 +110,17 @@ def rest(classifier: Classifier, layer: Layer, x: Float[Tensor, "1 3 h w"], raw:
 
 
 @torch.no_grad()
+def bypassed(classifier: Classifier, layer: Layer, x: Float[Tensor, "1 3 h w"]) -> bool:
+    """Whether anything of the image reaches the logits past a layer, as by the shortcut around a residual branch.
+
+    The importance of concepts then tells only of what passes through the layer.
+    """
+    nothing = torch.zeros(1, *layer.shape, device=x.device)
+    one, other = (rest(classifier, layer, image, nothing) for image in (x, 1 - x))
+    return not torch.allclose(one, other, atol=1e-3)
+
+
+@torch.no_grad()
 def effects(
     classifier: Classifier,
     layer: str,

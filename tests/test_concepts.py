@@ -187,6 +187,12 @@ def test_a_layers_own_output_gives_the_networks_own_logits(classifier, layer):
     assert not classifier.net.get_submodule(layer)._forward_hooks
 
 
+def test_layers_that_shortcuts_bypass_are_known(classifier):
+    x = real_looking(1)
+    expected = {"bn2": False, "blocks.5.3": False, "blocks.5.3.bn1": True, "blocks.6.0.bn1": False}
+    assert {name: sobol.bypassed(classifier, classifier.layer(name), x) for name in expected} == expected
+
+
 def test_networks_that_read_the_number_of_images_early_run_on_copies():
     import timm
 

@@ -127,7 +127,8 @@ def test_a_small_run_and_again(classifier, sample, tmp_path, capsys, monkeypatch
     assert [values[f"importance_{i}"] for i in (1, 2, 3)] == facts["importance"]
     assert values["error"] == pytest.approx(facts["error"])
     assert str(sample) not in json.dumps(record.to_dict())
-    assert verify(tmp_path / "run", {}, files_only=True).problems == []
+    report = verify(tmp_path / "run", {})
+    assert (report.images, report.problems, len(report.unchecked)) == (3, [], 1)
     page = (home / "index.html").read_text()
     for link in re.findall(r'(?:src|data-alpha)="([^"]+)"', page):
         assert (home / link).is_file()
