@@ -15,7 +15,7 @@ from typing import Any, Literal
 from jsonargparse import auto_cli
 
 from benchmark.arguments import OneSentenceParser, command_line, split
-from benchmark.commands import attack, invert, probe
+from benchmark.commands import attack, concepts, invert, probe
 from featvis.errors import UserError, full_disk, nearest
 from featvis.interrupt import WORKER, Stopped, stoppable
 
@@ -358,6 +358,7 @@ COMMANDS = {
     "layers": layers,
     "probe": probe,
     "invert": invert,
+    "concepts": concepts,
     "attack": attack,
 }
 

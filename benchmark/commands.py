@@ -74,7 +74,7 @@ def invert(
     images: str | None = None,
     layer: str | None = None,
     domain: Literal["spectrum", "phase"] = "spectrum",
-    steps: int | None = None,
+    steps: int = 256,
     canvas: int | None = None,
     limit: int | None = None,
     batch_size: int = 16,
@@ -88,7 +88,7 @@ def invert(
         images: folder of images, or one image.
         layer: one, or several with commas (`featvis layers MODEL`); default: an early and the last block.
         domain: spectrum, scaled by frequency, which can match an early layer closely, or phase (MACO).
-        steps: optimisation steps; default: 256.
+        steps: optimisation steps.
         canvas: side of the canvas in pixels; default: the network's input.
         limit: at most so many images, the first ones.
         batch_size: images optimised together.
@@ -109,16 +109,91 @@ def invert(
     check_out(Path(out), inverter.SUITE)
     network = load(model, flag="MODEL")
     layers, paths = inverter.find(network, split(layer), Path(images), limit)
-    arguments = {"steps": steps, "canvas": canvas or network.input_size}
-    made = Inversion(
-        model=model, domain=domain, seed=seed, **{k: v for k, v in arguments.items() if v is not None}
-    )  # fmt: skip
+    made = Inversion(model=model, domain=domain, seed=seed, steps=steps, canvas=canvas or network.input_size)
     made.classifier = network
     flags = {
         "images": Path(images).name, "layer": layer, "domain": domain, "steps": steps, "canvas": canvas, "limit": limit,
         "batch_size": batch_size, "seed": seed,
     }  # fmt: skip
     return inverter.run(made, layers, paths, batch_size, Path(out), command_line("invert", flags, model))
+
+
+def concepts(
+    model: str,
+    classes: str | None = None,
+    data: str | None = None,
+    layer: str | None = None,
+    concepts: int = 10,
+    patch: int = 64,
+    pool: int | None = None,
+    images: int = 100,
+    method: str = "maco_coarse_to_fine",
+    objective: Literal["cosine", "dot"] = "cosine",
+    steps: int | None = None,
+    crops: int | None = None,
+    canvas: int | None = None,
+    batch_size: int = 10,
+    seed: int = 0,
+    out: str = "runs/concepts",
+) -> int:
+    """Find the concepts of classes in a layer (CRAFT), order them by importance, and visualize each. Resumes.
+
+    Writes <out>/<model>/<layer>/<class>/concepts.safetensors, whose concepts are units (direction:FILE:0-9), the
+    visualizations, mosaics of the patches that fire most, a page, a sheet and records.
+
+    Args:
+        model: network, by alias (`featvis models`), full timm tag, or file in the folder FEATVIS_WEIGHTS.
+        classes: `301,323` or names, `ladybug`.
+        data: real images of them: a folder (one folder a class), hfds/NAME:SPLIT or wds/FOLDER:SPLIT.
+        layer: whose activations are not negative, as after a ReLU; default: the last one with positions.
+        concepts: how many for a class.
+        patch: side of the square patches, in pixels of the network's input.
+        pool: how many sister classes (the nearest by the network's last weights) add their images; default: as many
+            as it takes to have ten images.
+        images: at most so many of a class, the first ones.
+        method: of the visualizations, a preset of configs/generator.
+        objective: of the visualizations: cosine is dot * max(cos, .1)^2, with the whole concept in the picture and not
+            its strongest channels alone; dot is the dot product.
+        steps: optimisation steps.
+        crops: views a step.
+        canvas: side of the canvas in pixels.
+        batch_size: concepts optimised together.
+        seed: of the factorisation, the masks and the visualizations.
+        out: folder of the run.
+    """
+    from benchmark import concepts as finder
+    from benchmark import launch, suite
+    from benchmark.cli import check_out
+    from featvis.imagesets import open_images
+    from featvis.models import load
+
+    launch.quiet()
+    for flag, value, example in (
+        ("--classes", classes, "ladybug,301"),
+        ("--data", data, "a folder of a folder a class"),
+    ):
+        if value is None:
+            raise UserError(f"{flag} is missing; name some, for example {example}")
+    assert classes is not None
+    assert data is not None
+    check_out(Path(out))
+    classifier = load(model, "float32", flag="MODEL")
+    options = finder.Options(concepts, patch, pool, images, seed, batch_size, objective)
+    options.check(classifier)
+    row = suite.Suite(model=model, units=classes, methods={}, seed=seed)
+    generator, preset, _ = suite.build(method, {}, row, {"steps": steps, "views": crops, "canvas": canvas})
+    generator.load_classifier()
+    generator.check_transforms()
+    labels = finder.classes(classes, classifier)
+    source = open_images(data, classifier.synsets)
+    chosen = [finder.choose(source, classifier, label, options) for label in labels]
+    flags = {
+        "classes": classes, "data": data, "concepts": concepts, "patch": patch, "pool": pool, "images": images,
+        "method": method, "objective": objective,
+        "steps": steps, "crops": crops, "canvas": canvas, "batch_size": batch_size, "seed": seed,
+    }  # fmt: skip
+    print(source.describe())
+    return finder.run(classifier, generator, preset, source, chosen, layer, options, Path(out), flags)
 
 
 def attack(

@@ -128,7 +128,9 @@ def write_page(
         strips = []
         for strip in panel.strips:
             tiles = [(tile, _copy(tile, out)) for tile in strip.tiles]
-            strips.append((strip.heading, [(t.caption, copy, link(out, t.path)) for t, copy in tiles]))
+            # A picture that was given lies elsewhere, and only its copy goes with the folder.
+            links = [link(out, t.path) if t.path.is_relative_to(out) else copy for t, copy in tiles]
+            strips.append((strip.heading, [(t.caption, c, to) for (t, c), to in zip(tiles, links, strict=True)]))
         shown.append((panel.title, strips))
     drawn = [(caption, link(out, path)) for caption, path in figures]
     template = environment().get_template("montage.html")

@@ -29,7 +29,7 @@ def save(path: Path, vectors: Float[Tensor, "k c"], facts: Mapping[str, Any], **
         path: of the safetensors file.
         vectors: one a row.
         facts: JSON values; `layer` is needed, `weights` (a `Classifier.weights_hash`) and `labels` (a name a direction)
-            are read.
+            and `objective` (`cosine` or, where it is not there, `dot`; see `featvis.objectives.Direction`) are read.
         more: further tensors for the file.
     """
     tensors = {KEY: vectors.float(), **more}
@@ -66,4 +66,5 @@ def load(path: Path) -> tuple[Float[Tensor, "k c"], dict[str, Any]]:
         )
     if vectors.ndim != 2 or not vectors.is_floating_point() or not bool(vectors.isfinite().all()):
         raise UserError(f"the tensor {KEY!r} of {path} must be finite numbers, a direction a row")
-    return vectors.float(), facts
+    # A copy: the file is mapped, and one that is cut off under a tensor ends the process.
+    return vectors.float().clone(), facts

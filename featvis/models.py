@@ -189,8 +189,8 @@ class Classifier(nn.Module):
             return fast(self._normalise(x).to(self.dtype)).float()
         return self.shipped(x)
 
-    def shipped(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:
-        """`forward` through timm's network as it is."""
+    def shipped(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "m k"]:
+        """`forward` through timm's network as it is: a row an image, unless a hook replaces them (`featvis.sobol`)."""
         with self._autocast():
             return self.net(self._normalise(x)).float()
 

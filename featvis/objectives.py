@@ -72,11 +72,14 @@ class Direction:
         layer: its name.
         vector: (C,).
         where: other positions than all of them, see `featvis.layers`.
+        cosine: dot * max(cos, .1)^2 instead. The dot product alone can grow along one strong channel; the cosine asks
+            for the direction as a whole.
     """
 
     layer: str
     vector: tuple[float, ...]
     where: str = ""
+    cosine: bool = False
 
     @property
     def tap(self) -> str:
@@ -89,10 +92,16 @@ class Direction:
             raise ValueError(
                 f"the direction has {len(self.vector)} components, but {self.layer} has {activation.shape[1]} channels"
             )
-        return activation @ torch.tensor(self.vector, dtype=activation.dtype, device=activation.device)
+        vector = torch.tensor(self.vector, dtype=activation.dtype, device=activation.device)
+        return _agreement(activation, vector) if self.cosine else activation @ vector
 
     def __str__(self) -> str:
-        return f"direction({self.layer}, {len(self.vector)} channels)"
+        return f"direction({self.layer}, {len(self.vector)} channels{', cosine' if self.cosine else ''})"
+
+
+def _agreement(activation: Float[Tensor, "n d"], target: Float[Tensor, d]) -> Float[Tensor, n]:
+    """dot * max(cos, .1)^2 (Olah et al. 2017, "Caricatures" of Lucid)."""
+    return activation @ target * F.cosine_similarity(activation, target[None], dim=1).clamp_min(0.1).square()
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,9 +127,7 @@ class Match:
     def __call__(self, activation: Float[Tensor, "n p c"]) -> Float[Tensor, n]:
         """Divided by the target's norm, so that layers and images are comparable."""
         target = self.target.to(activation).flatten()
-        flat = activation.flatten(1)
-        cosine = F.cosine_similarity(flat, target[None], dim=1)
-        return flat @ target / target.norm().clamp_min(1e-12) * cosine.clamp_min(0.1).square()
+        return _agreement(activation.flatten(1), target / target.norm().clamp_min(1e-12))
 
     def __str__(self) -> str:
         return f"match({self.layer})"
@@ -174,10 +181,10 @@ def channel(layer: str, index: int, where: str = "") -> Objective:
     return Objective(((1.0, Channel(layer, index, where)),))
 
 
-def direction(layer: str, vector: Tensor | tuple[float, ...], where: str = "") -> Objective:
-    """The mean activation of a layer along a direction (C,)."""
+def direction(layer: str, vector: Tensor | tuple[float, ...], where: str = "", cosine: bool = False) -> Objective:
+    """The mean activation of a layer along a direction (C,); `cosine`: see `Direction`."""
     values = vector.tolist() if isinstance(vector, Tensor) else vector
-    return Objective(((1.0, Direction(layer, tuple(float(v) for v in values), where)),))
+    return Objective(((1.0, Direction(layer, tuple(float(v) for v in values), where, cosine)),))
 
 
 def match(layer: str, target: Float[Tensor, "p c"]) -> Objective:

@@ -39,6 +39,7 @@ class Unit:
         where: at which positions it is read, see `featvis.layers`; empty: the mean over all.
         file: of directions, or empty.
         vector: the direction, where it is one.
+        cosine: how a direction is maximised, see `featvis.objectives.Direction`.
     """
 
     layer: str
@@ -48,6 +49,7 @@ class Unit:
     where: str = ""
     file: str = ""
     vector: tuple[float, ...] | None = None
+    cosine: bool = False
 
     @property
     def id(self) -> str:
@@ -57,6 +59,7 @@ class Unit:
             # By content: another file of the same name is another direction.
             digest = hashlib.sha256(repr(self.vector).encode()).hexdigest()[:6]
             name = f"{self.layer}-{Path(self.file).stem or 'direction'}.{digest}-{self.index}"
+            name += "-cosine" if self.cosine else ""
         name += f"-{_place(self.where)}" if self.where else ""
         return f"{name}@{self.repeat}" if self.repeat else name
 
@@ -73,7 +76,7 @@ class Unit:
     def objective(self) -> Objective:
         """What is maximised for it."""
         if self.vector is not None:
-            return direction(self.layer, self.vector, self.where)
+            return direction(self.layer, self.vector, self.where, self.cosine)
         return channel(self.layer, self.index, self.where)
 
     def seed(self, seed: int) -> int:
@@ -210,9 +213,10 @@ def _directions(path: str, what: str, classifier: Classifier) -> list[Unit]:
             f"{path} holds directions of {vectors.shape[1]} channels, but {layer.name} of {classifier.alias} has "
             f"{layer.channels}"
         )
+    cosine = facts.get("objective") == "cosine"
     labels = facts.get("labels") or [f"{Path(path).stem} {i}" for i in range(len(vectors))]
     return [
-        Unit(layer.name, i, str(labels[i]), file=path, vector=tuple(vectors[i].tolist()))
+        Unit(layer.name, i, str(labels[i]), file=path, vector=tuple(vectors[i].tolist()), cosine=cosine)
         for i in _range(what, len(vectors), path)
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -39,3 +40,15 @@ def test_they_print_as_they_read():
 def test_a_direction_must_fit_its_layer():
     with pytest.raises(ValueError, match="3 components, but blocks.2 has 6 channels"):
         direction("blocks.2", (1.0, 2.0, 3.0))(activations())
+
+
+def test_the_cosine_of_a_direction_is_that_of_numpy():
+    a = activations()["blocks.2"]
+    v = torch.arange(6.0) - 1
+    found = direction("blocks.2", v, cosine=True)({"blocks.2": a})
+    x, w = a.double().numpy(), v.double().numpy()
+    cosine = x @ w / np.linalg.norm(x, axis=1) / np.linalg.norm(w)
+    assert (cosine < 0.1).any()
+    assert (cosine > 0.1).any()
+    assert np.allclose(found, x @ w * np.maximum(cosine, 0.1) ** 2, atol=1e-5)
+    assert "cosine" in str(direction("blocks.2", v, cosine=True))
