@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from benchmark import montage
 from benchmark.montage import Panel, Strip, Tile
-from benchmark.produce import folder_of, produce, to_record
+from benchmark.produce import folder_of, produce, put_down, to_record
 from benchmark.records import Measurement
 from featvis.data import as_seen, list_images, open_rgb, to_tensor
 from featvis.errors import UserError
@@ -104,7 +104,7 @@ def report(
                 continue
             file = folder / f"{unit.id}.png"
             tiles = (
-                Tile(unit.path, "image"),
+                Tile(put_down(out, network.input_size, unit), "image"),
                 Tile(file, "inversion"),
                 Tile(file, "transparency", "mask"),
                 Tile(file, "both", "over_grey"),

@@ -116,7 +116,7 @@ def write_page(
         out: folder of the page; the opaque copies go to its `page/`.
         title: heading.
         lead: what is to be seen, a sentence or two.
-        panels: the pictures.
+        panels: the pictures, whose files lie in `out`.
         figures: caption and file.
         hint: how to read the captions.
 
@@ -128,9 +128,7 @@ def write_page(
         strips = []
         for strip in panel.strips:
             tiles = [(tile, _copy(tile, out)) for tile in strip.tiles]
-            # A picture that was given lies elsewhere, and only its copy goes with the folder.
-            links = [link(out, t.path) if t.path.is_relative_to(out) else copy for t, copy in tiles]
-            strips.append((strip.heading, [(t.caption, c, to) for (t, c), to in zip(tiles, links, strict=True)]))
+            strips.append((strip.heading, [(t.caption, copy, link(out, t.path)) for t, copy in tiles]))
         shown.append((panel.title, strips))
     drawn = [(caption, link(out, path)) for caption, path in figures]
     template = environment().get_template("montage.html")
@@ -144,10 +142,7 @@ def _copy(tile: Tile, out: Path) -> str:
     image = picture(tile)
     if image is None:
         return ""
-    try:
-        place = tile.path.relative_to(out).with_suffix("")
-    except ValueError:
-        place = Path("given") / tile.path.stem
+    place = tile.path.relative_to(out).with_suffix("")
     path = out / "page" / place.with_name(f"{place.name}.{tile.show}.jpg")
     if not path.is_file() or path.stat().st_mtime < tile.path.stat().st_mtime:
         write_opaque(image, path)

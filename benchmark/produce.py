@@ -6,20 +6,22 @@ import json
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import lightning
+from PIL import Image
 
 from benchmark.evaluate import device_text, git_commit, seconds_per_image
 from benchmark.launch import quiet
 from benchmark.records import Budget, FailedUnit, Measurement, Record, units_hash
 from featvis import images
 from featvis.callbacks import ImageWriter, StepProgress, versions
-from featvis.data import GivenUnits
+from featvis.data import GivenUnits, as_seen
 from featvis.generators import Generator
 from featvis.models import default_device
-from featvis.units import Unit
+from featvis.units import ImageUnit, Unit
 
 
 def folder_of(generator: Generator, out: Path, method: str) -> Path:
@@ -71,6 +73,22 @@ def produce(generator: Generator, units: Sequence[Unit], folder: Path, batch_siz
             failed[unit.id] = f"step {fact['step']}: {fact['reason']}"
             print(f"featvis: unit {unit.id} failed at {failed[unit.id]}", file=sys.stderr)
     return failed
+
+
+def original_path(out: Path, size: Sequence[int], image: str) -> Path:
+    """Where an image lies as networks of an input of that size see it."""
+    return out / "originals" / f"{size[0]}x{size[1]}" / f"{image}.png"
+
+
+def put_down(out: Path, size: tuple[int, int], unit: ImageUnit) -> Path:
+    """A unit's image as a network of that input sees it, once, as a file: what came before, to the level."""
+    path = original_path(out, size, unit.image)
+    if not path.is_file():
+        array = (as_seen(unit.path, size) * 255).round().byte().permute(1, 2, 0).numpy()
+        buffer = BytesIO()
+        Image.fromarray(array).save(buffer, "PNG")
+        images.write_atomic(path, buffer.getvalue())
+    return path
 
 
 def to_record(

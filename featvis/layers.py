@@ -15,7 +15,7 @@ import copy
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -42,6 +42,7 @@ class Layer:
         extra: tokens before the patches: class token, registers.
         class_token: whether the first of them is the class token.
         calls: how often the network runs it; the last output counts.
+        rectifier: the ReLU whose output this layer's is, by name, or empty.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Layer:
     extra: int = 0
     class_token: bool = False
     calls: int = 1
+    rectifier: str = ""
 
     @property
     def channels(self) -> int:
@@ -83,6 +85,20 @@ class Layer:
         if isinstance(place, int):
             return a[:, place]
         return a if where == ":" else a[:, place].mean(1)
+
+    def revive(self, output: Tensor, before: Tensor) -> Tensor:
+        """The same output, with a gradient for the channels of an image that a ReLU has silenced at every position.
+
+        A channel that is zero everywhere gives no direction to ascend; what goes into its ReLU does (the redirected
+        ReLU of Lucid, Olah et al. 2017). As soon as one position fires, the gradient is the network's own.
+
+        Args:
+            output: of a batch.
+            before: what went into the ReLU.
+        """
+        places = [d for d in range(1, output.ndim) if d != self.channel]
+        silent = (output.detach() == 0).all(dim=places, keepdim=True) if places else output.detach() == 0
+        return output + silent * (before - before.detach())
 
     def position(self, place: int) -> tuple[int, int] | None:
         """The (row, column) of a place in `read(..., ":")`, None for an extra token or where there is no grid."""
@@ -173,15 +189,20 @@ def measure(net: nn.Module, size: tuple[int, int]) -> dict[str, Layer | str]:
     """
     larger = (size[0] * _GROWTH[0], size[1] * _GROWTH[1])
     base = _shapes(net, size)
+    rectified = {n: r for n, (_, _, r) in base.items() if r}
     other = _shapes(net, larger)
     class_token = getattr(net, "cls_token", None) is not None or bool(getattr(net, "has_class_token", False))
     modules = dict(net.named_modules())
     found: dict[str, Layer | str] = {}
     for name, module in modules.items():
         if name and name in base:
-            shape, calls = base[name]
+            shape, calls, _ = base[name]
             after = other.get(name)
-            found[name] = _layer(name, module, shape, calls, after[0] if after else None, size, class_token)
+            layer = _layer(name, module, shape, calls, after[0] if after else None, size, class_token)
+            # A ReLU that several layers share was silent somewhere else.
+            rectifier = rectified.get(name, "")
+            alone = rectifier in base and base[rectifier][1] == 1
+            found[name] = replace(layer, rectifier=rectifier) if isinstance(layer, Layer) and alone else layer
     return found
 
 
@@ -245,8 +266,11 @@ def _text(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape))
 
 
-def _shapes(net: nn.Module, size: tuple[int, int]) -> dict[str, tuple[tuple[int, ...] | str, int]]:
-    """The shape of each module's output for two images, or the type of what is no tensor; and how often it ran.
+_Seen = dict[str, tuple[tuple[int, ...] | str, int, str]]
+
+
+def _shapes(net: nn.Module, size: tuple[int, int]) -> _Seen:
+    """The shape of each module's output for two images, or the type of what is no tensor; how often it ran; its ReLU.
 
     A network that cannot take the size, or cannot run on the meta device nor in fact, gives what ran before that.
     """
@@ -277,13 +301,17 @@ def _shadow(net: nn.Module, size: tuple[int, int]) -> nn.Module:
     return copied
 
 
-def _record(net: nn.Module, x: Tensor) -> tuple[dict[str, tuple[tuple[int, ...] | str, int]], bool]:
-    found: dict[str, tuple[tuple[int, ...] | str, int]] = {}
+def _record(net: nn.Module, x: Tensor) -> tuple[_Seen, bool]:
+    found: _Seen = {}
+    # Kept alive, so that no other tensor gets the same identity.
+    rectified: dict[int, tuple[Tensor, str]] = {}
 
     def note(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
+            if isinstance(module, nn.ReLU | nn.ReLU6) and isinstance(output, Tensor):
+                rectified[id(output)] = (output, name)
             shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-            found[name] = (shape, found.get(name, ((), 0))[1] + 1)
+            found[name] = (shape, found.get(name, ((), 0, ""))[1] + 1, rectified.get(id(output), (None, ""))[1])
 
         return hook
 

@@ -232,9 +232,29 @@ class Classifier(nn.Module):
         if taps == {LOGITS}:
             return {LOGITS: self(x)}
         layers = {tap: self.layer(split_tap(tap)[0]) for tap in taps - {LOGITS}}
-        with self.tapped({layer.name for layer in layers.values()}, stop=LOGITS not in taps) as outputs:
+        rectifiers = {layer.rectifier for layer in layers.values() if layer.rectifier} if x.requires_grad else set()
+        names = {layer.name for layer in layers.values()}
+        with self._before(rectifiers) as before, self.tapped(names, stop=LOGITS not in taps) as outputs:
             found = {LOGITS: logits} if (logits := self._as_far_as_needed(x)) is not None else {}
+        for layer in {layer.name: layer for layer in layers.values() if layer.rectifier in before}.values():
+            outputs[layer.name] = layer.revive(outputs[layer.name], before[layer.rectifier])
         return found | {tap: layer.read(outputs[layer.name], split_tap(tap)[1]) for tap, layer in layers.items()}
+
+    @contextmanager
+    def _before(self, names: set[str]) -> Iterator[dict[str, Tensor]]:
+        """What goes into modules during the with block, by name."""
+        kept: dict[str, Tensor] = {}
+
+        def keep(name: str) -> Any:
+            # timm's ReLUs work in place: what went in is lost afterwards.
+            return lambda module, args: kept.update({name: args[0].clone()})
+
+        handles = [self.net.get_submodule(name).register_forward_pre_hook(keep(name)) for name in sorted(names)]
+        try:
+            yield kept
+        finally:
+            for handle in handles:
+                handle.remove()
 
     def _as_far_as_needed(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"] | None:
         try:

@@ -10,25 +10,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor
 
 from benchmark.attacks.job import Job, Setting
 from benchmark.attacks.numbers import measure
 from benchmark.evaluate import device_text, git_commit, seconds_per_image
-from benchmark.produce import folder_of, produce
+from benchmark.produce import folder_of, original_path, produce, put_down
 from benchmark.records import Budget, FailedUnit, Measurement, Record, units_hash
 from featvis import images
-from featvis.attacks import LEVELS, Attack, Pair
+from featvis.attacks import Attack, Pair
 from featvis.callbacks import versions
-from featvis.data import as_seen, open_rgb, to_tensor
+from featvis.data import open_rgb, to_tensor
 from featvis.errors import UserError
 from featvis.models import Classifier, default_device
 
@@ -99,7 +97,7 @@ def run(job: Job) -> int:
     code = 0
     for network in job.networks.values():
         for pair in job.pairs:
-            _put_down(original_path(job.out, network.input_size, pair.image), pair, network)
+            put_down(job.out, network.input_size, pair)
         for setting in job.settings:
             made = make(job, setting, network)
             path = job.out / "records" / network.alias / f"{setting.method}.json"
@@ -128,20 +126,6 @@ def make(job: Job, setting: Setting, network: Classifier) -> Made:
 def predictions_path(out: Path, alias: str, method: str) -> Path:
     """Where the table of predictions of a record lies."""
     return out / "predictions" / alias / f"{method}.csv"
-
-
-def original_path(out: Path, size: Sequence[int], image: str) -> Path:
-    """Where an image lies as networks of an input of that size see it."""
-    return out / "originals" / f"{size[0]}x{size[1]}" / f"{image}.png"
-
-
-def _put_down(path: Path, pair: Pair, network: Classifier) -> None:
-    """The image as the network sees it, once, as a file: what came before the attack, to the level."""
-    if not path.is_file():
-        array = (as_seen(pair.path, network.input_size) * LEVELS).round().byte().permute(1, 2, 0).numpy()
-        buffer = BytesIO()
-        Image.fromarray(array).save(buffer, "PNG")
-        images.write_atomic(path, buffer.getvalue())
 
 
 def _identity(job: Job) -> dict[str, Any]:

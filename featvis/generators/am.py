@@ -14,6 +14,18 @@ from featvis.transforms import Chain, Transform, named_chain
 from featvis.units import Unit
 
 
+class NormalisedSGD(torch.optim.SGD):
+    """Gradient steps of one length: each unit's gradient is divided by its root mean square."""
+
+    def step(self, closure: Any = None) -> Any:
+        """One step. A unit whose gradient is zero stays where it is."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                rms = parameter.grad.flatten(1).square().mean(1).sqrt().clamp_min(1e-20)
+                parameter.grad /= rms.view(-1, *[1] * (parameter.ndim - 1))
+        return super().step(closure)
+
+
 class AM(Generator):
     """Activation maximisation on a complex spectrum, or on pixels for comparison (Zhu and Cangelosi 2025, section 3).
 
@@ -24,7 +36,9 @@ class AM(Generator):
         decay: exponent of the spectrum's frequency scaling; 0: none, as the paper says.
         init_std: deviation of the initial spectrum's real and imaginary parts. The twin starts with the pixels of the
             same spectrum, unscaled, so that what differs between the two is the ascent alone.
-        ascent: `gradient`, plain gradient ascent, or `adam`.
+        ascent: `gradient`, plain gradient ascent; `normalised`, the same with each unit's gradient divided by its root
+            mean square, so that one learning rate suits layers whose activations differ by orders of magnitude; or
+            `adam`.
         chain: transforms; `am3` are the paper's: jitter, scale, rotate.
         kwargs: of `Generator`.
     """
@@ -36,7 +50,7 @@ class AM(Generator):
         domain: Literal["spectrum", "pixel"] = "spectrum",
         decay: float = 0.0,
         init_std: float = 0.01,
-        ascent: Literal["gradient", "adam"] = "gradient",
+        ascent: Literal["gradient", "normalised", "adam"] = "gradient",
         chain: Chain = "am3",
         **kwargs: Any,
     ) -> None:
@@ -57,7 +71,6 @@ class AM(Generator):
         return self.chain
 
     def optimizer(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
-        """Plain gradient ascent, or Adam."""
-        if self.ascent == "gradient":
-            return torch.optim.SGD(parameters, lr=self.lr)
-        return torch.optim.Adam(parameters, lr=self.lr)
+        """Gradient ascent, or Adam."""
+        kinds = {"gradient": torch.optim.SGD, "normalised": NormalisedSGD, "adam": torch.optim.Adam}
+        return kinds[self.ascent](parameters, lr=self.lr)
