@@ -41,6 +41,9 @@ def zoo() -> Path:
     return folder
 
 
+LONGEST = ("test_faults.py", "test_notebooks.py")
+
+
 def pytest_collection_modifyitems(items):
-    """Start the longest test first: the other workers go through the rest meanwhile."""
-    items.sort(key=lambda item: item.path.name != "test_faults.py")
+    """Start the longest tests first: the other workers go through the rest meanwhile."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
