@@ -318,4 +318,4 @@ def test_a_file_of_concepts_gives_units_that_can_be_maximised(classifier, found,
         canvas = classifier.preprocess(generator.predict_step(units[:1]).canvas)
         return float(outputs(classifier, LAYER, canvas)[0].mean((1, 2)) @ found.vectors[0])
 
-    assert along(12) > 1.2 * along(1)
+    assert along(32) > 1.2 * along(1)
