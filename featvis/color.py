@@ -19,10 +19,15 @@ RECORRELATE = (
 
 def recorrelate(x: Float[Tensor, "*b 3 h w"]) -> Float[Tensor, "*b 3 h w"]:
     """From the decorrelated space to (linear, unbounded) RGB: `x @ M` on the channel axis."""
-    return torch.einsum("...chw,cd->...dhw", x, torch.tensor(RECORRELATE, dtype=x.dtype, device=x.device))
+    return _mix(x, torch.tensor(RECORRELATE, dtype=x.dtype, device=x.device))
 
 
 def decorrelate(x: Float[Tensor, "*b 3 h w"]) -> Float[Tensor, "*b 3 h w"]:
     """From RGB to the decorrelated space, the inverse of `recorrelate`."""
     inverse = torch.linalg.inv(torch.tensor(RECORRELATE, dtype=torch.float64))
-    return torch.einsum("...chw,cd->...dhw", x, inverse.to(x.dtype).to(x.device))
+    return _mix(x, inverse.to(x.dtype).to(x.device))
+
+
+def _mix(x: Float[Tensor, "*b 3 h w"], matrix: Float[Tensor, "3 3"]) -> Float[Tensor, "*b 3 h w"]:
+    # Matrix on the left: the channels stay where they are, and nothing is permuted.
+    return (matrix.T @ x.flatten(-2)).view(x.shape)

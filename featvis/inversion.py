@@ -104,7 +104,7 @@ class Inversion(Generator):
         """Adam on a spectrum, NAdam on phases."""
         if self.domain == "phase":
             return torch.optim.NAdam(parameters, lr=self.lr)
-        return torch.optim.Adam(parameters, lr=self.lr)
+        return torch.optim.Adam(parameters, lr=self.lr, fused=parameters[0].is_cpu)
 
     def objective(self, unit: Unit) -> Objective:
         """The match with what the image does to the layer."""

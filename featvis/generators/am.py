@@ -72,5 +72,6 @@ class AM(Generator):
 
     def optimizer(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
         """Gradient ascent, or Adam."""
-        kinds = {"gradient": torch.optim.SGD, "normalised": NormalisedSGD, "adam": torch.optim.Adam}
-        return kinds[self.ascent](parameters, lr=self.lr)
+        if self.ascent == "adam":
+            return super().optimizer(parameters)
+        return {"gradient": torch.optim.SGD, "normalised": NormalisedSGD}[self.ascent](parameters, lr=self.lr)

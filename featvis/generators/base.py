@@ -1,8 +1,10 @@
 """The generator: batches of units in, `Visualizations` out. Every method is a subclass of about fifty lines.
 
-One step decodes the canvases of all units once, detaches them, pushes their views through the network in micro-batches,
-adds up the gradient of the scores with respect to the canvases, and sends it through the decoding once. That gradient
-is also the transparency map. The weights get none.
+A step goes through the batch group by group, a group being as many units as share a micro-batch of views: it decodes
+their canvases once, detaches them, pushes their views through the network, adds up the gradient of the scores with
+respect to the canvases, sends it through the decoding, and moves the parameters. That gradient is also the
+transparency map. The weights get none. Groups bound the memory, whatever the batch; on a CPU they are decoded and moved
+in parts that stay in its caches.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ import inspect
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,9 +23,11 @@ import lightning
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.profiler import record_function
 
 from featvis.errors import UserError
-from featvis.generators.state import Optimisation
+from featvis.generators.state import Optimisation, Part
+from featvis.memory import keep_freed
 from featvis.models import Classifier, Precision, compute_dtype, load
 from featvis.objectives import Objective
 from featvis.parametrizations import Parametrization
@@ -31,6 +36,12 @@ from featvis.units import Unit, parse_units
 
 LIMITS = {"steps": (1, 100_000), "views": (1, 4096), "canvas": (16, 8192)}
 """What counts as a usable value; flags are named after the keys, views is --crops."""
+
+CACHE = 2**21
+"""Bytes of parameters that are decoded together on a CPU: about what a core's own cache holds."""
+
+stage: Callable[[str], AbstractContextManager[Any]] = record_function
+"""Marks what the time goes to: decode, transforms, network, alpha, optimiser; seen by PyTorch's profiler."""
 
 
 @dataclass
@@ -133,7 +144,7 @@ class Generator(lightning.LightningModule, metaclass=_NotesArguments):
 
     def optimizer(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
         """The optimiser. Default: Adam."""
-        return torch.optim.Adam(parameters, lr=self.lr)
+        return torch.optim.Adam(parameters, lr=self.lr, fused=parameters[0].is_cpu)
 
     def start(self, units: list[Unit], streams: Sequence[torch.Generator]) -> tuple[Tensor, Tensor | None]:
         """The parameters (B, ...) to begin with, and what stays fixed, of a batch of units."""
@@ -227,54 +238,94 @@ class Generator(lightning.LightningModule, metaclass=_NotesArguments):
     def optimise(self, units: list[Unit]) -> Visualizations:
         """The loop over the steps, from the beginning or from where a callback takes it up."""
         begin = time.perf_counter()
+        keep_freed()
         self.load_classifier()
         self._objectives = {unit: self.objective(unit) for unit in units}
-        streams = self.streams(units)
-        parameters, fixed = self.start(units, streams)
-        parameters.requires_grad_()
-        alpha = torch.zeros(len(units), *self.size, device=self.device)
-        scores = torch.zeros(self.steps, len(units))
-        state = Optimisation(units, parameters, fixed, self.optimizer([parameters]), streams, alpha, scores)
+        state = self.optimisation(units)
         self._tell("on_optimization_start", state)
         begin -= state.seconds
         while state.step < self.steps:
-            score = self._step(state)
+            score = self.step(state)
             state.seconds = time.perf_counter() - begin
             self._tell("on_optimization_step", state.step - 1, score, state)
         with torch.no_grad():
-            canvas = self.finish(self.parametrization.decode(parameters, fixed), fixed)
-            activations = self._on_canvas(canvas, units)
+            made = [self.finish(self.parametrization.decode(p.parameters, p.fixed), p.fixed) for p in state.parts]
             # What the last step made has had no step after it to find it out.
-            finite = canvas.flatten(1).isfinite().all(1) & alpha.flatten(1).isfinite().all(1) & activations.isfinite()
-            for i in (~finite).nonzero()[:, 0].tolist():
-                state.failed.setdefault(i, self.steps)
-        return Visualizations(
-            units, canvas.cpu(), alpha.cpu(), scores, activations.cpu(), state.failed, time.perf_counter() - begin
+            activations = torch.cat(
+                [self._on_canvas(c, units[p.which]) for c, p in zip(made, state.parts, strict=True)]
+            )
+            canvas, alpha = torch.cat([c.cpu() for c in made]), state.alpha.cpu()
+            finite = _finite(canvas) & _finite(alpha) & activations.isfinite().cpu()
+        failed = state.failed.cpu()
+        failed[~finite & (failed < 0)] = self.steps
+        steps = {i: int(step) for i, step in enumerate(failed) if step >= 0}
+        seconds = time.perf_counter() - begin
+        return Visualizations(units, canvas, alpha, state.scores.cpu(), activations.cpu(), steps, seconds)
+
+    def optimisation(self, units: list[Unit]) -> Optimisation:
+        """A batch before its first step; the first thing that `optimise` does."""
+        streams = self.streams(units)
+        parameters, fixed = self.start(units, streams)
+        count = len(units)
+        each = parameters[0].numel() * parameters.element_size()
+        # What is decoded at once: on a CPU what its caches hold, on a GPU all that goes through the network together.
+        piece = max(1, CACHE // each) if self.device.type == "cpu" else count
+        return Optimisation(
+            units,
+            [
+                [Part.of(which, parameters, fixed, self.optimizer) for which in _cut(group, piece)]
+                for group in _cut(slice(0, count), max(1, self._micro_batch() // self.views))
+            ],
+            streams,
+            alpha=torch.zeros(count, *self.size, device=self.device),
+            scores=torch.zeros(self.steps, count, device=self.device),
+            failed=torch.full((count,), -1, device=self.device),
         )
 
-    def _step(self, state: Optimisation) -> Float[Tensor, b]:
-        canvas = self.parametrization.decode(state.parameters, state.fixed)
-        frame = draw(self.transforms(state.step), self.size, self.views, state.streams)
-        gradient, score = self.ascend(canvas.detach(), state.units, frame, state.streams)
-        finite = score.isfinite() & gradient.flatten(1).isfinite().all(1)
-        for i in (~finite).nonzero()[:, 0].tolist():
-            state.failed.setdefault(i, state.step)
-        gradient = torch.where(finite[:, None, None, None], gradient, 0)
-        state.alpha += gradient.abs().mean(1)
-        plain = canvas.detach().requires_grad_()
-        if (penalty := self.penalty(plain, state.fixed)) is not None:
-            gradient = gradient - torch.autograd.grad(penalty.sum(), plain)[0]
-        state.optimizer.zero_grad()
-        canvas.backward(-gradient)
-        if state.failed and state.parameters.grad is not None:
-            # A failed unit stands still; its neighbours in the batch share no value with it.
-            state.parameters.grad[list(state.failed)] = 0
-        state.optimizer.step()
-        with torch.no_grad():
-            self.project(state.parameters, state.fixed)
-        state.scores[state.step] = score.cpu()
+    def step(self, state: Optimisation) -> Float[Tensor, b]:
+        """One step of the whole batch; its scores."""
+        chain = self.transforms(state.step)
+        for group in state.groups:
+            self._advance(state, group, chain)
         state.step += 1
-        return score
+        return state.scores[state.step - 1]
+
+    def _advance(self, state: Optimisation, group: list[Part], chain: Sequence[Transform]) -> None:
+        """One step of the units that go through the network together. Nothing here waits for a GPU."""
+        which = slice(group[0].which.start, group[-1].which.stop)
+        units, streams = state.units[which], state.streams[which]
+        with stage("decode"):
+            decoded = [self.parametrization.decode(part.parameters, part.fixed) for part in group]
+            canvas = torch.cat([c.detach() for c in decoded])
+        with stage("transforms"):
+            frame = draw(chain, self.size, self.views, streams)
+        gradient, score = self.ascend(canvas, units, frame, streams)
+        with stage("alpha"):
+            state.scores[state.step, which] = score
+            alpha = gradient.abs().mean(1)
+            state.alpha[which] += alpha
+            # The sum is finite only if all values are, and read faster.
+            broken = ~(score.isfinite() & _finite(alpha)) & (state.failed[which] < 0)
+            state.failed[which] = torch.where(broken, state.step, state.failed[which])
+            stopped = state.failed[which] >= 0
+            # On a CPU a look is cheaper than a pass over the gradient; on a GPU it would be the other way round.
+            if self.device.type != "cpu" or bool(stopped.any()):
+                gradient = gradient.masked_fill(stopped[:, None, None, None], 0)
+        for part, canvases in zip(group, decoded, strict=True):
+            own = slice(part.which.start - which.start, part.which.stop - which.start)
+            with stage("decode"):
+                down = gradient[own]
+                plain = canvases.detach().requires_grad_()
+                if (penalty := self.penalty(plain, part.fixed)) is not None:
+                    down = down - torch.autograd.grad(penalty.sum(), plain)[0]
+                (found,) = torch.autograd.grad(canvases, part.parameters, down)
+            with stage("optimiser"):
+                # Optimisers go down.
+                part.parameters.grad = found.neg()
+                part.optimizer.step()
+                part.parameters.grad = None
+                with torch.no_grad():
+                    self.project(part.parameters, part.fixed)
 
     def ascend(
         self, canvas: Float[Tensor, "b 3 h w"], units: list[Unit], frame: Frame, streams: Sequence[torch.Generator]
@@ -287,7 +338,8 @@ class Generator(lightning.LightningModule, metaclass=_NotesArguments):
         Raises:
             UserError: when even one view does not fit.
         """
-        gradient, score = torch.zeros_like(canvas), torch.zeros(len(units), device=canvas.device)
+        gradient: Tensor | None = None
+        score = torch.zeros(len(units), device=canvas.device)
         todo = list(reversed(self._chunks(len(units))))
         while todo:
             chunk = todo.pop()
@@ -310,13 +362,21 @@ class Generator(lightning.LightningModule, metaclass=_NotesArguments):
                     stream.set_state(state)
                 todo += _halves(chunk)
                 continue
-            gradient[which] += g
             score[which] += s
-        return gradient / self.views, score / self.views
+            if len(g) == len(canvas) and gradient is None:
+                gradient = g
+            else:
+                gradient = torch.zeros_like(canvas) if gradient is None else gradient
+                gradient[which] += g
+        assert gradient is not None
+        return gradient, score
+
+    def _micro_batch(self) -> int:
+        return self.micro_batch or (8 if self.device.type == "cpu" else 128)
 
     def _chunks(self, batch: int) -> list[tuple[slice, slice]]:
         """Micro-batches, unit by unit and view by view: whole units while they fit, else some views of one."""
-        limit = self.micro_batch or (8 if self.device.type == "cpu" else 128)
+        limit = self._micro_batch()
         if limit >= self.views:
             n = limit // self.views
             return [(slice(i, min(i + n, batch)), slice(0, self.views)) for i in range(0, batch, n)]
@@ -328,9 +388,14 @@ class Generator(lightning.LightningModule, metaclass=_NotesArguments):
     ) -> tuple[Float[Tensor, "b 3 h w"], Float[Tensor, b]]:
         classifier = self.load_classifier()
         canvas = canvas.detach().requires_grad_()
-        views = render(canvas, frame, classifier.input_size, streams)
-        score = self._by_unit(views, units, frame.matrix.shape[1]).sum(1)
-        (gradient,) = torch.autograd.grad(score.sum(), canvas)
+        with stage("transforms"):
+            views = render(canvas, frame, classifier.input_size, streams)
+        with stage("network"):
+            seen = views.detach().requires_grad_()
+            score = self._by_unit(seen, units, frame.matrix.shape[1]).sum(1) / self.views
+            (gradient,) = torch.autograd.grad(score.sum(), seen)
+        with stage("transforms"):
+            (gradient,) = torch.autograd.grad(views, canvas, gradient)
         return gradient, score.detach()
 
     def _by_unit(self, views: Float[Tensor, "n 3 h w"], units: list[Unit], each: int) -> Float[Tensor, "b v"]:
@@ -354,6 +419,14 @@ class Generator(lightning.LightningModule, metaclass=_NotesArguments):
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if (listener := getattr(callback, hook, None)) is not None:
                 listener(self.trainer, self, *what)
+
+
+def _cut(whole: slice, size: int) -> list[slice]:
+    return [slice(i, min(i + size, whole.stop)) for i in range(whole.start, whole.stop, size)]
+
+
+def _finite(x: Float[Tensor, "b ..."]) -> Float[Tensor, b]:
+    return x.flatten(1).sum(1).isfinite()
 
 
 def _arguments(cls: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -2,14 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from featvis.units import Unit
+
+
+@dataclass
+class Part:
+    """Units of a batch that are decoded and moved together.
+
+    Attributes:
+        which: their places in the batch.
+        parameters: what is optimised, (b, ...), a leaf without a gradient between the steps.
+        fixed: what stays, or None.
+        optimizer: of the parameters.
+    """
+
+    which: slice
+    parameters: Tensor
+    fixed: Tensor | None
+    optimizer: torch.optim.Optimizer
+
+    @classmethod
+    def of(
+        cls,
+        which: slice,
+        parameters: Tensor,
+        fixed: Tensor | None,
+        optimizer: Callable[[list[Tensor]], torch.optim.Optimizer],
+    ) -> Part:
+        """The part of a batch's parameters; they share their memory."""
+        own = parameters[which].detach().requires_grad_()
+        return cls(which, own, None if fixed is None else fixed[which], optimizer([own]))
 
 
 @dataclass
@@ -18,67 +47,76 @@ class Optimisation:
 
     Attributes:
         units: the units.
-        parameters: what is optimised, (B, ...).
-        fixed: what stays, or None.
-        optimizer: of the parameters.
+        groups: their parameters and optimisers, part by part; the parts of a group share the network's micro-batch.
         streams: each unit's random numbers.
         alpha: (B, H, W), the transparency so far.
         scores: (steps, B), the rows of the steps done.
-        failed: the step at which a unit stopped being finite, by its place in the batch.
+        failed: (B,), the step at which a unit stopped being finite, or -1.
         step: how many are done.
         seconds: wall-clock time that was spent on them before this process.
     """
 
     units: list[Unit]
-    parameters: Tensor
-    fixed: Tensor | None
-    optimizer: torch.optim.Optimizer
+    groups: list[list[Part]]
     streams: Sequence[torch.Generator]
     alpha: Float[Tensor, "b h w"]
     scores: Float[Tensor, "s b"]
-    failed: dict[int, int] = field(default_factory=dict)
+    failed: Int[Tensor, b]
     step: int = 0
     seconds: float = 0.0
 
+    @property
+    def parts(self) -> list[Part]:
+        """All parts, in the order of the units."""
+        return [part for group in self.groups for part in group]
+
     def tensors(self) -> dict[str, Tensor]:
-        """Everything, on the CPU, by name."""
-        failed = torch.tensor([self.failed.get(i, -1) for i in range(len(self.units))])
+        """Everything, on the CPU, by name, however the batch was cut into parts."""
         found = {
-            "parameters": self.parameters.detach(),
+            "parameters": torch.cat([p.parameters.detach() for p in self.parts]),
             "alpha": self.alpha,
             "scores": self.scores,
-            "failed": failed,
+            "failed": self.failed,
             "step": torch.tensor(self.step),
             "seconds": torch.tensor(self.seconds, dtype=torch.float64),
             "streams": torch.stack([g.get_state() for g in self.streams]),
         }
-        if self.fixed is not None:
-            found["fixed"] = self.fixed
-        for name, value in self.optimizer.state.get(self.parameters, {}).items():
-            if value is not None:
+        if self.parts[0].fixed is not None:
+            found["fixed"] = torch.cat([p.fixed for p in self.parts if p.fixed is not None])
+        kept = [p.optimizer.state.get(p.parameters, {}) for p in self.parts]
+        for name, value in kept[0].items():
+            if isinstance(value, Tensor) and value.ndim:
+                found[f"optimizer.tensor.{name}"] = torch.cat([k[name] for k in kept])
+            elif value is not None:
+                # A counter, the same in all parts.
                 kind = "tensor" if isinstance(value, Tensor) else "number"
                 found[f"optimizer.{kind}.{name}"] = torch.as_tensor(value)
         return {name: t.detach().cpu().contiguous() for name, t in found.items()}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Go on from what `tensors` gave."""
-        device = self.parameters.device
-        with torch.no_grad():
-            self.parameters.copy_(tensors["parameters"])
-        if self.fixed is not None:
-            self.fixed.copy_(tensors["fixed"])
         self.alpha.copy_(tensors["alpha"])
         self.scores.copy_(tensors["scores"])
-        self.failed = {i: int(s) for i, s in enumerate(tensors["failed"]) if int(s) >= 0}
+        self.failed.copy_(tensors["failed"])
         self.step, self.seconds = int(tensors["step"]), float(tensors["seconds"])
         for stream, state in zip(self.streams, tensors["streams"], strict=True):
             # A row of a tensor is read from its storage's beginning.
             stream.set_state(state.clone())
-        kept: dict[str, Tensor | float] = {}
-        for key, value in tensors.items():
-            if key.startswith("optimizer."):
-                _, kind, name = key.split(".", 2)
-                # A counter of one number stays on the CPU, where PyTorch's optimisers have it.
-                kept[name] = value.item() if kind == "number" else value.clone() if not value.ndim else value.to(device)
-        if kept:
-            self.optimizer.state[self.parameters] = kept
+        for part in self.parts:
+            with torch.no_grad():
+                part.parameters.copy_(tensors["parameters"][part.which])
+                if part.fixed is not None:
+                    part.fixed.copy_(tensors["fixed"][part.which])
+            kept: dict[str, Tensor | float] = {}
+            for key, value in tensors.items():
+                if key.startswith("optimizer."):
+                    _, kind, name = key.split(".", 2)
+                    if kind == "number":
+                        kept[name] = value.item()
+                    else:
+                        # A counter of one number stays on the CPU, where PyTorch's optimisers have it.
+                        kept[name] = (
+                            value[part.which].to(part.parameters.device).clone() if value.ndim else value.clone()
+                        )
+            if kept:
+                part.optimizer.state[part.parameters] = kept
