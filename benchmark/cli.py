@@ -15,7 +15,7 @@ from typing import Any, Literal
 from jsonargparse import auto_cli
 
 from benchmark.arguments import OneSentenceParser, command_line, split
-from benchmark.commands import attack, concepts, invert, probe
+from benchmark.commands import attack, concepts, invert, perf, probe
 from featvis.errors import UserError, full_disk, nearest
 from featvis.interrupt import WORKER, Stopped, stoppable
 
@@ -360,6 +360,7 @@ COMMANDS = {
     "invert": invert,
     "concepts": concepts,
     "attack": attack,
+    "perf": perf,
 }
 
 

@@ -254,3 +254,49 @@ def attack(
     code = run.run(job.Job(Path(out), networks, judges, asked, pairs, batch_size, command))
     report.everything(Path(out))
     return code
+
+
+def perf(
+    models: str = "efficientnet_lite0,mobilenetv1_100,vit_small_patch16_224.augreg_in21k_ft_in1k,flexivit",
+    methods: str = "maco,fourier,cbr,am_lucid",
+    batches: str = "8x4,8x1,2x16",
+    memory: str = "8x4,8x32,64x32",
+    canvas: int = 512,
+    precision: Literal["auto", "float32", "bfloat16"] = "auto",
+    seconds: float = 4.0,
+    processes: bool = True,
+    out: str = "runs/perf",
+) -> int:
+    """Measure what a step costs above the network's own forward and input gradient, taken apart; memory; processes.
+
+    Networks whose weights are not on this machine get random ones, which changes no time. Prints the tables and writes
+    perf-DEVICE.json and .md.
+
+    Args:
+        models: networks, separated by commas.
+        methods: presets of configs/generator, separated by commas.
+        batches: units x views, separated by commas.
+        memory: batches whose peak memory is measured, each in a process of its own; an empty text leaves it out.
+        canvas: side of the canvas in pixels.
+        precision: of the networks.
+        seconds: a row takes about four times this; one whose step takes longer than this is left out.
+        processes: also compare one process of one thread with two (on a CPU).
+        out: folder of the record.
+    """
+    from benchmark.perf import run
+
+    flags = {
+        "models": models, "methods": methods, "batches": batches, "memory": memory, "canvas": canvas,
+        "precision": precision, "seconds": seconds, "processes": processes,
+    }  # fmt: skip
+    if not 16 <= canvas <= 8192:
+        raise UserError(f"--canvas must be between 16 and 8192, not {canvas}")
+    if not 0 < seconds < 3600:
+        raise UserError(f"--seconds must be between 0 and 3600, not {seconds}")
+    for name, given in (("models", models), ("methods", methods), ("batches", batches)):
+        if not split(given):
+            raise UserError(f"--{name} is empty")
+    return run.run(
+        split(models), split(methods), run.parse_batches(batches, "--batches"), run.parse_batches(memory, "--memory"),
+        canvas, precision, seconds, processes, Path(out), command_line("perf", flags),
+    )  # fmt: skip

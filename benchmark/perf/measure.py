@@ -1,0 +1,231 @@
+"""Timing: a network and a method in, milliseconds a view out, taken apart."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import timm
+import torch
+from lightning.pytorch import Trainer
+
+from benchmark.perf.record import Around, Timing
+from benchmark.suite import Suite, build
+from featvis.callbacks import ImageWriter, StepProgress
+from featvis.data import Units
+from featvis.errors import UserError
+from featvis.generators import Generator, base
+from featvis.generators.state import Optimisation
+from featvis.memory import keep_freed
+from featvis.models import Classifier, Precision, load
+from featvis.units import Unit, parse_units
+from featvis.weights import locate, resolve
+
+REPEATS = (3, 15)
+"""Fewest and most timed rounds of a row."""
+
+
+def network(name: str, precision: Precision, device: torch.device) -> tuple[Classifier, bool]:
+    """A network with its weights where they are on this machine, else with random ones: speed does not depend on them.
+
+    Returns:
+        The network, and whether its weights are random.
+    """
+    spec = resolve(name, "--models")
+    try:
+        here = locate(spec).path is not None
+    except UserError:
+        here = False
+    if here:
+        return load(name, precision, device, "--models"), False
+    torch.manual_seed(0)
+    try:
+        net = timm.create_model(spec.name, pretrained=False, **spec.create_kwargs)
+    except Exception as error:  # timm raises what it likes
+        raise UserError(f"--models {name}: timm cannot build {spec.name} ({error})") from error
+    return Classifier(net, spec, "random weights", precision).to(device), True
+
+
+def generator(method: str, classifier: Classifier, views: int, canvas: int, steps: int = 1000) -> Generator:
+    """A method with a network that is loaded already."""
+    made, _, _ = build(
+        method,
+        {},
+        Suite(model=classifier.alias, units="", methods={}),
+        {"canvas": canvas, "views": views, "steps": steps},
+    )
+    made.classifier, made.precision = classifier, classifier.precision
+    return made.to(classifier.device)
+
+
+def units_of(classifier: Classifier, count: int) -> list[Unit]:
+    """The first classes."""
+    return parse_units(f"first:{count}", classifier)
+
+
+def started(method: Generator, units: list[Unit]) -> Optimisation:
+    """A batch before its first step."""
+    method._objectives = {unit: method.objective(unit) for unit in units}
+    return method.optimisation(units)
+
+
+class Floor:
+    """Forward and input gradient of a network for the views of one step, in the method's micro-batches; nothing else.
+
+    Args:
+        method: whose network, precision and micro-batches are taken.
+        units: how many.
+    """
+
+    def __init__(self, method: Generator, units: int) -> None:
+        self.network = method.load_classifier()
+        self.inputs = [
+            torch.rand((u.stop - u.start) * (v.stop - v.start), 3, *self.network.input_size, device=method.device)
+            for u, v in method._chunks(units)
+        ]
+
+    def __call__(self) -> None:
+        """One pass."""
+        for x in self.inputs:
+            x = x.detach().requires_grad_()
+            torch.autograd.grad(self.network(x)[:, 0].sum(), x)
+
+
+def timed(work: Callable[[], object], device: torch.device) -> float:
+    """Seconds of a call, the device's queue included."""
+    start = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+class Clock:
+    """Adds up the seconds of each stage of a step."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.seconds = device, dict[str, float]()
+
+    def __call__(self, name: str) -> Clock._Stage:
+        """A stage, for a with statement."""
+        return Clock._Stage(self, name)
+
+    class _Stage:
+        def __init__(self, clock: Clock, name: str) -> None:
+            self.clock, self.name = clock, name
+
+        def _now(self) -> float:
+            if self.clock.device.type == "cuda":
+                torch.cuda.synchronize()
+            return time.perf_counter()
+
+        def __enter__(self) -> None:
+            self.start = self._now()
+
+        def __exit__(self, *error: type[BaseException] | BaseException | TracebackType | None) -> None:
+            spent = self.clock.seconds
+            spent[self.name] = spent.get(self.name, 0.0) + self._now() - self.start
+
+
+@contextmanager
+def stages(device: torch.device) -> Iterator[dict[str, float]]:
+    """The seconds of each stage of the steps in the with block."""
+    clock, kept = Clock(device), base.stage
+    base.stage = clock  # type: ignore[assignment]
+    try:
+        yield clock.seconds
+    finally:
+        base.stage = kept
+
+
+def measure(
+    method: str, classifier: Classifier, random: bool, units: int, views: int, canvas: int, seconds: float
+) -> Timing | float:
+    """One row of the table; or, where a round would take longer than `seconds`, the seconds that it would take."""
+    keep_freed()
+    made = generator(method, classifier, views, canvas)
+    floor, device, count = Floor(made, units), classifier.device, units * views
+    once = Floor(made, 1)
+    once()
+    expected = timed(once, device) / sum(len(x) for x in once.inputs) * count
+    if expected > seconds:
+        return expected
+    state = started(made, units_of(classifier, units))
+    made.step(state)
+    floor()
+    whole, alone = [], []
+    rounds = int(min(max(2 * seconds / (2.2 * expected), REPEATS[0]), REPEATS[1]))
+    for _ in range(rounds):
+        whole.append(timed(lambda: made.step(state), device))
+        alone.append(timed(floor, device))
+    with stages(device) as spent:
+        few = max(2, rounds // 3)
+        for _ in range(few):
+            made.step(state)
+    # The stages in proportion: taken one by one, they cost a GPU its queue.
+    total = statistics.median(whole)
+    scale = 1000 / count * total / sum(spent.values())
+    return Timing(
+        model=classifier.name,
+        random_weights=random,
+        method=method,
+        precision=str(classifier.dtype).removeprefix("torch."),
+        units=units,
+        views=views,
+        canvas=canvas,
+        rounds=rounds,
+        step_ms=1000 * total / count,
+        network_ms=1000 * statistics.median(alone) / count,
+        overhead=statistics.median(a / b for a, b in zip(whole, alone, strict=True)),
+        stages_ms={name: value * scale for name, value in spent.items()},
+    )
+
+
+def around(method: str, classifier: Classifier, canvas: int) -> Around:
+    """What Lightning and the callbacks add to a step, and what writing an image takes, in milliseconds."""
+    steps, count, spent = 400, 4, Clock(torch.device("cpu"))
+
+    class Still(type(generator(method, classifier, 1, canvas))):  # type: ignore[misc]
+        """The method without its steps: what is left is the Trainer and the callbacks."""
+
+        def step(self, state: Optimisation) -> torch.Tensor:
+            state.step += 1
+            return state.scores[state.step - 1]
+
+        def _on_canvas(self, canvas: torch.Tensor, units: list[Unit]) -> torch.Tensor:
+            return torch.zeros(len(units))
+
+    class Writer(ImageWriter):
+        def write_on_batch_end(self, *args: Any, **kwargs: Any) -> None:
+            with spent("writing"):
+                super().write_on_batch_end(*args, **kwargs)
+
+    made = Still(**{**generator(method, classifier, 1, canvas, steps)._arguments})
+    made.classifier = classifier
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(
+            accelerator="cpu" if classifier.device.type == "cpu" else "auto", devices=1, logger=False,
+            enable_checkpointing=False, enable_model_summary=False, inference_mode=False,
+            callbacks=[Writer(str(Path(folder) / "x")), StepProgress()],
+        )  # fmt: skip
+        data = Units(f"first:{count}", batch_size=count)
+        whole = timed(lambda: trainer.predict(made, datamodule=data, return_predictions=False), classifier.device)
+    return Around(
+        canvas=canvas,
+        lightning_ms_a_step=1000 * (whole - spent.seconds["writing"]) / steps,
+        writing_ms_an_image=1000 * spent.seconds["writing"] / count,
+    )
+
+
+def check(models: Sequence[str], methods: Sequence[str], canvas: int) -> None:
+    """Raise a UserError for a network or a method that is not known, before anything is timed."""
+    for name in models:
+        resolve(name, "--models")
+    for method in methods:
+        build(method, {}, Suite(model=models[0], units="", methods={}), {"canvas": canvas, "views": 1, "steps": 1})

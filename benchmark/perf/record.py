@@ -1,0 +1,227 @@
+"""The record of a measurement, and its Markdown."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tabulate import tabulate
+
+from benchmark.schema import parse
+from featvis.errors import UserError
+from featvis.images import write_atomic
+
+STAGES = ("decode", "transforms", "network", "alpha", "optimiser")
+
+
+@dataclass(frozen=True)
+class Timing:
+    """A method on a network. Times are medians, in milliseconds a view of one step.
+
+    `network_ms` is the bare network's forward and input gradient on as many views, in the same precision, memory layout
+    and micro-batches, timed in turn with the step; `overhead` the median of the rounds' ratios. `stages_ms` takes the
+    step apart and adds up to it.
+    """
+
+    model: str
+    random_weights: bool
+    method: str
+    precision: str
+    units: int
+    views: int
+    canvas: int
+    rounds: int
+    step_ms: float
+    network_ms: float
+    overhead: float
+    stages_ms: dict[str, float]
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A row that was not timed, since one step of it takes `seconds`."""
+
+    model: str
+    method: str
+    units: int
+    views: int
+    canvas: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Around:
+    """What surrounds the steps, in milliseconds; the Trainer's start counts among its steps."""
+
+    canvas: int
+    lightning_ms_a_step: float
+    writing_ms_an_image: float
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The peak of a process that makes two steps, in megabytes (10^6 bytes).
+
+    `before_mb` is what it holds before the first step, network and libraries; `parameters_mb` the parameters themselves.
+    """
+
+    model: str
+    method: str
+    units: int
+    views: int
+    canvas: int
+    before_mb: float
+    parameters_mb: float
+    peak_mb: float
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Views a second of one process of one thread, and of two at once; medians of `rounds`, and the ratio's."""
+
+    model: str
+    method: str
+    units: int
+    views: int
+    canvas: int
+    rounds: int
+    one: float
+    two: float
+    ratio: float
+
+
+@dataclass(frozen=True)
+class PerfRecord:
+    """All that `featvis perf` found, with the facts that it depends on."""
+
+    command: str
+    device: str
+    threads: int
+    versions: dict[str, str]
+    git_commit: str | None
+    created: str
+    timings: tuple[Timing, ...]
+    left_out: tuple[LeftOut, ...]
+    around: tuple[Around, ...]
+    memory: tuple[Memory, ...]
+    processes: Processes | None
+    schema: Literal["featvis-perf/1"] = "featvis-perf/1"
+
+    def write(self, folder: Path, name: str) -> tuple[Path, Path]:
+        """Write `<name>.json` and, made from it, `<name>.md`."""
+        data, table = folder / f"{name}.json", folder / f"{name}.md"
+        write_atomic(data, (json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True) + "\n").encode())
+        write_atomic(table, markdown(self).encode())
+        return data, table
+
+
+def read(path: Path) -> PerfRecord:
+    """A record from its file.
+
+    Raises:
+        UserError: for a file that cannot be read, or is no such record.
+    """
+    try:
+        data = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is no record of a measurement ({error})") from error
+    found = parse(PerfRecord, data, str(path))
+    assert isinstance(found, PerfRecord)
+    return found
+
+
+PAPER = {"maco": 256 * 32, "fourier": 256, "cbr": 256}
+"""Forward-backward passes an image, as the MACO paper ran the methods (Fel et al. 2023, section 4)."""
+TABLE_1 = {"flexivit": "FlexiViT", "vit_base": "ViT", "resnetv2_50": "ResNetV2"}
+CLASSES = 500
+
+
+def paper_rows(record: PerfRecord) -> list[list[str]]:
+    """For each network: images a second of MACO at the paper's setting, and hours for 500 classes by each method."""
+    rows = []
+    for model in dict.fromkeys(t.model for t in record.timings):
+        found = {}
+        for method in PAPER:
+            # The batch with the most views is nearest to what such a run would do.
+            own = [t for t in record.timings if t.model == model and t.method == method]
+            if own:
+                found[method] = max(own, key=lambda t: (t.views, t.units))
+        if "maco" not in found:
+            continue
+        hours = {m: t.step_ms * PAPER[m] * CLASSES / 3.6e6 for m, t in found.items()}
+        rate = 1000 / (found["maco"].step_ms * PAPER["maco"])
+        rows.append([model, f"{rate:.4f}", *(f"{hours[m]:.1f}" if m in hours else "" for m in PAPER)])
+    return rows
+
+
+def markdown(record: PerfRecord) -> str:
+    """The record as tables that people read."""
+    parts = [
+        "# What a step costs",
+        f"`{record.command}` on {record.device}, {record.threads} threads, torch {record.versions.get('torch')}, "
+        f"{record.created[:10]}, commit {record.git_commit}.",
+        "Milliseconds a view of one step, medians. *Network* is the bare network's forward and input gradient on as many "
+        "views, in the same precision, memory layout and micro-batches, timed in turn with the step in one process; "
+        "*overhead* is the median of the ratios. The last columns take the step apart.",
+        _timings(record),
+    ]
+    for row in record.left_out:
+        parts.append(f"Left out: {row.method} on {row.model}, {row.units} x {row.views}, {row.seconds:.0f} s a step.")
+    for a in record.around:
+        parts.append(
+            f"Beside the steps: Lightning and its callbacks {a.lightning_ms_a_step:.2f} ms a step of a whole batch, "
+            f"writing {a.writing_ms_an_image:.0f} ms an image (canvas {a.canvas})."
+        )
+    if record.memory:
+        parts += ["## Memory", _memory(record.memory)]
+    if record.processes is not None:
+        p = record.processes
+        parts += [
+            "## Two processes",
+            f"{p.method} on {p.model}, {p.units} x {p.views}, canvas {p.canvas}: one process of one thread "
+            f"{p.one:.1f} views a second, two at once {p.two:.1f}: {p.ratio:.2f} times (median of {p.rounds}).",
+        ]
+    if rows := paper_rows(record):
+        head = ["network", "MACO images a second", *(f"{m}, hours for {CLASSES} classes" for m in PAPER)]
+        parts += [
+            "## The paper's setting",
+            "256 steps of 32 crops for MACO, of one view for Fourier and CBR, at the speed of the table above (which has "
+            "fewer units and crops at once). Table 1 of Fel et al. 2023 is three such rows (FlexiViT, ViT, ResNetV2).",
+            tabulate(rows, head, tablefmt="pipe", disable_numparse=True),
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _timings(record: PerfRecord) -> str:
+    head = ["network", "method", "units x views", "canvas", "precision", "step", "network", "overhead", *STAGES]
+    rows = [
+        [
+            t.model + (" (random weights)" if t.random_weights else ""),
+            t.method,
+            f"{t.units} x {t.views}",
+            t.canvas,
+            t.precision,
+            f"{t.step_ms:.2f}",
+            f"{t.network_ms:.2f}",
+            f"{t.overhead:.3f}",
+            *(f"{t.stages_ms.get(s, 0.0):.2f}" for s in STAGES),
+        ]
+        for t in record.timings
+    ]
+    return tabulate(rows, head, tablefmt="pipe", disable_numparse=True)
+
+
+def _memory(rows: Sequence[Memory]) -> str:
+    head = ["network", "method", "units x views", "canvas", "before, MB", "parameters, MB", "peak, MB", "peak - parameters"]
+    table = [
+        [
+            m.model, m.method, f"{m.units} x {m.views}", m.canvas,
+            *(f"{x:.0f}" for x in (m.before_mb, m.parameters_mb, m.peak_mb, m.peak_mb - m.parameters_mb)),
+        ]
+        for m in rows
+    ]  # fmt: skip
+    return tabulate(table, head, tablefmt="pipe", disable_numparse=True)

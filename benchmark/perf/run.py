@@ -1,0 +1,95 @@
+"""`featvis perf`: the table of what a step costs."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from benchmark import launch
+from benchmark.evaluate import git_commit
+from benchmark.perf import measure, record, worker
+from featvis.callbacks import versions
+from featvis.errors import UserError
+from featvis.models import Precision, default_device
+
+Batch = tuple[int, int]
+
+
+def parse_batches(text: str, flag: str) -> list[Batch]:
+    """`8x4,8x1` as pairs of units and views.
+
+    Raises:
+        UserError: for anything else.
+    """
+    found = []
+    for part in filter(None, (p.strip() for p in text.split(","))):
+        match = re.fullmatch(r"(\d+)x(\d+)", part)
+        if match is None or not (1 <= int(match[1]) <= 4096 and 1 <= int(match[2]) <= 4096):
+            raise UserError(f"{flag} {part} is no batch; write units x views, both from 1 to 4096, for example 8x4")
+        found.append((int(match[1]), int(match[2])))
+    return found
+
+
+def device_name(device: torch.device) -> str:
+    """The device in words."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name()
+    try:
+        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+    except OSError:
+        found = None
+    return found[1] if found else device.type
+
+
+def run(
+    models: Sequence[str], methods: Sequence[str], batches: Sequence[Batch], memory: Sequence[Batch], canvas: int,
+    precision: Precision, seconds: float, processes: bool, out: Path, command: str,
+) -> int:  # fmt: skip
+    """Time everything, print the tables, write the record."""
+    launch.quiet()
+    device = default_device()
+    measure.check(models, methods, canvas)
+    timings: list[record.Timing] = []
+    left_out = []
+    with tqdm(total=len(models) * len(methods) * len(batches), desc="perf", unit="row") as bar:
+        for name in models:
+            classifier, random = measure.network(name, precision, device)
+            for units, views in batches:
+                for method in methods:
+                    bar.set_postfix_str(f"{name} {method} {units}x{views}")
+                    found = measure.measure(method, classifier, random, units, views, canvas, seconds)
+                    if isinstance(found, record.Timing):
+                        timings.append(found)
+                    else:
+                        left_out.append(record.LeftOut(classifier.name, method, units, views, canvas, found))
+                    bar.update()
+    classifier, _ = measure.network(models[0], precision, device)
+    around = measure.around(methods[0], classifier, canvas)
+    model, method = models[0], methods[0]
+    cases = [(u, v, canvas) for u, v in memory]
+    cases += [(*memory[0], side) for side in (canvas // 2, 2 * canvas)] if memory else []
+    used = [worker.peak_memory(model, method, precision, *case) for case in tqdm(cases, desc="memory", unit="process")]
+    two = worker.two_processes(model, method, precision, 4, 4, canvas) if processes and device.type == "cpu" else None
+    found_all = record.PerfRecord(
+        command=command,
+        device=device_name(device),
+        threads=torch.get_num_threads(),
+        versions=versions(),
+        git_commit=git_commit(),
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        timings=tuple(timings),
+        left_out=tuple(left_out),
+        around=(around,),
+        memory=tuple(used),
+        processes=two,
+    )
+    name = "perf-" + re.sub(r"[^a-z0-9]+", "-", found_all.device.lower()).strip("-")
+    data, table = found_all.write(out, name)
+    print(record.markdown(found_all))
+    print(f"written to {data} and {table}")
+    return 0
