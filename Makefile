@@ -16,10 +16,10 @@ flags = $(if $(SUITE),--suite $(SUITE)) $(if $(MODEL),--model $(MODEL)) $(if $(M
 	$(if $(WANDB),--wandb $(WANDB)) $(if $(DRY_RUN),--dry-run)
 
 .DEFAULT_GOAL := help
-.PHONY: help bench test tables reference lint clean
+.PHONY: help bench test tables reference perf perf-peers lint clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 	@echo
 	@echo "make bench takes SUITE MODEL METHODS UNITS STEPS CROPS CANVAS BATCH_SIZE SEED CLASSIFIERS DEVICES DATA FRECHET_DATA SPECTRUM_DATA TOKENS OUT WANDB DRY_RUN,"
 	@echo "for example: make bench MODEL=efficientnet_lite1 METHODS=maco UNITS=ladybug,blocks.4:0-3"
@@ -37,11 +37,22 @@ reference: $(VENV)/.ready  ## compute what runs compare with: make reference DAT
 	@$(BIN)/featvis reference --spectrum $(if $(DATA),--data "$(DATA)") $(if $(MODELS),--models $(MODELS)) \
 		$(if $(DEVICES),--devices $(DEVICES)) $(if $(OUT),--out "$(OUT)") $(if $(DRY_RUN),--dry-run)
 
+perf: $(VENV)/.ready  ## what a step costs beside the network alone; memory: results in runs/perf
+	@$(BIN)/featvis perf $(if $(MODELS),--models $(MODELS)) $(if $(OUT),--out "$(OUT)")
+
+# The other libraries run with this torch: they are installed beside it, without what they depend on.
+perf-peers: $(VENV)/.ready .peers/.ready  ## MACO's speed and pictures beside horama's and dreamlens's
+	@$(BIN)/featvis perf-peers $(if $(MODEL),--model $(MODEL)) $(if $(OUT),--out "$(OUT)")
+
+.peers/.ready: Makefile | $(VENV)/bin/python
+	@$(PIP) install --no-deps --upgrade --target .peers horama==0.3.0 dreamlens==0.1.1
+	@touch $@
+
 lint: $(VENV)/.ready-test $(VENV)/.ready-lint  ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 clean:  ## remove the virtual environment and the caches; runs/ stays
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .peers build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from jsonargparse import auto_cli
 
 from benchmark.arguments import OneSentenceParser, command_line, split
-from benchmark.commands import attack, concepts, invert, perf, probe
+from benchmark.commands import attack, concepts, invert, perf, perf_peers, probe
 from featvis.errors import UserError, full_disk, nearest
 from featvis.interrupt import WORKER, Stopped, stoppable
 
@@ -361,6 +361,7 @@ COMMANDS = {
     "concepts": concepts,
     "attack": attack,
     "perf": perf,
+    "perf-peers": perf_peers,
 }
 
 

@@ -300,3 +300,52 @@ def perf(
         split(models), split(methods), run.parse_batches(batches, "--batches"), run.parse_batches(memory, "--memory"),
         canvas, precision, seconds, processes, Path(out), command_line("perf", flags),
     )  # fmt: skip
+
+
+def perf_peers(
+    model: str = "efficientnet_lite0",
+    classifiers: str = "efficientnet_lite1,efficientnet_lite2",
+    units: str = "ladybug,monarch,pineapple,flamingo,zebra,pizza,giant panda,tiger,strawberry,daisy",
+    crops: int = 4,
+    canvas: int = 512,
+    steps: int = 64,
+    rounds: int = 7,
+    folder: str = ".peers",
+    out: str = "runs/perf",
+) -> int:
+    """Compare MACO's speed, and its pictures, with those of the libraries horama and dreamlens on the same work.
+
+    `make perf-peers` installs them into a folder of their own. Prints the tables; writes peers-DEVICE.json and .md, the
+    pictures and a contact sheet.
+
+    Args:
+        model: network.
+        classifiers: networks that judge the pictures too, separated by commas.
+        units: classes, as in `featvis run`.
+        crops: views a step.
+        canvas: side of the canvas in pixels.
+        steps: of the pictures; 0 draws none.
+        rounds: in which everything is timed once.
+        folder: of the libraries.
+        out: folder of the record.
+    """
+    from benchmark.cli import check_out
+    from benchmark.perf import run
+
+    for name, value, low, high in (
+        ("crops", crops, 1, 1024),
+        ("canvas", canvas, 16, 8192),
+        ("steps", steps, 0, 100_000),
+        ("rounds", rounds, 1, 1000),
+    ):
+        if not low <= value <= high:
+            raise UserError(f"--{name} must be between {low} and {high}, not {value}")
+    check_out(Path(out))
+    flags = {
+        "model": model, "classifiers": classifiers, "units": units, "crops": crops, "canvas": canvas, "steps": steps,
+        "rounds": rounds,
+    }  # fmt: skip
+    return run.run_peers(
+        model, split(classifiers), units, crops, canvas, steps, rounds, Path(folder), Path(out),
+        command_line("perf-peers", flags),
+    )  # fmt: skip

@@ -1,7 +1,8 @@
 """Figures: records and their images in, PNG, PDF or SVG files out (the path's ending decides).
 
 `grid` shows the images, `spectra` their mean magnitude spectra (Fel et al. 2023, Figure 2), `scores` the metrics with
-their intervals. The spectrum arithmetic is plain NumPy on arrays (H, W, 3) in [0, 1]. Nothing here imports torch.
+their intervals, `budgets` some of them against the time that an image takes. The spectrum arithmetic is plain NumPy on
+arrays (H, W, 3) in [0, 1]. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmark.records import REFERENCES, Record
-from benchmark.tables import arrow, frame, method_order
+from benchmark.tables import arrow, budget_frame, frame, method_order
+from benchmark.tables.budget import MEAN as BUDGET_MEAN
 from benchmark.tables.sheet import PERCENT
 from featvis.errors import UserError
 from featvis.images import write_atomic
@@ -393,6 +395,76 @@ def _scores(data: Any, title: str) -> Figure:
     figure.text(0.01, 0.03 / height, note, fontsize=7.5, color="#5A5A5A", va="bottom")
     figure.tight_layout(rect=(0, 0.2 / height, 1, 1 - 0.24 / height), w_pad=1.6, h_pad=1.2)
     return figure
+
+
+# --- What quality costs ----------------------------------------------------------------------------------------------
+
+
+def budgets(records: Iterable[Record], path: Path | str) -> list[Path]:
+    """Two scores against the seconds that an image takes, a dot a row, a colour a preset; for suites that vary them.
+
+    Args:
+        records: of any number of models and suites; one figure each where `budget_frame` finds enough.
+        path: the figure; with several models the model's name is put before the ending.
+
+    Returns:
+        The files written.
+    """
+    groups = _models(records)
+    found = [(name, budget_frame(group), group[0]) for name, group in groups]
+    return [
+        save(_budgets(data, f"{first.alias}, suite {first.suite}, {first.n} classes"), _named(path, name, len(groups)))
+        for name, data, first in found
+        if data is not None
+    ]
+
+
+def _budgets(data: Any, title: str) -> Figure:
+    families = list(dict.fromkeys(data["preset"].str.split("_").str[0]))
+    palette = colours(families)
+    figure = figure_of(10.2, 4.9)
+    axes = figure.subplots(1, 2)
+    panels = (("transferability", f"{BUDGET_MEAN} (%) ↑", 100), ("logit", "Logit of the target ↑", 1))
+    for axis, (key, heading, scale) in zip(axes, panels, strict=True):
+        best = data[data[key].cummax() <= data[key]].drop_duplicates(key)
+        axis.plot(
+            [*best["seconds"], data["seconds"].max()], [*best[key] * scale, best[key].iloc[-1] * scale],
+            drawstyle="steps-post", color="#C9C9C9", lw=1.2, zorder=1,
+        )  # fmt: skip
+        for family in families:
+            part = data[data["preset"].str.split("_").str[0] == family]
+            axis.plot(part["seconds"], part[key] * scale, "o", ms=5.5, color=palette[family], label=family, zorder=2)
+        _label_points(axis, [(r["seconds"], r[key] * scale, _budget_name(r)) for r in data.to_dict("records")])
+        axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(10, (1, 2, 5)))
+        axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.xaxis.set_minor_formatter(NullFormatter())
+        axis.margins(x=0.1, y=0.1)
+        axis.set_xlabel("seconds an image", fontsize=9)
+        axis.set_title(heading, fontsize=10)
+        axis.grid(color="#ECECEC", lw=0.6)
+        tidy(axis)
+    axes[0].legend(frameon=False, fontsize=8, loc="upper left")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
+    note = "Beside a dot: steps x views of the row, and what else it changes. The line: the best for so many seconds."
+    figure.text(0.01, 0.012, note, fontsize=7.5, color="#5A5A5A")
+    figure.tight_layout(rect=(0, 0.03, 1, 0.97), w_pad=2.5)
+    return figure
+
+
+def _budget_name(row: Mapping[str, Any]) -> str:
+    """What tells a row from the others of its colour: `64x4`, `64x4 at 512`, `32x2 half`."""
+    _, _, rest = row["method"].partition("_")
+    return rest.replace("_", " ") or f"{row['steps']}x{row['views']}"
+
+
+def _label_points(axis: Axes, points: Sequence[tuple[float, float, str]]) -> None:
+    """A small text at each point, above or below it by turns, so that neighbours do not cover each other."""
+    for i, (x, y, text) in enumerate(sorted(points)):
+        axis.annotate(
+            text, (x, y), (0, 7 if i % 2 else -7), textcoords="offset points", ha="center",
+            va="bottom" if i % 2 else "top", fontsize=6.5, color="#444444",
+        )  # fmt: skip
 
 
 # --- Shared ----------------------------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ def everything(out: Path) -> None:
 
 def draw(found: Sequence[records.Record], images_root: Path, out: Path) -> list[Path]:
     """The figures of a set of records; the grid and the spectra where their images are there."""
-    made = plots.scores(found, out / "scores.png")
+    made = _numbers(found, out)
     files = {
         r.method: sorted(p for p in (images_root / r.images).glob("*.png") if p.stem in r.units)
         for r in found
@@ -47,6 +47,11 @@ def draw(found: Sequence[records.Record], images_root: Path, out: Path) -> list[
         made += plots.grid(found, images_root, out / "visualizations.png")
         made += plots.spectra({k: v for k, v in files.items() if v}, _natural(found), out / "spectra.png")
     return made
+
+
+def _numbers(found: Sequence[records.Record], out: Path) -> list[Path]:
+    """The figures that need no images."""
+    return plots.scores(found, out / "scores.png") + plots.budgets(found, out / "costs.png")
 
 
 def _natural(found: Sequence[records.Record]) -> Any:
@@ -78,7 +83,7 @@ def published(folder: Path, out: Path) -> None:
     found = records.load_all(folder)
     if not found:
         raise UserError(f"--records {folder} holds no record")
-    paths = table_files.build(found, out / "tables") + plots.scores(found, out / "figures" / "scores.png")
+    paths = table_files.build(found, out / "tables") + _numbers(found, out / "figures")
     for readme in (out.resolve().parent / "README.md", out / "README.md"):
         if readme.is_file() and BLOCK.search(readme.read_text()):
             images.write_atomic(readme, with_blocks(readme.read_text(), found, out / "tables").encode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -243,11 +244,16 @@ class Classifier(nn.Module):
     @contextmanager
     def _before(self, names: set[str]) -> Iterator[dict[str, Tensor]]:
         """What goes into modules during the with block, by name."""
-        kept: dict[str, Tensor] = {}
+        # Other threads may be in the same network.
+        kept, own = dict[str, Tensor](), threading.get_ident()
 
         def keep(name: str) -> Any:
-            # timm's ReLUs work in place: what went in is lost afterwards.
-            return lambda module, args: kept.update({name: args[0].clone()})
+            def hook(module: nn.Module, args: Any) -> None:
+                if threading.get_ident() == own:
+                    # timm's ReLUs work in place: what went in is lost afterwards.
+                    kept[name] = args[0].clone()
+
+            return hook
 
         handles = [self.net.get_submodule(name).register_forward_pre_hook(keep(name)) for name in sorted(names)]
         try:
@@ -276,9 +282,12 @@ class Classifier(nn.Module):
                 raise UserError(f"{self.alias} has no layer {layer}: {nearest(layer, [m for m in modules if m])}")
         taps: dict[str, Tensor] = {}
         left = {layer: self.layer(layer).calls for layer in layers} if stop else {}
+        own = threading.get_ident()
 
         def keep(name: str) -> Any:
             def hook(module: nn.Module, args: Any, output: Any) -> None:
+                if threading.get_ident() != own:
+                    return  # another thread in the same network
                 taps[name] = output
                 if stop:
                     left[name] -= 1

@@ -7,17 +7,17 @@ the parameters, and what stays fixed (or None). `decode` is differentiable and t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
-from einops import reduce
 from jaxtyping import Float
 from torch import Tensor
 
 from featvis.color import recorrelate
+from featvis.fft import irfft2, irfft2_gradient
 
 
 @runtime_checkable
@@ -39,11 +39,40 @@ def _normal(shape: Sequence[int], generators: Sequence[torch.Generator]) -> Tens
 
 def _to_rgb(x: Float[Tensor, "b 3 h w"], min_max: bool) -> Float[Tensor, "b 3 h w"]:
     canvas = recorrelate(x).sigmoid()
-    if not min_max:
-        return canvas
-    low = reduce(canvas, "b c h w -> b 1 1 1", "min")
-    high = reduce(canvas, "b c h w -> b 1 1 1", "max")
-    return (canvas - low) / (high - low).clamp_min(1e-6)
+    return _Stretch.apply(canvas) if min_max else canvas
+
+
+class _Stretch(torch.autograd.Function):
+    """Each image to [0, 1], with the derivative written out: comparing every pixel with the extremes is slow."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        rows = x.flatten(1, -2)
+        # The extremes row by row, because CPUs find a value in a long row slowly.
+        high, low = rows.amax(-1).amax(1), rows.amin(-1).amin(1)
+        span = (high - low).clamp_min(1e-6).view(-1, 1, 1, 1)
+        y = (x - low.view(-1, 1, 1, 1)).div_(span)
+        ctx.save_for_backward(y, span)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (gradient,), (y, span) = gradients, ctx.saved_tensors
+        found = gradient / span
+        stretched, whole = (found * y).flatten(1).sum(1), found.flatten(1).sum(1)
+        image = torch.arange(len(y), device=y.device)
+        # The brightest pixel moves the span, the darkest the span and the origin.
+        for pick, change in ((torch.argmax, -stretched), (torch.argmin, stretched - whole)):
+            row, column = _position(y.flatten(1, -2), pick)
+            found.flatten(1, -2)[image, row, column] += change
+        return found
+
+
+def _position(x: Float[Tensor, "b r w"], pick: Callable[..., Tensor]) -> tuple[Tensor, Tensor]:
+    """Row and column of the extreme of each image; `pick` is argmax or argmin."""
+    extreme = x.amax(-1) if pick is torch.argmax else x.amin(-1)
+    row = pick(extreme, dim=1)
+    return row, pick(x[torch.arange(len(x), device=x.device), row], dim=1)
 
 
 @dataclass(frozen=True)
@@ -103,13 +132,12 @@ class ScaledSpectrum:
 
     def pixels(self, parameters: Float[Tensor, "b 3 h f 2"]) -> Float[Tensor, "b 3 h w"]:
         """The picture in the decorrelated space, before colour and sigmoid."""
-        z = torch.view_as_complex(parameters) * (self._scale.to(parameters.device) / 4)
-        # s= keeps the last row or column of odd canvases.
-        return torch.fft.irfft2(z, s=self.size)
+        return _SpectrumToImage.apply(parameters, self._scale.to(parameters), self.size)
 
     @cached_property
-    def _scale(self) -> Float[Tensor, "h f"]:
-        return self.scale()
+    def _scale(self) -> Float[Tensor, "h f 2"]:
+        # Once for the real part and once for the imaginary one: real products take less time than complex ones.
+        return torch.stack([self.scale() / 4] * 2, -1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,19 +228,29 @@ class _PhaseToImage(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, phase: Tensor, magnitude: Tensor, size: tuple[int, int]) -> Tensor:
         spectrum = torch.complex(phase.cos(), phase.sin()).mul_(magnitude)
-        image = torch.fft.irfft2(spectrum, s=size)
+        image = irfft2(spectrum, size)
         ctx.save_for_backward(spectrum.conj_physical_())
         return image
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (gradient,), (conjugate,) = gradients, ctx.saved_tensors
-        w = gradient.shape[-1]
         # Turning a phase by d adds i * spectrum * d.
-        turned = torch.fft.rfft2(gradient, norm="forward").mul_(conjugate).imag.contiguous()
-        # A bin stands for itself and for its mirror image, but for those of the columns that are their own.
-        turned[..., 1 : (w + 1) // 2] *= 2
-        return turned, None, None
+        return irfft2_gradient(gradient).mul_(conjugate).imag.contiguous(), None, None
+
+
+class _SpectrumToImage(torch.autograd.Function):
+    """irfft2 of scale times a complex spectrum, and its derivative to the spectrum."""
+
+    @staticmethod
+    def forward(ctx: Any, parameters: Tensor, scale: Tensor, size: tuple[int, int]) -> Tensor:
+        ctx.save_for_backward(scale)
+        return irfft2(torch.view_as_complex(parameters * scale), size)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (scale,) = ctx.saved_tensors
+        return torch.view_as_real(irfft2_gradient(gradients[0])).mul_(scale), None, None
 
 
 def _mean(x: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:

@@ -24,6 +24,8 @@ from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor
 
+from featvis.sampling import sample
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -299,27 +301,12 @@ def render(
         # grid_sample interpolates even there, and is wrong by some 1e-5: the hundredth part of a level of 8 bits.
         return _add_noise(canvas.repeat_interleave(v, 0), frame, generators)
     margin = math.ceil(4 * (frame.reach or _widest(frame)) * math.sqrt(out[0] * out[1]))
-    grid = _grid(matrix, out, (canvas.shape[-2], canvas.shape[-1]), margin)
     source = canvas - frame.fill if frame.fill else canvas
-    # All views of a unit in one tall grid: the gradient of the canvas is then never held once a view. A CPU's threads
-    # go canvas by canvas, so there are as many grids as it needs.
-    each = _shared(v, len(canvas)) if canvas.is_cpu else v
-    grid = rearrange(grid, "b (k v) h w xy -> (b k) (v h) w xy", v=each)
-    source = source if each == v else repeat(source, "b c h w -> (b k) c h w", k=v // each)
-    padding = "border" if frame.fill is None else "zeros"
-    sampled = F.grid_sample(source, grid, mode="bilinear", padding_mode=padding, align_corners=False)
-    views = rearrange(sampled, "b c (v h) w -> (b v) c h w", v=each)
+    views = sample(source, matrix, out, margin, border=frame.fill is None)
     if frame.blur is not None:
         scale = torch.linalg.det(matrix[..., :2]).abs().sqrt()
         views = _blur(views, rearrange(frame.blur / scale, "b v -> (b v)"), margin)
-    views = views.contiguous()
     return _add_noise(views.add_(frame.fill) if frame.fill else views, frame, generators)
-
-
-def _shared(views: int, batch: int) -> int:
-    """How many views share a grid so that each thread has one to sample; a divisor of `views`."""
-    wanted = math.gcd(views, torch.get_num_threads())
-    return views // wanted if batch % torch.get_num_threads() else views
 
 
 def _untouched(
@@ -339,20 +326,6 @@ def _add_noise(
         for g, own in zip(generators, views.detach().split(frame.matrix.shape[1]), strict=True):
             _noise(own, g, frame.noise)
     return views
-
-
-def _grid(
-    matrix: Float[Tensor, "b v 2 3"], out: tuple[int, int], size: tuple[int, int], margin: int = 0
-) -> Float[Tensor, "b v h w 2"]:
-    """Where each pixel of each view, and of a margin around it, lies in the canvas, in grid_sample's (-1, 1)."""
-    h, w = out
-    y = torch.arange(-margin, h + margin, device=matrix.device) + 0.5
-    x = torch.arange(-margin, w + margin, device=matrix.device) + 0.5
-    scale = torch.tensor([2 / size[1], 2 / size[0]], device=matrix.device)
-    m = matrix * scale[:, None]
-    along_x = m[:, :, None, None, :, 0] * x[None, None, None, :, None]
-    along_y = m[:, :, None, None, :, 1] * y[None, None, :, None, None]
-    return along_x + (along_y + (m[:, :, None, None, :, 2] - 1))
 
 
 def _blur(images: Float[Tensor, "n c h w"], sigma: Float[Tensor, n], radius: int) -> Float[Tensor, "n c ho wo"]:

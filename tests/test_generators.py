@@ -20,7 +20,7 @@ from featvis.parametrizations import Pixel
 from featvis.paths import CONFIGS
 from featvis.transforms import Transform, draw
 from featvis.units import Unit, parse_units
-from featvis.weights import ModelSpec
+from featvis.weights import ModelSpec, resolve
 
 PRESETS = sorted((CONFIGS / "generator").glob("*.yaml"))
 
@@ -272,3 +272,36 @@ def test_crop_side_falls_linearly():
         chain: Sequence[Transform] = generator.transforms(step)
         sides.append(chain[0].side)
     assert sides == pytest.approx([1.0, 0.8, 0.6, 0.4, 0.2])
+
+
+@pytest.mark.parametrize(("make", "least"), [(MACO, 0.8), (Fourier, 0.3)])
+def test_bfloat16_follows_float32_over_the_first_steps(classifier, make, least):
+    """On the canvases of 20 steps in float32: the score within .5 (it rises by 2), the gradient's cosine above `least`.
+
+    Fourier's canvases are the harder ones: their gradients are small at first, and cancel out in the network.
+    """
+    low = Classifier(classifier.net, resolve("efficientnet_lite0"), precision="bfloat16")
+    exact, rough = (ready(make(steps=20, canvas=96, views=2), net) for net in (classifier, low))
+    units = units_of(classifier, "301,323")
+    state = exact.optimisation(units)
+    cosines, differences = [], []
+    for step in range(20):
+        with torch.no_grad():
+            canvas = torch.cat([exact.parametrization.decode(p.parameters, p.fixed) for p in state.parts])
+        before = [stream.get_state() for stream in state.streams]
+        found = []
+        for method in (exact, rough):
+            for stream, kept in zip(state.streams, before, strict=True):
+                stream.set_state(kept)
+            frame = draw(method.transforms(step), method.size, method.views, state.streams)
+            found.append(method.ascend(canvas, units, frame, state.streams))
+        for stream, kept in zip(state.streams, before, strict=True):
+            stream.set_state(kept)
+        exact.step(state)
+        (a, score), (b, other) = found
+        cosines += F.cosine_similarity(a.flatten(1), b.flatten(1)).tolist()
+        differences += (score - other).abs().tolist()
+    assert min(cosines) > least
+    assert sum(cosines) / len(cosines) > (1 + least) / 2 - 0.05
+    assert max(differences) < 0.5
+    assert float(state.scores[19].mean() - state.scores[0].mean()) > 1

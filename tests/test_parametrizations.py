@@ -132,3 +132,20 @@ def test_canvases_of_a_batch_have_nothing_to_do_with_each_other(p):
     p.decode(parameters, fixed)[1].square().sum().backward()
     assert float(parameters.grad[1].abs().sum()) > 0
     assert float(parameters.grad[[0, 2]].abs().sum()) == 0
+
+
+@pytest.mark.parametrize("size", [(5, 6), (6, 5)])
+@pytest.mark.parametrize("kind", ["spectrum", "spectrum, stretched", "pixel, stretched", "phase", "phase as it is"])
+def test_derivatives_are_those_of_small_differences(size, kind):
+    """The derivatives that are written out, against numerical ones in double precision."""
+    magnitude = 1 + torch.rand(3, size[0], size[1] // 2 + 1, generator=streams(1)[0], dtype=torch.float64)
+    p = {
+        "spectrum": ScaledSpectrum(size, std=0.3),
+        "spectrum, stretched": ScaledSpectrum(size, std=0.3, min_max=True),
+        "pixel, stretched": Pixel(size, 1.0, min_max=True),
+        "phase": Phase(size, magnitude, offset=True),
+        "phase as it is": Phase(size, magnitude, phase_std=None),
+    }[kind]
+    parameters, fixed = p.init(streams(2))
+    at = parameters.double().requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: p.decode(x, None if fixed is None else fixed.double()), (at,))

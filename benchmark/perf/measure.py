@@ -137,7 +137,7 @@ class Clock:
 def stages(device: torch.device) -> Iterator[dict[str, float]]:
     """The seconds of each stage of the steps in the with block."""
     clock, kept = Clock(device), base.stage
-    base.stage = clock  # type: ignore[assignment]
+    base.stage = clock
     try:
         yield clock.seconds
     finally:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tabulate import tabulate
 
@@ -66,7 +66,7 @@ class Around:
 class Memory:
     """The peak of a process that makes two steps, in megabytes (10^6 bytes).
 
-    `before_mb` is what it holds before the first step, network and libraries; `parameters_mb` the parameters themselves.
+    `before_mb` is what it holds before the first step, network and libraries; `parameters_mb` the parameters alone.
     """
 
     model: str
@@ -111,12 +111,13 @@ class PerfRecord:
     processes: Processes | None
     schema: Literal["featvis-perf/1"] = "featvis-perf/1"
 
-    def write(self, folder: Path, name: str) -> tuple[Path, Path]:
-        """Write `<name>.json` and, made from it, `<name>.md`."""
-        data, table = folder / f"{name}.json", folder / f"{name}.md"
-        write_atomic(data, (json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True) + "\n").encode())
-        write_atomic(table, markdown(self).encode())
-        return data, table
+
+def write(record: Any, text: str, folder: Path, name: str) -> tuple[Path, Path]:
+    """Write a record as `<name>.json`, and the text made from it as `<name>.md`."""
+    data, table = folder / f"{name}.json", folder / f"{name}.md"
+    write_atomic(data, (json.dumps(dataclasses.asdict(record), indent=1, sort_keys=True) + "\n").encode())
+    write_atomic(table, text.encode())
+    return data, table
 
 
 def read(path: Path) -> PerfRecord:
@@ -164,9 +165,9 @@ def markdown(record: PerfRecord) -> str:
         "# What a step costs",
         f"`{record.command}` on {record.device}, {record.threads} threads, torch {record.versions.get('torch')}, "
         f"{record.created[:10]}, commit {record.git_commit}.",
-        "Milliseconds a view of one step, medians. *Network* is the bare network's forward and input gradient on as many "
-        "views, in the same precision, memory layout and micro-batches, timed in turn with the step in one process; "
-        "*overhead* is the median of the ratios. The last columns take the step apart.",
+        "Milliseconds a view of one step, medians. *Network* is the bare network's forward and input gradient on as "
+        "many views, in the same precision, memory layout and micro-batches, timed in turn with the step in one "
+        "process; *overhead* is the median of the ratios. The last columns take the step apart.",
         _timings(record),
     ]
     for row in record.left_out:
@@ -177,7 +178,7 @@ def markdown(record: PerfRecord) -> str:
             f"writing {a.writing_ms_an_image:.0f} ms an image (canvas {a.canvas})."
         )
     if record.memory:
-        parts += ["## Memory", _memory(record.memory)]
+        parts += ["## Memory, in MB", _memory(record.memory)]
     if record.processes is not None:
         p = record.processes
         parts += [
@@ -189,8 +190,9 @@ def markdown(record: PerfRecord) -> str:
         head = ["network", "MACO images a second", *(f"{m}, hours for {CLASSES} classes" for m in PAPER)]
         parts += [
             "## The paper's setting",
-            "256 steps of 32 crops for MACO, of one view for Fourier and CBR, at the speed of the table above (which has "
-            "fewer units and crops at once). Table 1 of Fel et al. 2023 is three such rows (FlexiViT, ViT, ResNetV2).",
+            "256 steps of 32 crops for MACO, of one view for Fourier and CBR, at the speed of the table above (which "
+            "has fewer units and crops at once). Table 1 of Fel et al. 2023 is three such rows (FlexiViT, ViT, "
+            "ResNetV2).",
             tabulate(rows, head, tablefmt="pipe", disable_numparse=True),
         ]
     return "\n\n".join(parts) + "\n"
@@ -216,7 +218,7 @@ def _timings(record: PerfRecord) -> str:
 
 
 def _memory(rows: Sequence[Memory]) -> str:
-    head = ["network", "method", "units x views", "canvas", "before, MB", "parameters, MB", "peak, MB", "peak - parameters"]
+    head = ["network", "method", "units x views", "canvas", "before", "parameters", "peak", "peak - parameters"]
     table = [
         [
             m.model, m.method, f"{m.units} x {m.views}", m.canvas,

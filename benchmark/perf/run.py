@@ -12,10 +12,11 @@ from tqdm import tqdm
 
 from benchmark import launch
 from benchmark.evaluate import git_commit
-from benchmark.perf import measure, record, worker
+from benchmark.perf import measure, peers, peers_record, record, worker
 from featvis.callbacks import versions
 from featvis.errors import UserError
-from featvis.models import Precision, default_device
+from featvis.models import Precision, default_device, load
+from featvis.units import class_of, parse_units
 
 Batch = tuple[int, int]
 
@@ -44,6 +45,11 @@ def device_name(device: torch.device) -> str:
     except OSError:
         found = None
     return found[1] if found else device.type
+
+
+def file_name(device: str) -> str:
+    """A device's name as part of a file's."""
+    return re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
 
 
 def run(
@@ -88,8 +94,47 @@ def run(
         memory=tuple(used),
         processes=two,
     )
-    name = "perf-" + re.sub(r"[^a-z0-9]+", "-", found_all.device.lower()).strip("-")
-    data, table = found_all.write(out, name)
-    print(record.markdown(found_all))
+    text = record.markdown(found_all)
+    data, table = record.write(found_all, text, out, f"perf-{file_name(found_all.device)}")
+    print(text)
+    print(f"written to {data} and {table}")
+    return 0
+
+
+def run_peers(
+    model: str, judges: Sequence[str], units: str, views: int, canvas: int, steps: int, rounds: int, folder: Path,
+    out: Path, command: str,
+) -> int:  # fmt: skip
+    """Time the other libraries and ours in turn, draw and score the pictures, print the tables, write the record."""
+    launch.quiet()
+    device = default_device()
+    classifier, target = load(model, "auto", device), load(model, "float32", device)
+    networks = [load(name, "float32", device, "--classifiers") for name in judges]
+    others = peers.peers(folder, classifier, views, canvas)
+    chosen = parse_units(units, classifier)
+    if any(class_of(unit.id) is None for unit in chosen):
+        raise UserError(f"--units {units}: other libraries are compared on classes alone")
+    timings = peers.time_steps(classifier, others, chosen, views, canvas, 4, rounds)
+    drawn: list[peers_record.PeerPictures] = []
+    if steps:
+        drawn, sheet = peers.pictures(classifier, others, chosen, views, canvas, steps, target, networks, out)
+        print(f"pictures: {sheet}")
+    found = peers_record.PeersRecord(
+        command=command,
+        device=device_name(device),
+        threads=torch.get_num_threads(),
+        versions=versions(),
+        git_commit=git_commit(),
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        model=classifier.name,
+        views=views,
+        canvas=canvas,
+        rounds=rounds,
+        timings=tuple(timings),
+        pictures=tuple(drawn),
+    )
+    text = peers_record.markdown(found)
+    data, table = record.write(found, text, out, f"peers-{file_name(found.device)}")
+    print(text)
     print(f"written to {data} and {table}")
     return 0

@@ -73,7 +73,7 @@ def peak_memory(
     model: str, method: str, precision: Precision, units: int, views: int, canvas: int
 ) -> Memory:  # fmt: skip
     """The memory of a process of its own."""
-    facts = {"model": model, "method": method, "units": units, "views": views, "canvas": canvas}
+    facts: dict[str, Any] = {"model": model, "method": method, "units": units, "views": views, "canvas": canvas}
     with _run({"what": "memory", "precision": precision, **facts}) as process:
         out, _ = process.communicate()
     if process.returncode:
@@ -85,7 +85,7 @@ def two_processes(
     model: str, method: str, precision: Precision, units: int, views: int, canvas: int, rounds: int = 5
 ) -> Processes:
     """One process of one thread and two at once, in turn."""
-    facts = {"model": model, "method": method, "units": units, "views": views, "canvas": canvas}
+    facts: dict[str, Any] = {"model": model, "method": method, "units": units, "views": views, "canvas": canvas}
     workers = [_run({"what": "rate", "precision": precision, **facts}) for _ in range(2)]
     one, two = [], []
     try:

@@ -15,6 +15,7 @@ import pandas as pd
 
 from benchmark.records import Record
 from benchmark.tables.ablation import ablation_sheet
+from benchmark.tables.budget import budget_frame, budget_sheet
 from benchmark.tables.comparison import comparison_sheets
 from benchmark.tables.model import lay_out, sheets
 from benchmark.tables.numbers import by_model, frame, method_order, paper, paper_values
@@ -31,6 +32,8 @@ __all__ = [
     "Sheet",
     "ablation_sheet",
     "arrow",
+    "budget_frame",
+    "budget_sheet",
     "build",
     "comparison_sheets",
     "csv",
@@ -52,7 +55,8 @@ def build(records: Iterable[Record], out_dir: Path | str) -> list[Path]:
     """Write `<out_dir>/<suite>/<alias>.md`, `.csv` and `.tex` for every suite and model of the records.
 
     Beside them, in the layout of the paper's tables: `<alias>_ablation` (Table 3) where `ablation_sheet` finds
-    one, and `comparison` (Tables 1 and 2, all models) where `comparison_sheets` does.
+    one, `<alias>_budget` where `budget_sheet` does, and `comparison` (Tables 1 and 2, all models) where
+    `comparison_sheets` does.
 
     Args:
         records: any number of cells; rows and columns come in a fixed order whatever theirs is.
@@ -81,9 +85,10 @@ def build(records: Iterable[Record], out_dir: Path | str) -> list[Path]:
         sheet = lay_out(group)
         write(sheet.suite, sheet.alias, markdown(sheet), csv(group), latex(sheet))
     for group in groups:
-        if rows := ablation_sheet(group):
-            sheet, numbers = rows
-            write(sheet.suite, f"{sheet.alias}_ablation", markdown(sheet), _csv(numbers), latex(sheet))
+        for kind, rows in (("ablation", ablation_sheet(group)), ("budget", budget_sheet(group))):
+            if rows:
+                sheet, numbers = rows
+                write(sheet.suite, f"{sheet.alias}_{kind}", markdown(sheet), _csv(numbers), latex(sheet))
     for suite, group in suites.items():
         if compared := comparison_sheets(group):
             blocks, numbers = compared

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import itertools
 import json
 import math
 import time
@@ -33,6 +34,7 @@ from featvis.objectives import Objective
 from featvis.parametrizations import Parametrization
 from featvis.transforms import Frame, Transform, check, draw, render
 from featvis.units import Unit, parse_units
+from featvis.workers import side_by_side, workers_for
 
 LIMITS = {"steps": (1, 100_000), "views": (1, 4096), "canvas": (16, 8192)}
 """What counts as a usable value; flags are named after the keys, views is --crops."""
@@ -264,6 +266,8 @@ class Generator(lightning.LightningModule, metaclass=_NotesArguments):
 
     def optimisation(self, units: list[Unit]) -> Optimisation:
         """A batch before its first step; the first thing that `optimise` does."""
+        # What a classifier makes when it is first asked for is made here, where one thread asks.
+        self.load_classifier().fast()
         streams = self.streams(units)
         parameters, fixed = self.start(units, streams)
         count = len(units)
@@ -274,7 +278,7 @@ class Generator(lightning.LightningModule, metaclass=_NotesArguments):
             units,
             [
                 [Part.of(which, parameters, fixed, self.optimizer) for which in _cut(group, piece)]
-                for group in _cut(slice(0, count), max(1, self._micro_batch() // self.views))
+                for group in self._groups(count)
             ],
             streams,
             alpha=torch.zeros(count, *self.size, device=self.device),
@@ -282,11 +286,23 @@ class Generator(lightning.LightningModule, metaclass=_NotesArguments):
             failed=torch.full((count,), -1, device=self.device),
         )
 
+    def _groups(self, count: int) -> list[slice]:
+        """How a batch is cut into groups; on a CPU as many of each size as there are workers, then what is left."""
+        limit = max(1, self._micro_batch() // self.views)
+        workers = workers_for(count) if self.device.type == "cpu" else 1
+        shared = count // workers * workers
+        sizes = [n for n in _even(shared // workers, limit) for _ in range(workers)] + _even(count - shared, limit)
+        stops = list(itertools.accumulate(sizes))
+        return [slice(stop - size, stop) for size, stop in zip(sizes, stops, strict=True)]
+
     def step(self, state: Optimisation) -> Float[Tensor, b]:
         """One step of the whole batch; its scores."""
         chain = self.transforms(state.step)
-        for group in state.groups:
-            self._advance(state, group, chain)
+        if self.device.type == "cpu":
+            side_by_side(lambda group: self._advance(state, group, chain), state.groups)
+        else:
+            for group in state.groups:
+                self._advance(state, group, chain)
         state.step += 1
         return state.scores[state.step - 1]
 
@@ -320,8 +336,8 @@ class Generator(lightning.LightningModule, metaclass=_NotesArguments):
                     down = down - torch.autograd.grad(penalty.sum(), plain)[0]
                 (found,) = torch.autograd.grad(canvases, part.parameters, down)
             with stage("optimiser"):
-                # Optimisers go down.
-                part.parameters.grad = found.neg()
+                # Optimisers go down, and fused ones take a gradient to lie in memory as its parameter does.
+                part.parameters.grad = torch.neg(found, out=torch.empty_like(part.parameters))
                 part.optimizer.step()
                 part.parameters.grad = None
                 with torch.no_grad():
@@ -423,6 +439,12 @@ class Generator(lightning.LightningModule, metaclass=_NotesArguments):
 
 def _cut(whole: slice, size: int) -> list[slice]:
     return [slice(i, min(i + size, whole.stop)) for i in range(whole.start, whole.stop, size)]
+
+
+def _even(count: int, limit: int) -> list[int]:
+    """`count` as a sum of as few numbers as possible, none above `limit`, that differ by one at most; large first."""
+    parts = -(-count // limit)
+    return [count // parts + (i < count % parts) for i in range(parts)]
 
 
 def _finite(x: Float[Tensor, "b ..."]) -> Float[Tensor, b]:

@@ -1,0 +1,95 @@
+"""The record of a comparison with other libraries, and its Markdown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tabulate import tabulate
+
+
+@dataclass(frozen=True)
+class PeerTiming:
+    """A library's step on our work: `view_ms`, the median of the rounds, in milliseconds a view.
+
+    `times_ours` is the median of the rounds' ratios to the first row.
+    """
+
+    library: str
+    how: str
+    asked: str
+    units: int
+    view_ms: float
+    times_ours: float
+
+
+@dataclass(frozen=True)
+class PeerPictures:
+    """A library's pictures and their scores; `scores` holds a metric's result by its name."""
+
+    library: str
+    steps: int
+    views: int
+    canvas: int
+    images: int
+    seconds_an_image: float
+    scores: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class PeersRecord:
+    """All that `featvis perf-peers` found, with the facts that it depends on."""
+
+    command: str
+    device: str
+    threads: int
+    versions: dict[str, str]
+    git_commit: str | None
+    created: str
+    model: str
+    views: int
+    canvas: int
+    rounds: int
+    timings: tuple[PeerTiming, ...]
+    pictures: tuple[PeerPictures, ...]
+    schema: Literal["featvis-peers/1"] = "featvis-peers/1"
+
+
+def markdown(record: PeersRecord) -> str:
+    """The record as tables that people read."""
+    head = ["library", "network", "units at once", "ms a view", "times ours", "asked"]
+    rows = [
+        [t.library, t.how or "ours", t.units, f"{t.view_ms:.1f}", f"{t.times_ours:.2f}", t.asked]
+        for t in record.timings
+    ]
+    parts = [
+        "# MACO beside other libraries",
+        f"`{record.command}` on {record.device}, {record.threads} threads, torch {record.versions.get('torch')}, "
+        f"{record.created[:10]}, commit {record.git_commit}.",
+        f"A step of {record.views} crops of a canvas of {record.canvas} pixels on {record.model}: milliseconds a view, "
+        f"medians of {record.rounds} rounds in which all take turns in one process; *times ours* is the median of the "
+        "ratios to the first row. What happens once an image does not count.",
+        tabulate(rows, head, tablefmt="pipe", disable_numparse=True),
+    ]
+    if record.pictures:
+        first = record.pictures[0]
+        scores = list(first.scores)
+        table = [
+            [p.library, *(_score(p.scores[name]) for name in scores), f"{p.seconds_an_image:.1f}"]
+            for p in record.pictures
+        ]
+        parts += [
+            "## The pictures",
+            f"{first.images} classes, {first.steps} steps of {first.views} crops, canvas {first.canvas}, each "
+            "library's own crops and noise, the others with the helped network. The mean, with its 95 % bootstrap "
+            "interval.",
+            tabulate(table, ["library", *scores, "seconds an image"], tablefmt="pipe", disable_numparse=True),
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _score(result: dict[str, Any]) -> str:
+    if result["interval"] is None:
+        return f"{result['value']:.2f}"
+    low, high = result["interval"]
+    return f"{result['value']:.2f} [{low:.2f}, {high:.2f}]"
