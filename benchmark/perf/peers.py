@@ -55,15 +55,27 @@ class Peer:
         library: its name.
         version: of the package.
         how: `as documented` or `helped`.
-        asked: what it was asked to do, in words.
+        network: the one that it was given, in words.
         draw: a class and a number of steps to a canvas (3, H, W) in [0, 1].
     """
 
     library: str
     version: str
     how: str
-    asked: str
+    network: str
     draw: Callable[[int, int], Tensor]
+
+
+class _Visible(nn.Module):
+    """A classifier's fast network as a part of a module, with a last layer that puts out its logits, for hooks."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        self.fast, self.logits = classifier.fast(), nn.Identity()
+        self._classifier = [classifier]  # not a part
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.logits(self._classifier[0](x))
 
 
 def find(folder: Path) -> dict[str, ModuleType]:
@@ -99,26 +111,16 @@ def peers(folder: Path, classifier: Classifier, views: int, canvas: int) -> list
         return (x - mean) / std
 
     dtype = str(classifier.dtype).removeprefix("torch.")
-    shown = {
-        DOCUMENTED: "network as timm ships it, float32",
-        HELPED: f"network folded, frozen, channels_last, {dtype}",
-    }
-    asked = {
-        "horama": "maco(), 1 unit at a time; pixels in [0, 1], noise of its default's share of the range",
-        "dreamlens": "FeatureVisualizer.maco(), 1 unit at a time; its crops and noise",
-    }
+    networks = {DOCUMENTED: "as timm ships it, float32", HELPED: f"ours: folded, frozen, channels_last, {dtype}"}
     horama = partial(_horama, modules["horama"], views, canvas, classifier.input_size[0], classifier.device)
     dreamlens = partial(_dreamlens, modules["dreamlens"], views, canvas, classifier.input_size)
     draws: dict[tuple[str, str], Callable[[int, int], Tensor]] = {
         ("horama", DOCUMENTED): partial(horama, lambda x: plain(normalise(x))),
         ("horama", HELPED): partial(horama, classifier),
         ("dreamlens", DOCUMENTED): partial(dreamlens, plain, normalise),
-        ("dreamlens", HELPED): partial(dreamlens, classifier, None),
+        ("dreamlens", HELPED): partial(dreamlens, _Visible(classifier), None),
     }
-    return [
-        Peer(library, versions[library], how, f"{asked[library]}; {shown[how]}", draw)
-        for (library, how), draw in draws.items()
-    ]
+    return [Peer(library, versions[library], how, networks[how], draw) for (library, how), draw in draws.items()]
 
 
 def _horama(
@@ -158,16 +160,16 @@ def time_steps(classifier: Classifier, others: Sequence[Peer], units: list[Unit]
     keep_freed()
     device, label = classifier.device, classes_of([units[0].id])[0]
     rows: list[tuple[str, str, str, int]] = []
+    ours = f"ours: folded, frozen, channels_last, {str(classifier.dtype).removeprefix('torch.')}"
     works: list[Callable[[], float]] = []
     for method in OURS:
         for count in (UNITS, 1):
             made = generator(method, classifier, views, canvas)
             state = started(made, units_of(classifier, count))
-            asked = f"preset {method}, {count} units at a time; {str(classifier.dtype).removeprefix('torch.')}"
-            rows.append(("featvis", "", asked, count))
+            rows.append(("featvis", method, ours, count))
             works.append(partial(_our_step, made, state, steps, device))
     for peer in others:
-        rows.append((f"{peer.library} {peer.version}", peer.how, peer.asked, 1))
+        rows.append((f"{peer.library} {peer.version}", peer.how, peer.network, 1))
         works.append(partial(_their_step, peer, label, steps, device))
     for work in works:
         work()
@@ -177,10 +179,10 @@ def time_steps(classifier: Classifier, others: Sequence[Peer], units: list[Unit]
             times.append(1000 * work() / (count * views))
     return [
         PeerTiming(
-            library, how, asked, count, statistics.median(times),
-            statistics.median(t / ours for t, ours in zip(times, taken[0], strict=True)),
+            library, how, network, count, statistics.median(times),
+            statistics.median(a / b for a, b in zip(times, taken[0], strict=True)),
         )
-        for (library, how, asked, count), times in zip(rows, taken, strict=True)
+        for (library, how, network, count), times in zip(rows, taken, strict=True)
     ]  # fmt: skip
 
 

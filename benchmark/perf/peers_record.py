@@ -8,16 +8,25 @@ from typing import Any, Literal
 from tabulate import tabulate
 
 
+ASKED = (
+    "The others were asked for one class at a time, since they take no more: horama for `maco()` with pixels in [0, 1] and "
+    "its default's noise as a share of that range, dreamlens for `FeatureVisualizer.maco()`; both with as many crops, the "
+    "same canvas and input, and crop sizes of their own. *As documented*: as their examples call them. *Helped*: with all "
+    "that can be done for them from outside."
+)
+
+
 @dataclass(frozen=True)
 class PeerTiming:
     """A library's step on our work: `view_ms`, the median of the rounds, in milliseconds a view.
 
-    `times_ours` is the median of the rounds' ratios to the first row.
+    `how` is our preset, or how the library was run; `network` the network that it had, in words; `times_ours` the
+    median of the rounds' ratios to the first row.
     """
 
     library: str
     how: str
-    asked: str
+    network: str
     units: int
     view_ms: float
     times_ours: float
@@ -57,11 +66,8 @@ class PeersRecord:
 
 def markdown(record: PeersRecord) -> str:
     """The record as tables that people read."""
-    head = ["library", "network", "units at once", "ms a view", "times ours", "asked"]
-    rows = [
-        [t.library, t.how or "ours", t.units, f"{t.view_ms:.1f}", f"{t.times_ours:.2f}", t.asked]
-        for t in record.timings
-    ]
+    head = ["library", "run", "network", "units at once", "ms a view", "times ours"]
+    rows = [[t.library, t.how, t.network, t.units, f"{t.view_ms:.1f}", f"{t.times_ours:.2f}"] for t in record.timings]
     parts = [
         "# MACO beside other libraries",
         f"`{record.command}` on {record.device}, {record.threads} threads, torch {record.versions.get('torch')}, "
@@ -69,6 +75,7 @@ def markdown(record: PeersRecord) -> str:
         f"A step of {record.views} crops of a canvas of {record.canvas} pixels on {record.model}: milliseconds a view, "
         f"medians of {record.rounds} rounds in which all take turns in one process; *times ours* is the median of the "
         "ratios to the first row. What happens once an image does not count.",
+        ASKED,
         tabulate(rows, head, tablefmt="pipe", disable_numparse=True),
     ]
     if record.pictures:
