@@ -257,7 +257,9 @@ def attack(
 
 
 def perf(
-    models: str = "efficientnet_lite0,mobilenetv1_100,vit_small_patch16_224.augreg_in21k_ft_in1k,flexivit",
+    models: str = (
+        "efficientnet_lite0,mobilenetv1_100.ra4_e3600_r224_in1k,vit_small_patch16_224.augreg_in21k_ft_in1k,flexivit"
+    ),
     methods: str = "maco,fourier,cbr,am_lucid",
     batches: str = "8x4,8x1,2x16",
     memory: str = "8x4,8x32,64x32",
@@ -283,8 +285,10 @@ def perf(
         processes: also compare one process of one thread with two (on a CPU).
         out: folder of the record.
     """
+    from benchmark.cli import check_out
     from benchmark.perf import run
 
+    check_out(Path(out))
     flags = {
         "models": models, "methods": methods, "batches": batches, "memory": memory, "canvas": canvas,
         "precision": precision, "seconds": seconds, "processes": processes,

@@ -1,4 +1,4 @@
-"""What things cost: `python -m benchmark.speed step`, `reference` and `neighbours`.
+"""What passes over real images cost: `python -m benchmark.speed reference` and `neighbours`.
 
 What is compared is timed in one process, in turn, and compared by the ratio of the medians, because a machine's speed
 drifts.
@@ -21,58 +21,11 @@ from safetensors.torch import save_file
 from torch.utils.data import DataLoader
 
 from benchmark import launch
-from benchmark.suite import Suite, build
 from featvis import sweep
 from featvis.imagesets import ImageSet, open_images
 from featvis.metrics import deep_knn
 from featvis.models import Classifier, default_device, load
 from featvis.reference import CHUNK, BankJob
-from featvis.units import parse_units
-
-
-def step(
-    model: str = "efficientnet_lite0", units: str = "first:5", canvas: int = 256, views: int = 4, repeats: int = 7
-) -> None:
-    """Print what a step costs beside the network's own forward and input gradient: milliseconds a view, and ratios.
-
-    Args:
-        model: network, as in `featvis run`.
-        units: optimised together.
-        canvas: side of the canvas in pixels.
-        views: views a step.
-        repeats: timed steps.
-    """
-    device = default_device()
-    suite = Suite(model=model, units=units, methods={})
-    print(
-        f"ms a view, medians of {repeats}; folded: the network with its batch norms folded; as shipped: as timm runs it"
-    )
-    print(f"{'method':22}{'step':>10}{'folded':>10}{'ratio':>8}{'as shipped':>13}{'ratio':>8}")
-    for method in ("maco_coarse_to_fine", "fourier", "fourier_lucid", "cbr"):
-        generator, _, _ = build(method, {}, suite, {"canvas": canvas, "views": views, "steps": 1})
-        generator.to(device)
-        classifier = generator.load_classifier()
-        batch = parse_units(units, classifier)
-        count = len(batch) * views
-        limit = generator.micro_batch or (8 if device.type == "cpu" else 128)
-        size = max(views, limit // views * views)
-        inputs = [
-            torch.rand(min(size, count - i), 3, *classifier.input_size, device=device) for i in range(0, count, size)
-        ]
-
-        whole, folded, shipped = [], [], []
-        for i in range(repeats + 1):
-            # One step is the difference of two and one, so that what happens once an image does not count.
-            generator.steps = 1
-            one = timed(lambda: generator.predict_step(batch), device)  # noqa: B023
-            generator.steps = 3
-            three = timed(lambda: generator.predict_step(batch), device)  # noqa: B023
-            if i:
-                whole.append((three - one) / 2)
-                folded.append(timed(lambda: alone(classifier, inputs), device))  # noqa: B023
-                shipped.append(timed(lambda: alone(classifier.shipped, inputs), device))  # noqa: B023
-        a, b, c = (statistics.median(times) / count * 1000 for times in (whole, folded, shipped))
-        print(f"{method:22}{a:10.2f}{b:10.2f}{a / b:8.2f}{c:13.2f}{a / c:8.2f}")
 
 
 def reference(
@@ -163,13 +116,6 @@ def anonymous_memory() -> int:
     return int(text.split("RssAnon:")[1].split()[0]) * 1024
 
 
-def alone(network: Callable[[torch.Tensor], torch.Tensor], inputs: list[torch.Tensor]) -> None:
-    """Forward and input gradient of a network, and nothing else."""
-    for x in inputs:
-        x = x.detach().requires_grad_()
-        torch.autograd.grad(network(x)[:, 0].sum(), x)
-
-
 def timed(work: Callable[[], object], device: torch.device) -> float:
     """Seconds of a call, the device's queue included."""
     start = time.perf_counter()
@@ -180,4 +126,4 @@ def timed(work: Callable[[], object], device: torch.device) -> float:
 
 
 if __name__ == "__main__":
-    auto_cli({"step": step, "reference": reference, "neighbours": neighbours})
+    auto_cli({"reference": reference, "neighbours": neighbours})

@@ -8,7 +8,9 @@ import json
 import os
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -180,9 +182,11 @@ class ImageWriter(BasePredictionWriter):
         """
         assert isinstance(pl_module, Generator)
         try:
-            with uninterrupted():
-                for i, unit in enumerate(prediction.units):
-                    self._write(pl_module, prediction, i, unit)
+            # Compressing takes longer than a step; it leaves Python to other threads.
+            with uninterrupted(), ThreadPoolExecutor(os.cpu_count()) as pool:
+                work = partial(self._write, pl_module, prediction)
+                for _ in pool.map(work, range(len(prediction.units)), prediction.units):
+                    pass
                 timing = {
                     "units": [u.id for u in batch],
                     "seconds": round(prediction.seconds, 3),

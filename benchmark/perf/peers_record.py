@@ -7,12 +7,11 @@ from typing import Any, Literal
 
 from tabulate import tabulate
 
-
 ASKED = (
-    "The others were asked for one class at a time, since they take no more: horama for `maco()` with pixels in [0, 1] and "
-    "its default's noise as a share of that range, dreamlens for `FeatureVisualizer.maco()`; both with as many crops, the "
-    "same canvas and input, and crop sizes of their own. *As documented*: as their examples call them. *Helped*: with all "
-    "that can be done for them from outside."
+    "The others were asked for one class at a time, since they take no more: horama for `maco()` with pixels in [0, 1] "
+    "and its default's noise as a share of that range, dreamlens for `FeatureVisualizer.maco()`; both with as many "
+    "crops, the same canvas and input, and crop sizes of their own. *As documented*: as their examples call them. "
+    "*Helped*: with all that can be done for them from outside."
 )
 
 

@@ -110,10 +110,10 @@ def run_peers(
     device = default_device()
     classifier, target = load(model, "auto", device), load(model, "float32", device)
     networks = [load(name, "float32", device, "--classifiers") for name in judges]
-    others = peers.peers(folder, classifier, views, canvas)
     chosen = parse_units(units, classifier)
     if any(class_of(unit.id) is None for unit in chosen):
         raise UserError(f"--units {units}: other libraries are compared on classes alone")
+    others = peers.peers(folder, classifier, views, canvas)
     timings = peers.time_steps(classifier, others, chosen, views, canvas, 4, rounds)
     drawn: list[peers_record.PeerPictures] = []
     if steps:
