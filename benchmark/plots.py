@@ -489,7 +489,7 @@ def _label_points(axis: Axes, points: Sequence[tuple[float, float, str]]) -> Non
         taken.append(boxes[best])
         dx, dy = places[best]
         axis.annotate(
-            text, at, (dx, dy), textcoords="offset points", fontsize=size, color="#444444",
+            text, (at[0], at[1]), (dx, dy), textcoords="offset points", fontsize=size, color="#444444",
             ha="center" if dx == 0 else "left" if dx > 0 else "right",
             va="center" if dy == 0 else "bottom" if dy > 0 else "top",
         )  # fmt: skip
