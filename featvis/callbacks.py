@@ -7,7 +7,7 @@ import importlib.metadata
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
@@ -34,6 +34,8 @@ from featvis.locks import held
 from featvis.objectives import LOGITS
 from featvis.units import Unit
 
+WRITERS = min(8, os.cpu_count() or 1)
+"""Images compressed at once."""
 PATIENCE = 60.0
 """Seconds to wait for a folder that another process holds."""
 VERSIONED = ("featvis", "torch", "timm", "lightning", "numpy", "pillow")
@@ -81,7 +83,7 @@ class ImageWriter(BasePredictionWriter):
     Beside the images lie `config.yaml`, `timings.jsonl` (seconds of each batch) and, for a unit whose optimisation
     stopped being finite, `<unit>.failed.json`. A batch that takes long is put down now and then, in a hidden file that
     goes when the batch is done: a killed run takes it up from there, and its images have the bytes of an undisturbed
-    one.
+    one, with as many threads.
 
     Args:
         folder: of this one configuration.
@@ -183,9 +185,9 @@ class ImageWriter(BasePredictionWriter):
         assert isinstance(pl_module, Generator)
         try:
             # Compressing takes longer than a step; it leaves Python to other threads.
-            with uninterrupted(), ThreadPoolExecutor(os.cpu_count()) as pool:
-                work = partial(self._write, pl_module, prediction)
-                for _ in pool.map(work, range(len(prediction.units)), prediction.units):
+            with uninterrupted(), ThreadPoolExecutor(WRITERS) as pool:
+                work = [self._write(pl_module, prediction, i, unit) for i, unit in enumerate(prediction.units)]
+                for _ in pool.map(lambda write: write(), work):
                     pass
                 timing = {
                     "units": [u.id for u in batch],
@@ -200,13 +202,13 @@ class ImageWriter(BasePredictionWriter):
                 "make room and run the same command again"
             ) from error
 
-    def _write(self, generator: Generator, prediction: Visualizations, i: int, unit: Unit) -> None:
+    def _write(self, generator: Generator, prediction: Visualizations, i: int, unit: Unit) -> Callable[[], None]:
+        """What writes a unit's image, or why there is none."""
         marker = self.folder / f"{unit.id}.failed.json"
         if i in prediction.failed:
             reason = "the score or its gradient was not finite"
             fact = {"unit": unit.id, "step": prediction.failed[i], "reason": reason, "config_hash": self.config_hash}
-            images.write_atomic(marker, json.dumps(fact).encode())
-            return
+            return partial(images.write_atomic, marker, json.dumps(fact).encode())
         alpha, scale = transparency(prediction.alpha[i])
         value = float(prediction.activations[i])
         facts = {
@@ -223,8 +225,13 @@ class ImageWriter(BasePredictionWriter):
             "versions": versions(),
             **generator.about(unit),
         }
-        images.write(self.path(unit), to_bytes(prediction.canvas[i]), alpha, facts)
-        marker.unlink(missing_ok=True)
+        path, rgb = self.path(unit), to_bytes(prediction.canvas[i])
+
+        def write() -> None:
+            images.write(path, rgb, alpha, facts)
+            marker.unlink(missing_ok=True)
+
+        return write
 
 
 def append_line(path: Path, line: str) -> None:

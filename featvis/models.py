@@ -123,6 +123,7 @@ class Classifier(nn.Module):
         labels: a short name a class.
         synsets: WordNet id a class, or an empty list where the classes are not ImageNet's.
         weights_hash: of all tensors.
+        reentrant: several threads may run it at once, as they may timm's networks.
     """
 
     mean: Tensor
@@ -136,6 +137,8 @@ class Classifier(nn.Module):
         self.input_size: tuple[int, int] = spec.input_size or tuple(cfg["input_size"][-2:])
         self.crop_pct, self.interpolation = float(cfg["crop_pct"]), str(cfg["interpolation"])
         self.weights_hash = content_hash(net)
+        # Anyone else's module may keep something from one line of its forward pass to the next.
+        self.reentrant = type(net).__module__.startswith("timm.")
         self.net = net.eval().requires_grad_(False)
         convolutional = any(isinstance(m, nn.Conv2d) and m.kernel_size != m.stride for m in net.modules())
         self.channels_last = convolutional

@@ -58,7 +58,8 @@ class _Stretch(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         (gradient,), (y, span) = gradients, ctx.saved_tensors
-        found = gradient / span
+        # Contiguous, or else what is flattened below would be a copy.
+        found = (gradient / span).contiguous()
         stretched, whole = (found * y).flatten(1).sum(1), found.flatten(1).sum(1)
         image = torch.arange(len(y), device=y.device)
         # The brightest pixel moves the span, the darkest the span and the origin.

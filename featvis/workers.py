@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import cache
 from typing import TypeVar
 
@@ -33,8 +34,10 @@ def side_by_side(work: Callable[[T], object], pieces: Sequence[T]) -> None:
     together = len(pieces) // at_once * at_once if at_once > 1 else 0
     if together:
         pool = _pool(at_once, torch.get_num_threads())
-        futures = [pool.submit(work, piece) for piece in pieces[:together]]
+        futures: list[Future[object]] = []
         try:
+            for piece in pieces[:together]:
+                futures.append(pool.submit(work, piece))
             for future in futures:
                 future.result()
         except BaseException:
@@ -58,9 +61,19 @@ def _pool(workers: int, threads: int) -> ThreadPoolExecutor:
         all_there.wait()
 
     pool = ThreadPoolExecutor(workers, thread_name_prefix="featvis")
-    for _ in range(workers):
-        pool.submit(start)
-    all_there.wait()
+    try:
+        for _ in range(workers):
+            pool.submit(start)
+        all_there.wait()
+    except BaseException:
+        # Nobody may wait for those that did not come.
+        all_there.abort()
+        pool.shutdown(wait=False)
+        raise
     # The last number set, by whichever thread, is what new threads begin with.
     torch.set_num_threads(threads)
     return pool
+
+
+# A forked process has none of its parent's threads.
+os.register_at_fork(after_in_child=_pool.cache_clear)

@@ -149,3 +149,14 @@ def test_derivatives_are_those_of_small_differences(size, kind):
     parameters, fixed = p.init(streams(2))
     at = parameters.double().requires_grad_()
     assert torch.autograd.gradcheck(lambda x: p.decode(x, None if fixed is None else fixed.double()), (at,))
+
+
+def test_a_stretched_canvas_takes_a_gradient_in_any_layout():
+    """Networks that want their channels last give gradients that lie so in memory."""
+    p = Pixel((6, 8), 1.0, min_max=True)
+    parameters = p.init(streams(2))[0].requires_grad_()
+    gradient = torch.rand(2, 3, 6, 8, generator=streams(1)[0])
+    canvas = p.decode(parameters)
+    (plain,) = torch.autograd.grad(canvas, parameters, gradient, retain_graph=True)
+    (last,) = torch.autograd.grad(canvas, parameters, gradient.contiguous(memory_format=torch.channels_last))
+    assert torch.allclose(plain, last, atol=1e-6)

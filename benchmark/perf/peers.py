@@ -164,7 +164,7 @@ def time_steps(classifier: Classifier, others: Sequence[Peer], units: list[Unit]
     works: list[Callable[[], float]] = []
     for method in OURS:
         for count in (UNITS, 1):
-            made = generator(method, classifier, views, canvas)
+            made = generator(method, classifier, views, canvas, steps * (rounds + 1))
             state = started(made, units_of(classifier, count))
             rows.append(("featvis", method, ours, count))
             works.append(partial(_our_step, made, state, steps, device))

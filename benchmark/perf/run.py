@@ -15,6 +15,7 @@ from benchmark.evaluate import git_commit
 from benchmark.perf import measure, peers, peers_record, record, worker
 from featvis.callbacks import versions
 from featvis.errors import UserError
+from featvis.generators.base import LIMITS
 from featvis.models import Precision, default_device, load
 from featvis.units import class_of, parse_units
 
@@ -78,7 +79,8 @@ def run(
     around = measure.around(methods[0], classifier, canvas)
     model, method = models[0], methods[0]
     cases = [(u, v, canvas) for u, v in memory]
-    cases += [(*memory[0], side) for side in (canvas // 2, 2 * canvas)] if memory else []
+    low, high = LIMITS["canvas"]
+    cases += [(*memory[0], side) for side in (canvas // 2, 2 * canvas) if low <= side <= high] if memory else []
     used = [worker.peak_memory(model, method, precision, *case) for case in tqdm(cases, desc="memory", unit="process")]
     two = worker.two_processes(model, method, precision, 4, 4, canvas) if processes and device.type == "cpu" else None
     found_all = record.PerfRecord(

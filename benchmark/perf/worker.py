@@ -26,14 +26,30 @@ Job = dict[str, Any]
 """model, method, precision, units, views, canvas, and `what`: memory or rate."""
 
 
+def _forget_peak(device: torch.device) -> float:
+    """Let the peak begin anew; megabytes held now."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated() / 1e6
+    clear = Path("/proc/self/clear_refs")
+    if clear.exists():
+        clear.write_text("5")
+        return _status("VmRSS")
+    return _peak(device)
+
+
 def _peak(device: torch.device) -> float:
+    """Megabytes, at most, since then."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 1e6
-    status = Path("/proc/self/status")
-    if status.is_file():
+    if Path("/proc/self/status").exists():
         # Not ru_maxrss, which on Linux begins with what the starting process held.
-        return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024 / 1e6
+        return _status("VmHWM")
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # bytes on a Mac
+
+
+def _status(field: str) -> float:
+    return int(Path("/proc/self/status").read_text().split(f"{field}:")[1].split()[0]) * 1024 / 1e6
 
 
 def memory(job: Job) -> dict[str, Any]:
@@ -44,7 +60,7 @@ def memory(job: Job) -> dict[str, Any]:
     # The network's first pass is part of what any work takes.
     classifier(torch.rand(1, 3, *classifier.input_size, device=device))
     made = generator(job["method"], classifier, job["views"], job["canvas"])
-    before = _peak(device)
+    before = _forget_peak(device)
     state = started(made, units_of(classifier, job["units"]))
     for _ in range(2):
         made.step(state)

@@ -30,7 +30,7 @@ _TEXT = "Mean over the classifiers other than the target of the share of images 
 
 
 def budget_frame(records: Sequence[Record]) -> pd.DataFrame | None:
-    """What each row cost, and what it reached; None where no preset was run with `FEWEST` budgets or more.
+    """What each row cost, and what it reached; None where no preset has both scores at `FEWEST` budgets or more.
 
     Args:
         records: of one suite and model.
@@ -47,6 +47,8 @@ def budget_frame(records: Sequence[Record]) -> pd.DataFrame | None:
         if record.budget is None or record.seconds_per_image is None or record.status != "done" or logit is None:
             continue
         values = [m.value for m in judges if m.value is not None]
+        if record.preset is None or not values or logit.value is None:
+            continue
         rows.append(
             {
                 "method": record.method,
@@ -56,7 +58,7 @@ def budget_frame(records: Sequence[Record]) -> pd.DataFrame | None:
                 "steps": record.budget.steps,
                 "views": record.budget.views,
                 "canvas": max(record.budget.canvas),
-                "transferability": sum(values) / len(values) if values else None,
+                "transferability": sum(values) / len(values),
                 "logit": logit.value,
             }
         )
@@ -83,13 +85,12 @@ def budget_sheet(records: Sequence[Record]) -> tuple[Sheet, pd.DataFrame] | None
     judges = [m for m in metrics_of(records) if m.group == "transferability" or m.name == "logit"]
     cells: dict[str, list[Cell]] = {}
     for row in data.to_dict("records"):
-        mean = row["transferability"]
         cells[row["method"]] = [
             Cell(significant(row["seconds"])),
             Cell(str(row["passes"])),
             Cell(f"{row['steps']} × {row['views']}"),
             Cell(str(row["canvas"])),
-            Cell("" if pd.isna(mean) else f"{100 * mean:.0f} %", best=row["front"]),
+            Cell(f"{100 * row['transferability']:.0f} %", best=row["front"]),
         ]
     columns = [Column(head, head) for head in ("s / image", "passes", "steps × views", "canvas", f"{MEAN} ↑")]
     for metric in judges:

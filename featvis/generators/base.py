@@ -34,7 +34,7 @@ from featvis.objectives import Objective
 from featvis.parametrizations import Parametrization
 from featvis.transforms import Frame, Transform, check, draw, render
 from featvis.units import Unit, parse_units
-from featvis.workers import side_by_side, workers_for
+from featvis.workers import side_by_side
 
 LIMITS = {"steps": (1, 100_000), "views": (1, 4096), "canvas": (16, 8192)}
 """What counts as a usable value; flags are named after the keys, views is --crops."""
@@ -95,8 +95,8 @@ class Generator(lightning.LightningModule, metaclass=_NotesArguments):
         views: views of the canvas a step (the crops of MACO).
         lr: learning rate.
         seed: of all random streams.
-        micro_batch: views that pass through the network together; None: 8 on the CPU, 128 elsewhere. Bounds the
-            memory, and is halved when that runs out.
+        micro_batch: views that pass through the network together; None: 8 on the CPU, where up to four such groups run
+            side by side, 128 elsewhere. Bounds the memory, and is halved when that runs out.
         precision: of the network; `auto` takes bfloat16 where the hardware is fast at it.
 
     Raises:
@@ -287,18 +287,18 @@ class Generator(lightning.LightningModule, metaclass=_NotesArguments):
         )
 
     def _groups(self, count: int) -> list[slice]:
-        """How a batch is cut into groups; on a CPU as many of each size as there are workers, then what is left."""
+        """How a batch is cut into groups; on a CPU into two of each size, whatever its threads, then what is left."""
         limit = max(1, self._micro_batch() // self.views)
-        workers = workers_for(count) if self.device.type == "cpu" else 1
-        shared = count // workers * workers
-        sizes = [n for n in _even(shared // workers, limit) for _ in range(workers)] + _even(count - shared, limit)
+        lanes = min(2, count) if self.device.type == "cpu" else 1
+        shared = count // lanes * lanes
+        sizes = [n for n in _even(shared // lanes, limit) for _ in range(lanes)] + _even(count - shared, limit)
         stops = list(itertools.accumulate(sizes))
         return [slice(stop - size, stop) for size, stop in zip(sizes, stops, strict=True)]
 
     def step(self, state: Optimisation) -> Float[Tensor, b]:
         """One step of the whole batch; its scores."""
         chain = self.transforms(state.step)
-        if self.device.type == "cpu":
+        if self.device.type == "cpu" and self.load_classifier().reentrant:
             side_by_side(lambda group: self._advance(state, group, chain), state.groups)
         else:
             for group in state.groups:
@@ -307,7 +307,7 @@ class Generator(lightning.LightningModule, metaclass=_NotesArguments):
         return state.scores[state.step - 1]
 
     def _advance(self, state: Optimisation, group: list[Part], chain: Sequence[Transform]) -> None:
-        """One step of the units that go through the network together. Nothing here waits for a GPU."""
+        """One step of the units that go through the network together; no result of a GPU is looked at."""
         which = slice(group[0].which.start, group[-1].which.stop)
         units, streams = state.units[which], state.streams[which]
         with stage("decode"):
@@ -371,7 +371,8 @@ class Generator(lightning.LightningModule, metaclass=_NotesArguments):
                     raise UserError(
                         "one view does not fit into the memory; lower --canvas or take a smaller --model"
                     ) from error
-                self.micro_batch = size // 2
+                # Another group may have found out that it must be less.
+                self.micro_batch = min(self._micro_batch(), size // 2)
                 if self.device.type == "cuda":
                     torch.cuda.empty_cache()
                 for stream, state in zip(streams[which], states, strict=True):

@@ -36,8 +36,8 @@ class Part:
         fixed: Tensor | None,
         optimizer: Callable[[list[Tensor]], torch.optim.Optimizer],
     ) -> Part:
-        """The part of a batch's parameters; they share their memory."""
-        own = parameters[which].detach().requires_grad_()
+        """The part of a batch's parameters, in memory of its own: moving one part must not seem to change another."""
+        own = parameters[which].detach().clone().requires_grad_()
         return cls(which, own, None if fixed is None else fixed[which], optimizer([own]))
 
 
