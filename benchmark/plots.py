@@ -420,7 +420,7 @@ def budgets(records: Iterable[Record], path: Path | str) -> list[Path]:
 
 
 def _budgets(data: Any, title: str) -> Figure:
-    families = list(dict.fromkeys(data["preset"].str.split("_").str[0]))
+    families = list(dict.fromkeys(data["family"]))
     palette = colours(families)
     figure = figure_of(10.2, 4.9)
     axes = figure.subplots(1, 2)
@@ -428,13 +428,13 @@ def _budgets(data: Any, title: str) -> Figure:
     figure.subplots_adjust(left=0.05, right=0.99, top=0.87, bottom=0.15, wspace=0.12)
     panels = (("transferability", f"{BUDGET_MEAN} (%) ↑", 100), ("logit", "Logit of the target ↑", 1))
     for axis, (key, heading, scale) in zip(axes, panels, strict=True):
-        best = data[data[key].cummax() <= data[key]].drop_duplicates(key)
-        axis.plot(
-            [*best["seconds"], data["seconds"].max()], [*best[key] * scale, best[key].iloc[-1] * scale],
-            drawstyle="steps-post", color="#C9C9C9", lw=1.2, zorder=1,
-        )  # fmt: skip
         for family in families:
-            part = data[data["preset"].str.split("_").str[0] == family]
+            part = data[data["family"] == family]
+            best = part[part[key].cummax() <= part[key]].drop_duplicates(key)
+            axis.plot(
+                [*best["seconds"], data["seconds"].max()], [*best[key] * scale, best[key].iloc[-1] * scale],
+                drawstyle="steps-post", color=palette[family], lw=1.2, alpha=0.35, zorder=1,
+            )  # fmt: skip
             axis.plot(part["seconds"], part[key] * scale, "o", ms=5.5, color=palette[family], label=family, zorder=2)
         ticks = [(axis.xaxis, axis.set_xscale)]
         if key == "logit" and data[key].min() > 0:
@@ -453,7 +453,7 @@ def _budgets(data: Any, title: str) -> Figure:
         tidy(axis)
     axes[0].legend(frameon=False, fontsize=8, loc="upper left")
     figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
-    note = "Beside a dot: steps x views of the row, and what else it changes. The line: the best for so many seconds."
+    note = "Beside a dot: steps x views of the row, and what else it changes. The lines: the best of a method for so many seconds."
     figure.text(0.01, 0.012, note, fontsize=7.5, color="#5A5A5A")
     return figure
 

@@ -37,8 +37,8 @@ def budget_frame(records: Sequence[Record]) -> pd.DataFrame | None:
 
     Returns:
         One row a method, by seconds: method, preset, seconds, passes, steps, views, canvas (pixels of the longer side),
-        transferability (mean top-1 of the classifiers but the target, a fraction), logit, front (whether no row that
-        takes less time has as much of both).
+        transferability (mean top-1 of the classifiers but the target, a fraction), logit, family (the first word of
+        the preset), front (whether no row of its family that takes less time has as much of both).
     """
     rows = []
     for record in records:
@@ -69,9 +69,12 @@ def budget_frame(records: Sequence[Record]) -> pd.DataFrame | None:
         return None
     data = pd.DataFrame(rows).sort_values("seconds", ignore_index=True)
     scores = ["transferability", "logit"]
+    data["family"] = data["preset"].str.split("_").str[0]
     data["front"] = [
-        not (data.loc[data["seconds"] < row["seconds"], scores] >= row[scores]).all(axis=1).any()
-        for _, row in data.iterrows()
+        not (data.loc[(data["seconds"] < r["seconds"]) & (data["family"] == r["family"]), scores] >= r[scores])
+        .all(axis=1)
+        .any()
+        for _, r in data.iterrows()
     ]
     return data
 
@@ -110,10 +113,11 @@ def budget_sheet(records: Sequence[Record]) -> tuple[Sheet, pd.DataFrame] | None
         rows=tuple(Row(method, tuple(line), None, False) for method, line in cells.items()),
         warnings=(),
         notes=tuple(note.texts),
-        orderings=(f"On the front, so that no faster row has as much of both scores: {front}.",),
+        orderings=(),
         definitions=((MEAN, f"{_TEXT}."), *((m.label, definition_of(m, records)) for m in judges)),
         runs=tuple(runs_of([r for r in records if r.method in cells])),
         caption=f"What quality costs, {first.alias}, suite {first.suite}",
-        legend="Rows by the seconds that an image takes; bold on the front. In brackets the 95 % interval.",
+        legend=f"Rows by the seconds that an image takes. Bold, where no faster row of the same method has as much of "
+        f"both scores: {front}. In brackets the 95 % interval.",
     )
     return sheet, data
