@@ -453,7 +453,7 @@ def _budgets(data: Any, title: str) -> Figure:
         tidy(axis)
     axes[0].legend(frameon=False, fontsize=8, loc="upper left")
     figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
-    note = "Beside a dot: steps x views of the row, and what else it changes. The lines: the best of a method for so many seconds."
+    note = "Beside a dot: steps x views, and what else the row changes. The lines: the best of a method for the time."
     figure.text(0.01, 0.012, note, fontsize=7.5, color="#5A5A5A")
     return figure
 
