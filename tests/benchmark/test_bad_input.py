@@ -548,7 +548,8 @@ from featvis.generators import MACO
 
 class Breaks(MACO):
     def ascend(self, canvas, units, frame, streams):
-        self.calls = getattr(self, "calls", 0) + 1
+        # The units of a batch may go through the network one group after the other.
+        self.calls = getattr(self, "calls", 0) + any(unit.id == "301" for unit in units)
         gradient, score = super().ascend(canvas, units, frame, streams)
         for i, unit in enumerate(units):
             if unit.id == "301" and self.calls == 2:

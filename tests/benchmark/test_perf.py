@@ -49,7 +49,7 @@ def test_bad_input(refused, args, words):
 def test_a_record_adds_up(tmp_path):
     done = command(
         "perf", "--models", "efficientnet_lite0,vit_tiny_patch16_224.augreg_in21k", "--methods", "maco",
-        "--batches", "1x2,64x64", "--memory", "", "--canvas", "64", "--seconds", "0.7", "--processes", "false",
+        "--batches", "1x2,64x64", "--memory", "", "--canvas", "64", "--seconds", "0.3", "--processes", "false",
         "--out", str(tmp_path), cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -61,7 +61,7 @@ def test_a_record_adds_up(tmp_path):
         ("tf_efficientnet_lite0.in1k", False, "maco"),
         ("vit_tiny_patch16_224.augreg_in21k", True, "maco"),
     ]
-    # A step of 4096 views takes far more than the .7 seconds: it is left out, and said to be.
+    # A step of 4096 views takes far more than the .3 seconds: it is left out, and said to be.
     assert [(o.units, o.views) for o in found.left_out] == [(64, 64)] * 2
     assert done.stdout.count("Left out: ") == 2
     for t in found.timings:
