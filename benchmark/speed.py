@@ -10,8 +10,7 @@ import resource
 import statistics
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -21,6 +20,7 @@ from safetensors.torch import save_file
 from torch.utils.data import DataLoader
 
 from benchmark import launch
+from benchmark.perf.measure import timed
 from featvis import sweep
 from featvis.imagesets import ImageSet, open_images
 from featvis.metrics import deep_knn
@@ -114,15 +114,6 @@ def anonymous_memory() -> int:
     """Bytes of this process's memory that are no mapped file; Linux only."""
     text = Path("/proc/self/status").read_text()
     return int(text.split("RssAnon:")[1].split()[0]) * 1024
-
-
-def timed(work: Callable[[], object], device: torch.device) -> float:
-    """Seconds of a call, the device's queue included."""
-    start = time.perf_counter()
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
 
 
 if __name__ == "__main__":

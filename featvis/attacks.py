@@ -89,7 +89,7 @@ class _Itself:
     """The canvas itself is what moves."""
 
     def init(self, generators: Sequence[torch.Generator]) -> tuple[Tensor, Tensor | None]:
-        raise NotImplementedError("an attack starts from its images: `Attack.start`")
+        raise TypeError("an attack starts from its images: `Attack.start`")
 
     def decode(self, parameters: Tensor, fixed: Tensor | None = None) -> Tensor:
         return parameters

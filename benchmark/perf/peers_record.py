@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from tabulate import tabulate
 
+from benchmark.perf.record import Circumstances
+
 ASKED = (
     "The others were asked for one class at a time, since they take no more: horama for `maco()` with pixels in [0, 1] "
     "and its default's noise as a share of that range, dreamlens for `FeatureVisualizer.maco()`; both with as many "
@@ -45,15 +47,9 @@ class PeerPictures:
 
 
 @dataclass(frozen=True)
-class PeersRecord:
-    """All that `featvis perf-peers` found, with the facts that it depends on."""
+class PeersRecord(Circumstances):
+    """All that `featvis perf-peers` found."""
 
-    command: str
-    device: str
-    threads: int
-    versions: dict[str, str]
-    git_commit: str | None
-    created: str
     model: str
     views: int
     canvas: int
@@ -69,8 +65,7 @@ def markdown(record: PeersRecord) -> str:
     rows = [[t.library, t.how, t.network, t.units, f"{t.view_ms:.1f}", f"{t.times_ours:.2f}"] for t in record.timings]
     parts = [
         "# MACO beside other libraries",
-        f"`{record.command}` on {record.device}, {record.threads} threads, torch {record.versions.get('torch')}, "
-        f"{record.created[:10]}, commit {record.git_commit}.",
+        record.sentence(),
         f"A step of {record.views} crops of a canvas of {record.canvas} pixels on {record.model}: milliseconds a view, "
         f"medians of {record.rounds} rounds in which all take turns in one process; *times ours* is the median of the "
         "ratios to the first row. What happens once an image does not count.",

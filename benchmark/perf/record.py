@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from tabulate import tabulate
 
@@ -98,8 +98,8 @@ class Processes:
 
 
 @dataclass(frozen=True)
-class PerfRecord:
-    """All that `featvis perf` found, with the facts that it depends on."""
+class Circumstances:
+    """The facts that every measurement depends on; `created` is ISO 8601."""
 
     command: str
     device: str
@@ -107,6 +107,19 @@ class PerfRecord:
     versions: dict[str, str]
     git_commit: str | None
     created: str
+
+    def sentence(self) -> str:
+        """They, for people."""
+        return (
+            f"`{self.command}` on {self.device}, {self.threads} threads, torch {self.versions.get('torch')}, "
+            f"{self.created[:10]}, commit {self.git_commit}."
+        )
+
+
+@dataclass(frozen=True)
+class PerfRecord(Circumstances):
+    """All that `featvis perf` found."""
+
     timings: tuple[Timing, ...]
     left_out: tuple[LeftOut, ...]
     around: tuple[Around, ...]
@@ -115,7 +128,7 @@ class PerfRecord:
     schema: Literal["featvis-perf/1"] = "featvis-perf/1"
 
 
-def write(record: Any, text: str, folder: Path, name: str) -> tuple[Path, Path]:
+def write(record: Circumstances, text: str, folder: Path, name: str) -> tuple[Path, Path]:
     """Write a record as `<name>.json`, and the text made from it as `<name>.md`."""
     data, table = folder / f"{name}.json", folder / f"{name}.md"
     write_atomic(data, (json.dumps(dataclasses.asdict(record), indent=1, sort_keys=True) + "\n").encode())
@@ -166,8 +179,7 @@ def markdown(record: PerfRecord) -> str:
     """The record as tables that people read."""
     parts = [
         "# What a step costs",
-        f"`{record.command}` on {record.device}, {record.threads} threads, torch {record.versions.get('torch')}, "
-        f"{record.created[:10]}, commit {record.git_commit}.",
+        record.sentence(),
         "Milliseconds a view of one step, medians. *Network* is the bare network's forward and input gradient on as "
         "many views, in the same precision and memory layout, one micro-batch after the other, timed in turn with the "
         "step in one process; *overhead* is the median of the ratios. *As shipped* is the same of the network as timm "

@@ -6,6 +6,7 @@ import datetime
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -53,6 +54,26 @@ def file_name(device: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
 
 
+def _circumstances(command: str, device: torch.device) -> dict[str, Any]:
+    """The arguments of `record.Circumstances`, here and now."""
+    return {
+        "command": command,
+        "device": device_name(device),
+        "threads": torch.get_num_threads(),
+        "versions": versions(),
+        "git_commit": git_commit(),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _finish(found: record.Circumstances, text: str, out: Path, kind: str) -> int:
+    """Write the record and its text, and print that."""
+    data, table = record.write(found, text, out, f"{kind}-{file_name(found.device)}")
+    print(text)
+    print(f"written to {data} and {table}")
+    return 0
+
+
 def run(
     models: Sequence[str], methods: Sequence[str], batches: Sequence[Batch], memory: Sequence[Batch], canvas: int,
     precision: Precision, seconds: float, processes: bool, out: Path, command: str,
@@ -84,23 +105,14 @@ def run(
     used = [worker.peak_memory(model, method, precision, *case) for case in tqdm(cases, desc="memory", unit="process")]
     two = worker.two_processes(model, method, precision, 4, 4, canvas) if processes and device.type == "cpu" else None
     found_all = record.PerfRecord(
-        command=command,
-        device=device_name(device),
-        threads=torch.get_num_threads(),
-        versions=versions(),
-        git_commit=git_commit(),
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        **_circumstances(command, device),
         timings=tuple(timings),
         left_out=tuple(left_out),
         around=(around,),
         memory=tuple(used),
         processes=two,
     )
-    text = record.markdown(found_all)
-    data, table = record.write(found_all, text, out, f"perf-{file_name(found_all.device)}")
-    print(text)
-    print(f"written to {data} and {table}")
-    return 0
+    return _finish(found_all, record.markdown(found_all), out, "perf")
 
 
 def run_peers(
@@ -122,12 +134,7 @@ def run_peers(
         drawn, sheet = peers.pictures(classifier, others, chosen, views, canvas, steps, target, networks, out)
         print(f"pictures: {sheet}")
     found = peers_record.PeersRecord(
-        command=command,
-        device=device_name(device),
-        threads=torch.get_num_threads(),
-        versions=versions(),
-        git_commit=git_commit(),
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        **_circumstances(command, device),
         model=classifier.name,
         views=views,
         canvas=canvas,
@@ -135,8 +142,4 @@ def run_peers(
         timings=tuple(timings),
         pictures=tuple(drawn),
     )
-    text = peers_record.markdown(found)
-    data, table = record.write(found, text, out, f"peers-{file_name(found.device)}")
-    print(text)
-    print(f"written to {data} and {table}")
-    return 0
+    return _finish(found, peers_record.markdown(found), out, "peers")
