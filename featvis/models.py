@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import timm
 import torch
@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from featvis import wrap
 from featvis.errors import UserError, nearest
-from featvis.fold import fold_batch_norms
+from featvis.fold import fold_batch_norms, same_output
+from featvis.frozen import freeze_convolutions
 from featvis.layers import Layer, find, measure, split_tap
 from featvis.objectives import LOGITS
 from featvis.weights import ModelSpec, download, fill, local_spec, locate, metadata, resolve
@@ -152,7 +153,7 @@ class Classifier(nn.Module):
             if len(spec.labels) != self.num_classes:
                 raise UserError(f"there are {len(spec.labels)} labels, but the network has {self.num_classes} classes")
             self.labels, self.synsets = list(spec.labels), []
-        self._fast: dict[torch.dtype, nn.Module] = {}
+        self._made: dict[tuple[str, torch.dtype, torch.device], nn.Module] = {}
         self._measured: dict[str, Layer | str] | None = None
 
     def train(self, mode: bool = True) -> Classifier:
@@ -189,14 +190,17 @@ class Classifier(nn.Module):
     def forward(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:
         """Logits, float32, of RGB in [0, 1] at the network's input size."""
         fast = self.fast()
-        if fast is not self.net:
+        if fast is not self.frozen():
             return fast(self._normalise(x).to(self.dtype)).float()
-        return self.shipped(x)
+        return self._through(fast, x)
 
     def shipped(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "m k"]:
         """`forward` through timm's network as it is: a row an image, unless a hook replaces them (`featvis.sobol`)."""
+        return self._through(self.net, x)
+
+    def _through(self, net: nn.Module, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "m k"]:
         with self._autocast():
-            return self.net(self._normalise(x)).float()
+            return cast(Tensor, net(self._normalise(x))).float()
 
     def _normalise(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
         x = (x - self.mean) / self.std
@@ -206,17 +210,38 @@ class Classifier(nn.Module):
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
     def fast(self) -> nn.Module:
-        """The same function for less: batch norms folded, weights in `dtype` once and for all; or the network itself.
+        """The same function for less: `frozen`, its batch norms folded and weights in `dtype` where that is the same.
 
-        Only the output is the same; layers are tapped in the network as it is.
+        Only the output is the same; layers are tapped in `net` or `frozen`.
         """
-        key = self.dtype
-        if key not in self._fast:
+        return self._once("fast", lambda example: fold_batch_norms(self.net, example), self.frozen)
+
+    def frozen(self) -> nn.Module:
+        """`net`, layer by layer and name by name, with faster gradients of its input (`freeze_convolutions`).
+
+        Only timm's networks: of anyone else's it is not known whether a copy is the same.
+        """
+
+        def made(example: Tensor) -> nn.Module | None:
+            if not self.reentrant:
+                return None
+            copied = freeze_convolutions(self.net)
+            return copied if same_output(self.net, copied, example) else None
+
+        return self._once("frozen", made, lambda: self.net)
+
+    def _once(
+        self, what: str, make: Callable[[Tensor], nn.Module | None], instead: Callable[[], nn.Module]
+    ) -> nn.Module:
+        """A version of the network, made when first asked for; None from `make` means the one `instead`."""
+        key = (what, self.dtype, self.device)
+        if key not in self._made:
             h, w = self.input_size
             example = torch.rand(1, 3, h, w, generator=torch.Generator().manual_seed(0)).to(self.device)
-            folded = fold_batch_norms(self.net, self._normalise(example))
-            self._fast = {key: self.net if folded is None else folded.to(key)}
-        return self._fast[key]
+            found = make(self._normalise(example))
+            self._made = {k: v for k, v in self._made.items() if k[1:] == key[1:]}
+            self._made[key] = instead() if found is None else found.to(self.dtype) if what == "fast" else found
+        return self._made[key]
 
     def preprocess(self, canvas: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 ho wo"]:
         """The whole canvas, resized with antialiasing to the network's input; RGB in [0, 1]."""
@@ -228,7 +253,8 @@ class Classifier(nn.Module):
     def activations(self, x: Float[Tensor, "n 3 h w"], taps: frozenset[str]) -> dict[str, Tensor]:
         """What `taps` read of the network (see `featvis.layers`), (N, C) each, or (N, P, C); `logits` is the output.
 
-        Layers are read in the network as timm ships it, which runs no further than the last of them.
+        Layers are read in the network as timm ships it, or, where a gradient is wanted, in `frozen`, which has the
+        same; it runs no further than the last of them.
 
         Raises:
             UserError: for a layer that is not there or has no units, or a place that it does not have.
@@ -238,15 +264,16 @@ class Classifier(nn.Module):
         layers = {tap: self.layer(split_tap(tap)[0]) for tap in taps - {LOGITS}}
         rectifiers = {layer.rectifier for layer in layers.values() if layer.rectifier} if x.requires_grad else set()
         names = {layer.name for layer in layers.values()}
-        with self._before(rectifiers) as before, self.tapped(names, stop=LOGITS not in taps) as outputs:
-            found = {LOGITS: logits} if (logits := self._as_far_as_needed(x)) is not None else {}
+        net = self.frozen() if x.requires_grad else self.net
+        with self._before(rectifiers, net) as before, self.tapped(names, LOGITS not in taps, net) as outputs:
+            found = {LOGITS: logits} if (logits := self._as_far_as_needed(net, x)) is not None else {}
         for layer in {layer.name: layer for layer in layers.values() if layer.rectifier in before}.values():
             outputs[layer.name] = layer.revive(outputs[layer.name], before[layer.rectifier])
         return found | {tap: layer.read(outputs[layer.name], split_tap(tap)[1]) for tap, layer in layers.items()}
 
     @contextmanager
-    def _before(self, names: set[str]) -> Iterator[dict[str, Tensor]]:
-        """What goes into modules during the with block, by name."""
+    def _before(self, names: set[str], net: nn.Module) -> Iterator[dict[str, Tensor]]:
+        """What goes into modules of `net` during the with block, by name."""
         # Other threads may be in the same network.
         kept, own = dict[str, Tensor](), threading.get_ident()
 
@@ -258,28 +285,31 @@ class Classifier(nn.Module):
 
             return hook
 
-        handles = [self.net.get_submodule(name).register_forward_pre_hook(keep(name)) for name in sorted(names)]
+        handles = [net.get_submodule(name).register_forward_pre_hook(keep(name)) for name in sorted(names)]
         try:
             yield kept
         finally:
             for handle in handles:
                 handle.remove()
 
-    def _as_far_as_needed(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"] | None:
+    def _as_far_as_needed(self, net: nn.Module, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"] | None:
         try:
-            return self.shipped(x)
+            return self._through(net, x)
         except _Enough:
             return None
 
     @contextmanager
-    def tapped(self, layers: frozenset[str] | set[str], stop: bool = False) -> Iterator[dict[str, Tensor]]:
+    def tapped(
+        self, layers: frozenset[str] | set[str], stop: bool = False, net: nn.Module | None = None
+    ) -> Iterator[dict[str, Tensor]]:
         """The raw outputs of `layers` during the with block, by name; the hooks are removed at its end.
 
         Args:
             layers: names of modules.
             stop: end the forward pass, with an exception that `activations` catches, once all have been read.
+            net: `frozen`, to have them from it instead of from `net`.
         """
-        modules = dict(self.net.named_modules())
+        modules = dict((self.net if net is None else net).named_modules())
         for layer in sorted(layers):
             if layer not in modules or not layer:
                 raise UserError(f"{self.alias} has no layer {layer}: {nearest(layer, [m for m in modules if m])}")

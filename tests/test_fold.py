@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from featvis.fold import fold_batch_norms
+from featvis.frozen import FrozenConv2d
 from featvis.models import load
 
 
@@ -44,6 +45,15 @@ def test_output_and_input_gradient_are_the_same(name):
     assert float((a - b).norm() / a.norm()) < 1e-10
     assert float((ga - gb).norm() / ga.norm()) < 1e-10
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+
+
+def test_relus_after_norms_are_folded_too_but_not_what_comes_after_an_addition():
+    net = randomised("resnet18")
+    folded = fold_batch_norms(net, torch.rand(1, 3, 64, 64))
+    assert folded is not None
+    # The stem's, and the first of the two of each of eight blocks; the second ReLU comes after `x += shortcut`.
+    assert sum(isinstance(m, FrozenConv2d) and m.bound is not None for m in folded.modules()) == 9
+    assert sum(isinstance(m, nn.ReLU) for m in folded.modules()) == 8
 
 
 def test_a_network_without_batch_norms_is_left_alone():
