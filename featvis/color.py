@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from featvis.constants import constant
+
 RECORRELATE = (
     (0.56282854, 0.58447580, 0.58447580),
     (0.19482528, 0.0, -0.19482528),
@@ -19,7 +21,7 @@ RECORRELATE = (
 
 def recorrelate(x: Float[Tensor, "*b 3 h w"]) -> Float[Tensor, "*b 3 h w"]:
     """From the decorrelated space to (linear, unbounded) RGB: `x @ M` on the channel axis."""
-    return _mix(x, torch.tensor(RECORRELATE, dtype=x.dtype, device=x.device))
+    return _mix(x, constant(RECORRELATE, x.device, x.dtype))
 
 
 def decorrelate(x: Float[Tensor, "*b 3 h w"]) -> Float[Tensor, "*b 3 h w"]:

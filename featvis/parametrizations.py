@@ -133,12 +133,12 @@ class ScaledSpectrum:
 
     def pixels(self, parameters: Float[Tensor, "b 3 h f 2"]) -> Float[Tensor, "b 3 h w"]:
         """The picture in the decorrelated space, before colour and sigmoid."""
-        return _SpectrumToImage.apply(parameters, self._scale.to(parameters), self.size)
+        return _SpectrumToImage.apply(parameters, _there(self._scales, parameters), self.size)
 
     @cached_property
-    def _scale(self) -> Float[Tensor, "h f 2"]:
+    def _scales(self) -> list[Float[Tensor, "h f 2"]]:
         # Once for the real part and once for the imaginary one: real products take less time than complex ones.
-        return torch.stack([self.scale() / 4] * 2, -1)
+        return [torch.stack([self.scale() / 4] * 2, -1)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,7 +191,23 @@ class Phase:
             phase = phase if self.phase_std == 1 else phase * self.phase_std
         if fixed is not None:
             phase = phase + fixed
-        return _to_rgb(_standardise(_PhaseToImage.apply(phase, self.magnitude.to(phase), self.size)), min_max=False)
+        magnitude = _there(self._magnitudes, phase)
+        return _to_rgb(_standardise(_PhaseToImage.apply(phase, magnitude, self.size)), min_max=False)
+
+    @cached_property
+    def _magnitudes(self) -> list[Float[Tensor, "3 h f"]]:
+        return [self.magnitude]
+
+
+def _there(copies: list[Tensor], like: Tensor) -> Tensor:
+    """The first of `copies` on the device and in the type of `like`; a copy is kept for the next time."""
+    for copied in copies:
+        if copied.device == like.device and copied.dtype == like.dtype:
+            return copied
+    # A copy made in inference mode could never be part of a gradient.
+    with torch.inference_mode(False):
+        copies.append(copies[0].to(like))
+    return copies[-1]
 
 
 def _standardise(x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:

@@ -17,6 +17,8 @@ from einops import rearrange, repeat
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from featvis.constants import constant
+
 
 def sample(
     canvas: Float[Tensor, "b 3 h w"], matrix: Float[Tensor, "b v 2 3"], out: tuple[int, int], margin: int, border: bool
@@ -144,7 +146,7 @@ def _grid(
     h, w = out
     y = torch.arange(-margin, h + margin, device=matrix.device) + 0.5
     x = torch.arange(-margin, w + margin, device=matrix.device) + 0.5
-    scale = torch.tensor([2 / size[1], 2 / size[0]], device=matrix.device)
+    scale = constant((2 / size[1], 2 / size[0]), matrix.device)
     m = matrix * scale[:, None]
     along_x = m[:, :, None, None, :, 0] * x[None, None, None, :, None]
     along_y = m[:, :, None, None, :, 1] * y[None, None, :, None, None]

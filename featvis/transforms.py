@@ -24,6 +24,7 @@ from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor
 
+from featvis.constants import constant
 from featvis.sampling import sample
 
 
@@ -51,7 +52,7 @@ class Frame:
     def whole(cls, size: tuple[int, int], batch: int, views: int, device: torch.device | str = "cpu") -> Frame:
         """The untouched canvas, `views` times for each of `batch` units."""
         eye = torch.eye(2, 3, device=device).expand(batch, views, 2, 3)
-        return cls(eye, torch.tensor(size, dtype=torch.float32, device=device).expand(batch, views, 2))
+        return cls(eye, constant(size, torch.device(device)).expand(batch, views, 2))
 
     def move(self, linear: Tensor | float, shift: Tensor, size: Tensor | None = None) -> Frame:
         """The frame whose coordinates p are this one's `linear @ p + shift`; linear a factor (..., 1, 1) or 2 x 2."""
@@ -224,7 +225,7 @@ def _pick(values: tuple[float, ...], continuous: bool, u: Float[Tensor, "b v 1"]
     if continuous:
         low, high = values
         return low + (high - low) * u
-    table = torch.tensor(values, device=u.device)
+    table = constant(values, u.device)
     return table[(u * len(values)).long().clamp_max(len(values) - 1)]
 
 
@@ -295,7 +296,7 @@ def render(
     """
     v = frame.matrix.shape[1]
     # The last step of every chain: resize the picture, whatever its size by now, to the network's input.
-    target = torch.tensor(out, dtype=torch.float32, device=canvas.device)
+    target = constant(tuple(out), canvas.device)
     matrix = frame.move(torch.diag_embed(_xy(frame.size / target)), torch.zeros_like(frame.size)).matrix
     if _untouched(matrix, frame, out, canvas):
         # grid_sample interpolates even there, and is wrong by some 1e-5: the hundredth part of a level of 8 bits.

@@ -188,6 +188,7 @@ def measure(
         network_ms=1000 * statistics.median(alone) / count,
         shipped_ms=1000 * statistics.median(unfolded) / count,
         overhead=statistics.median(a / b for a, b in zip(whole, alone, strict=True)),
+        times_shipped=statistics.median(a / b for a, b in zip(whole, unfolded, strict=True)),
         stages_ms={name: value * scale for name, value in spent.items()},
     )
 

@@ -71,6 +71,7 @@ def test_a_record_adds_up(tmp_path):
         assert t.network_ms > 0
         assert t.shipped_ms > 0
         assert t.overhead > 0.5
+        assert t.times_shipped > 0.25
     data = json.loads(path.read_text())
     data["timings"][0]["overhead"] = "little"
     path.write_text(json.dumps(data))
@@ -95,8 +96,8 @@ def test_memory_tells_the_parameters_from_the_rest():
 
 
 def test_hours_are_the_papers_passes_at_the_measured_speed():
-    timing = perf_records.Timing("m", False, "maco", "float32", 8, 4, 512, 3, 20.0, 10.0, 12.0, 2.0, {})
-    slower = perf_records.Timing("m", False, "maco", "float32", 8, 1, 512, 3, 50.0, 10.0, 12.0, 5.0, {})
+    timing = perf_records.Timing("m", False, "maco", "float32", 8, 4, 512, 3, 20.0, 10.0, 12.0, 2.0, 1.7, {})
+    slower = perf_records.Timing("m", False, "maco", "float32", 8, 1, 512, 3, 50.0, 10.0, 12.0, 5.0, 4.2, {})
     others = [dataclasses.replace(t, method="fourier") for t in (timing, slower)]
     found = perf_records.PerfRecord("c", "d", 2, {}, None, "2026", (timing, slower, *others), (), (), (), None)
     # 256 steps x 32 crops x 20 ms = 163.84 s an image; 500 of them are 22.8 hours. One view a step takes 50 ms.
