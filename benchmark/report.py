@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tabulate import tabulate
 
-from benchmark import plots, records
+from benchmark import costs, plots, records
 from benchmark import tables as table_files
 from benchmark.gallery import build_page
 from featvis import images
@@ -51,7 +51,7 @@ def draw(found: Sequence[records.Record], images_root: Path, out: Path) -> list[
 
 def _numbers(found: Sequence[records.Record], out: Path) -> list[Path]:
     """The figures that need no images."""
-    return plots.scores(found, out / "scores.png") + plots.budgets(found, out / "costs.png")
+    return plots.scores(found, out / "scores.png") + costs.budgets(found, out / "costs.png")
 
 
 def _natural(found: Sequence[records.Record]) -> Any:

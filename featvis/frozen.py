@@ -91,7 +91,7 @@ class FrozenConv2d(nn.Conv2d):
         self._kernels.clear()
         return super()._apply(fn, recurse)
 
-    def forward(self, input: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d ho wo"]:
+    def forward(self, input: Float[Tensor, "*n c h w"]) -> Float[Tensor, "*n d ho wo"]:
         """The convolution and its activation, in the type of autocast where that is on."""
         if input.device.type != "cpu" or input.ndim != 4 or input.dtype not in FAST or not ONEDNN:
             return self._plain(input)
@@ -102,13 +102,16 @@ class FrozenConv2d(nn.Conv2d):
 
     def _plain(self, x: Tensor) -> Tensor:
         (top, bottom), (left, right) = self.pads(x.shape)
-        x = F.conv2d(F.pad(x, (left, right, top, bottom)), self.weight, self.bias, self.stride, 0, 1, self.groups)
-        return x if self.bound is None else F.relu(x) if self.bound == math.inf else F.relu6(x)
+        own = (top, left)
+        if top != bottom or left != right:
+            x, own = F.pad(x, (left, right, top, bottom)), (0, 0)
+        x = F.conv2d(x, self.weight, self.bias, self.stride, own, 1, self.groups)
+        return x if self.bound is None else F.relu(x, inplace=True) if self.bound == math.inf else F.relu6(x)
 
     def pads(self, shape: torch.Size) -> tuple[Pair, Pair]:
-        """Zeros around an input of a shape (N, C, h, w): (top, bottom), (left, right)."""
+        """Zeros around an input of a shape (..., C, h, w): (top, bottom), (left, right)."""
         if self.same:
-            left, right, top, bottom = pad_same_arg(list(shape[2:]), list(self.kernel_size), list(self.stride))
+            left, right, top, bottom = pad_same_arg(list(shape[-2:]), list(self.kernel_size), list(self.stride))
             return (top, bottom), (left, right)
         rows, columns = cast(Pair, self.padding)
         return (rows, rows), (columns, columns)

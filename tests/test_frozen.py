@@ -37,7 +37,7 @@ def gradient(f: nn.Module, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     padding=st.one_of(st.just("same"), st.integers(0, 3)),
     act=st.sampled_from([None, nn.ReLU(), nn.ReLU6(inplace=True)]),
     size=st.tuples(st.integers(6, 13), st.integers(6, 13)),
-    dtype=st.sampled_from([torch.float32, torch.bfloat16]),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float64]),
     seed=st.integers(0, 99),
 )
 @example("depthwise", 3, 2, "same", nn.ReLU6(), (12, 12), torch.bfloat16, 0)
@@ -65,6 +65,7 @@ def test_output_and_input_gradient(kind, kernel, stride, padding, act, size, dty
     assert found[0].dtype == found[1].dtype == dtype
     assert torch.equal(found[0].double(), out_expected)
     assert torch.equal(found[1].double(), gradient_expected)
+    assert torch.equal(frozen(x[0].to(dtype)).double(), out_expected[0])
 
 
 @pytest.mark.parametrize("kind", [StdConv2d, StdConv2dSame])

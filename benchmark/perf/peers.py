@@ -25,6 +25,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from lightning import seed_everything
 from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -122,10 +123,15 @@ def peers(folder: Path, classifier: Classifier, views: int, canvas: int) -> list
         ("horama", TUNED): partial(horama, classifier.shipped),
         ("horama", HELPED): partial(horama, classifier),
         ("dreamlens", DOCUMENTED): partial(dreamlens, plain, normalise),
-        ("dreamlens", TUNED): partial(dreamlens, _Visible(classifier.net, classifier.shipped), None),
-        ("dreamlens", HELPED): partial(dreamlens, _Visible(classifier.fast(), classifier.forward), None),
+        ("dreamlens", TUNED): partial(dreamlens, _Visible(classifier.net, classifier.shipped), _as_it_is),
+        ("dreamlens", HELPED): partial(dreamlens, _Visible(classifier.fast(), classifier.forward), _as_it_is),
     }
     return [Peer(library, versions[library], how, networks[how], draw) for (library, how), draw in draws.items()]
+
+
+def _as_it_is(x: Tensor) -> Tensor:
+    """For networks that take RGB in [0, 1]."""
+    return x
 
 
 def _horama(
@@ -147,8 +153,9 @@ def _horama(
 
 def _dreamlens(
     module: ModuleType, views: int, canvas: int, size: tuple[int, int], network: nn.Module,
-    normalise: Callable[[Tensor], Tensor] | None, label: int, steps: int,
+    normalise: Callable[[Tensor], Tensor], label: int, steps: int,
 ) -> Tensor:  # fmt: skip
+    # Without a preprocess of ours it would apply ImageNet's mean and deviation, whatever the network's are.
     visualizer = module.FeatureVisualizer(network, preprocess=normalise)
     config = module.MacoConfig(width=canvas, height=canvas, input_shape=(3, *size), steps=steps, crops=views)
     image: Any = visualizer.maco(module.FeatureTarget.for_class(label), config).image
@@ -266,5 +273,5 @@ def _our_pictures(
 
 def _their_pictures(peer: Peer, labels: Sequence[int], steps: int) -> Iterator[Tensor]:
     for label in labels:
-        torch.manual_seed(label)
+        seed_everything(label, verbose=False)  # dreamlens draws its phases from NumPy
         yield peer.draw(label, steps)
