@@ -1,4 +1,4 @@
-"""What passes over real images cost: `python -m benchmark.speed reference` and `neighbours`.
+"""What passes over real images cost, and a network's convolutions: `python -m benchmark.speed`.
 
 What is compared is timed in one process, in turn, and compared by the ratio of the medians, because a machine's speed
 drifts.
@@ -11,18 +11,25 @@ import statistics
 import tempfile
 import threading
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from jsonargparse import auto_cli
 from safetensors import safe_open
 from safetensors.torch import save_file
+from tabulate import tabulate
+from torch.nn import Module
 from torch.utils.data import DataLoader
+from tqdm import tqdm
 
 from benchmark import launch
-from benchmark.perf.measure import timed
+from benchmark.perf.measure import network, timed
 from featvis import sweep
+from featvis.frozen import FrozenConv2d
 from featvis.imagesets import ImageSet, open_images
+from featvis.memory import keep_freed
 from featvis.metrics import deep_knn
 from featvis.models import Classifier, default_device, load
 from featvis.reference import CHUNK, BankJob
@@ -41,19 +48,21 @@ def reference(
         images: of the data that are used.
     """
     launch.quiet()
-    network = load(model, "float32", default_device())
-    source = open_images(data, network.synsets)
+    classifier = load(model, "float32", default_device())
+    source = open_images(data, classifier.synsets)
     rows = range(min(images, len(source)))
     passes: dict[str, list[float]] = {"extraction": [], "bare network": []}
     peaks = []
     for i in range(repeats):
         for count in (len(rows) // 2, len(rows)) if i == 0 else (len(rows),):
-            job, todo = BankJob(network), sweep.chunks(rows[:count], CHUNK)
+            job, todo = BankJob(classifier), sweep.chunks(rows[:count], CHUNK)
             with tempfile.TemporaryDirectory() as folder:
-                seconds = timed(lambda: sweep.run(source, job, todo, Path(folder), workers=workers), network.device)  # noqa: B023
+                seconds = timed(lambda: sweep.run(source, job, todo, Path(folder), workers=workers), classifier.device)  # noqa: B023
             peaks.append((count, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
         passes["extraction"].append(len(rows) / seconds)
-        passes["bare network"].append(len(rows) / timed(lambda: bare(source, network, rows, workers), network.device))
+        passes["bare network"].append(
+            len(rows) / timed(lambda: bare(source, classifier, rows, workers), classifier.device)
+        )
     medians = {name: statistics.median(rates) for name, rates in passes.items()}
     for name, rates in passes.items():
         print(f"{name:13} {medians[name]:7.1f} images a second (all: {', '.join(f'{r:.1f}' for r in rates)})")
@@ -63,11 +72,11 @@ def reference(
 
 
 @torch.no_grad()
-def bare(source: ImageSet, network: Classifier, rows: Sequence[int], workers: int) -> None:
+def bare(source: ImageSet, classifier: Classifier, rows: Sequence[int], workers: int) -> None:
     """Read the images and run the network's forward pass, and nothing else."""
-    batches = sweep.Batches(source, network.input_size, sweep.chunks(rows, CHUNK), sweep.BATCH)
+    batches = sweep.Batches(source, classifier.input_size, sweep.chunks(rows, CHUNK), sweep.BATCH)
     for batch in DataLoader(batches, batch_size=None, num_workers=workers, collate_fn=sweep.as_is):
-        network.shipped(batch.views.to(network.device).float().div_(255))
+        classifier.shipped(batch.views.to(classifier.device).float().div_(255))
 
 
 def neighbours(
@@ -110,6 +119,54 @@ def neighbours(
         print(f"{seconds:.1f} s, {above:.2f} GB of memory above the bank")
 
 
+def convolutions(model: str = "efficientnet_lite0", views: int = 8, repeats: int = 9) -> None:
+    """Print, for each convolution of a network, the time of its input's gradient in PyTorch and in ours.
+
+    Args:
+        model: network; without its weights, with random ones.
+        views: in a batch.
+        repeats: timed calls of each, in turn; their medians are printed.
+    """
+    launch.quiet()
+    keep_freed()
+    classifier, _ = network(model, "auto", default_device())
+    x = torch.rand(views, 3, *classifier.input_size, device=classifier.device)
+    inputs: dict[str, list[tuple[FrozenConv2d, torch.Size]]] = {}
+
+    def seen(module: Module, args: Any) -> None:
+        assert isinstance(module, FrozenConv2d)
+        height, width = args[0].shape[2:]
+        (down, across), (s, _) = module.kernel_size, module.stride
+        name = (
+            f"{module.in_channels} to {module.out_channels} in {module.groups}, {height}x{width}, {down}x{across}/{s}"
+        )
+        name += {None: "", 6.0: ", ReLU6"}.get(module.bound, ", ReLU")
+        inputs.setdefault(name, []).append((module, args[0].shape))
+
+    handles = [m.register_forward_pre_hook(seen) for m in classifier.fast().modules() if isinstance(m, FrozenConv2d)]
+    with torch.no_grad():
+        classifier(x)
+    for handle in handles:
+        handle.remove()
+    rows = []
+    for name, calls in tqdm(inputs.items(), unit="convolution"):
+        conv, shape = calls[0]
+        given = torch.rand(shape, device=x.device).to(classifier.dtype, memory_format=torch.channels_last)
+        given.requires_grad_()
+        with torch.autocast(x.device.type, classifier.dtype, enabled=classifier.dtype != torch.float32):
+            ways = [(y, torch.randn_like(y)) for y in (conv.plain(given), conv(given))]
+        taken: list[list[float]] = [[], []]
+        for _ in range(repeats + 1):
+            for times, (y, gradient) in zip(taken, ways, strict=True):
+                work = partial(torch.autograd.grad, y, given, gradient, retain_graph=True)
+                times.append(1000 * timed(work, x.device) / views)
+        theirs, ours = (statistics.median(times[1:]) for times in taken)
+        rows.append((len(calls) * theirs, [name, len(calls), f"{theirs:.3f}", f"{ours:.3f}", f"{theirs / ours:.1f}"]))
+    print(f"{classifier.name}, {classifier.dtype}, {views} views: milliseconds a view of one input gradient")
+    head = ["channels in groups, input, kernel/stride", "how many", "PyTorch", "ours", "times"]
+    print(tabulate([row for _, row in sorted(rows, reverse=True)], head, tablefmt="pipe", disable_numparse=True))
+
+
 def anonymous_memory() -> int:
     """Bytes of this process's memory that are no mapped file; Linux only."""
     text = Path("/proc/self/status").read_text()
@@ -117,4 +174,4 @@ def anonymous_memory() -> int:
 
 
 if __name__ == "__main__":
-    auto_cli({"reference": reference, "neighbours": neighbours})
+    auto_cli({"reference": reference, "neighbours": neighbours, "convolutions": convolutions})

@@ -16,21 +16,31 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from featvis.frozen import ACTIVATIONS, FrozenConv2d, freeze_convolutions
 
 
-def fold_batch_norms(net: nn.Module, example: Tensor, tolerance: float = 1e-3) -> nn.Module | None:
+def fold_batch_norms(net: nn.Module, example: Tensor, tolerance: float = 1e-3, freeze: bool = True) -> nn.Module | None:
     """A copy of a network in eval mode with each batch norm, and a ReLU after it, in the convolution that feeds it.
 
     Args:
         net: the network; left as it is.
         example: an input (N, 3, h, w), to see what feeds what and to check the result.
         tolerance: largest deviation of the copy's output, relative to the output's largest value.
+        freeze: make `FrozenConv2d` of the convolutions, which take the ReLUs in.
 
     Returns:
-        The copy, its convolutions `FrozenConv2d` where they can be, or None where there is nothing to fold or the
-        copy's output differs.
+        The copy, or None where there is nothing to fold or the copy is not the same function.
     """
     chains = _chains(net, example)
     if not chains:
         return None
+    # Something else may read what a norm puts out: then the ReLUs must stay where they are.
+    for relus in (True, False) if freeze else (False,):
+        folded = _fold(net, chains, relus)
+        folded = freeze_convolutions(folded) if freeze else folded
+        if same_function(net, folded, example, tolerance):
+            return folded
+    return None
+
+
+def _fold(net: nn.Module, chains: list[tuple[str, str, str | None]], relus: bool) -> nn.Module:
     folded = copy.deepcopy(net)
     modules = dict(folded.named_modules())
     for conv_name, norm_name, act_name in chains:
@@ -38,24 +48,36 @@ def fold_batch_norms(net: nn.Module, example: Tensor, tolerance: float = 1e-3) -
         fused = fuse_conv_bn_eval(conv, norm)
         # timm's norm layers also hold the dropout and the activation that follow.
         held = [m for m in (getattr(norm, "drop", None), getattr(norm, "act", None)) if isinstance(m, nn.Module)]
-        after = [m for m in held if not isinstance(m, nn.Identity)] + ([modules[act_name]] if act_name else [])
-        if len(after) == 1 and type(after[0]) in ACTIVATIONS and FrozenConv2d.can_be(fused):
-            fused, after = FrozenConv2d(fused, after[0]), []
+        held = [m for m in held if not isinstance(m, nn.Identity)]
+        after = held + ([modules[act_name]] if act_name else [])
+        if relus and len(after) == 1 and type(after[0]) in ACTIVATIONS and FrozenConv2d.can_be(fused):
+            fused, held = FrozenConv2d(fused, after[0]), []
             if act_name:
                 _replace(folded, act_name, nn.Identity())
-        elif act_name:
-            after = after[:-1]
         _replace(folded, conv_name, fused)
-        _replace(folded, norm_name, nn.Sequential(*after) if after else nn.Identity())
-    folded = freeze_convolutions(folded)
-    return folded if same_output(net, folded, example, tolerance) else None
+        _replace(folded, norm_name, nn.Sequential(*held) if held else nn.Identity())
+    return folded
 
 
-@torch.no_grad()
-def same_output(net: nn.Module, copied: nn.Module, example: Tensor, tolerance: float = 1e-3) -> bool:
-    """Whether two networks put out the same for an example, but for a deviation relative to its largest value."""
-    before, after = net(example), copied(example)
-    return bool((before - after).abs().max() <= tolerance * before.abs().max().clamp_min(1e-3))
+def same_function(net: nn.Module, copied: nn.Module, example: Tensor, tolerance: float = 1e-3) -> bool:
+    """Whether two networks put out the same for an example, and have the same gradient with respect to it.
+
+    But for a deviation of the output relative to its largest value, and of a tenth of the gradient's length: a few
+    ReLUs at their kink turn with the last bit.
+    """
+    found = []
+    for f in (net, copied):
+        x = example.detach().requires_grad_()
+        try:
+            with torch.enable_grad():
+                y = f(x)
+                (gradient,) = torch.autograd.grad(y.square().sum(), x)
+        except RuntimeError:
+            return False  # what is in the one's way need not be in the other's: the network as it is says so itself
+        found.append((y.detach(), gradient))
+    (y, g), (other_y, other_g) = found
+    same = (y - other_y).abs().max() <= tolerance * y.abs().max().clamp_min(1e-3)
+    return bool(same and (g - other_g).norm() <= 0.1 * g.norm().clamp_min(1e-6))
 
 
 def _chains(net: nn.Module, example: Tensor) -> list[tuple[str, str, str | None]]:
@@ -74,8 +96,11 @@ def _chains(net: nn.Module, example: Tensor) -> list[tuple[str, str, str | None]
 
     def before(module: nn.Module, inputs: Any) -> None:
         # Ahead of the module's work, which may be in place.
-        name, key = names[module], (id(inputs[0]), inputs[0]._version)
+        name = names[module]
         runs[name] = runs.get(name, 0) + 1
+        if not inputs or not isinstance(inputs[0], Tensor):
+            return
+        key = (id(inputs[0]), inputs[0]._version)
         if isinstance(module, nn.BatchNorm2d) and key in made:
             pairs[name] = made[key][0]
         elif type(module) in ACTIVATIONS and key in normed:

@@ -23,8 +23,17 @@ from torch import Tensor, nn
 Pair = tuple[int, int]
 ACTIVATIONS: dict[type[nn.Module], float] = {nn.ReLU: math.inf, nn.ReLU6: 6.0}
 """The activations that a convolution can take in, and their upper bounds."""
-FAST = (torch.float32, torch.bfloat16)
-ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+
+
+def _fast_types() -> tuple[torch.dtype, ...]:
+    """The types for which this CPU has oneDNN's convolutions with an activation in them."""
+    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
+        return ()
+    known = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return (torch.float32, torch.bfloat16) if known is not None and known() else (torch.float32,)
+
+
+FAST = _fast_types()
 
 
 def freeze_convolutions(net: nn.Module) -> nn.Module:
@@ -77,6 +86,8 @@ class FrozenConv2d(nn.Conv2d):
             and module.padding_mode == "zeros"
             and isinstance(module.padding, tuple)
             and module.dilation == (1, 1)
+            and "weight" in module._parameters  # weights that are computed from others are not
+            and not any((module._forward_hooks, module._forward_pre_hooks, module._backward_hooks))
         )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> FrozenConv2d:
@@ -93,14 +104,14 @@ class FrozenConv2d(nn.Conv2d):
 
     def forward(self, input: Float[Tensor, "*n c h w"]) -> Float[Tensor, "*n d ho wo"]:
         """The convolution and its activation, in the type of autocast where that is on."""
-        if input.device.type != "cpu" or input.ndim != 4 or input.dtype not in FAST or not ONEDNN:
-            return self._plain(input)
-        if torch.is_autocast_enabled("cpu"):
-            input = input.to(torch.get_autocast_dtype("cpu"))
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else input.dtype
+        if input.device.type != "cpu" or input.ndim != 4 or input.dtype not in FAST or dtype not in FAST:
+            return self.plain(input)
         with torch.autocast("cpu", enabled=False):
-            return cast(Tensor, _Convolution.apply(input, self))
+            return cast(Tensor, _Convolution.apply(input.to(dtype), self))
 
-    def _plain(self, x: Tensor) -> Tensor:
+    def plain(self, x: Float[Tensor, "*n c h w"]) -> Float[Tensor, "*n d ho wo"]:
+        """The same by PyTorch's operations, one after the other."""
         (top, bottom), (left, right) = self.pads(x.shape)
         own = (top, left)
         if top != bottom or left != right:
@@ -143,8 +154,8 @@ class FrozenConv2d(nn.Conv2d):
             return self._subpixel(gradient, shape, pads)
         (top, bottom), (left, right) = pads
         weight = self._kernel(_shifted, gradient.dtype, bottom - top, right - left)
-        # No more than its shape is read of the input.
-        stand_in = gradient.new_empty(1).expand(shape)
+        # Of the input no more than its shape and its layout count.
+        stand_in = torch.empty(shape, dtype=gradient.dtype, memory_format=torch.channels_last)
         place = list(self.stride), [bottom, right], [1, 1], False, [0, 0], self.groups
         found = torch.ops.aten.convolution_backward(gradient, stand_in, weight, None, *place, [True, False, False])
         return cast(Tensor, found[0])
@@ -186,7 +197,7 @@ class FrozenConv2d(nn.Conv2d):
 
 
 def _shifted(weight: Tensor, rows: int, columns: int) -> Tensor:
-    return F.pad(weight, (columns, 0, rows, 0))
+    return F.pad(weight, (columns, 0, rows, 0)) if rows or columns else weight
 
 
 def _flipped(weight: Tensor) -> Tensor:

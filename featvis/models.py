@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from featvis import wrap
 from featvis.errors import UserError, nearest
-from featvis.fold import fold_batch_norms, same_output
+from featvis.fold import fold_batch_norms, same_function
 from featvis.frozen import freeze_convolutions
 from featvis.layers import Layer, find, measure, split_tap
 from featvis.objectives import LOGITS
@@ -106,6 +106,10 @@ def default_device() -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
+# One of the threads that want a version of a network makes it. Not an attribute: locks cannot be copied.
+_MAKING = threading.RLock()
+
+
 class _Enough(BaseException):
     """Ends a forward pass of which everything wanted has been read."""
 
@@ -153,7 +157,7 @@ class Classifier(nn.Module):
             if len(spec.labels) != self.num_classes:
                 raise UserError(f"there are {len(spec.labels)} labels, but the network has {self.num_classes} classes")
             self.labels, self.synsets = list(spec.labels), []
-        self._made: dict[tuple[str, torch.dtype, torch.device], nn.Module] = {}
+        self._made: dict[tuple[str, torch.dtype, torch.device], nn.Module | None] = {}
         self._measured: dict[str, Layer | str] | None = None
 
     def train(self, mode: bool = True) -> Classifier:
@@ -189,10 +193,10 @@ class Classifier(nn.Module):
 
     def forward(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:
         """Logits, float32, of RGB in [0, 1] at the network's input size."""
-        fast = self.fast()
-        if fast is not self.frozen():
-            return fast(self._normalise(x).to(self.dtype)).float()
-        return self._through(fast, x)
+        folded = self._folded()
+        if folded is None:
+            return self._through(self.frozen(), x)
+        return cast(Tensor, folded(self._normalise(x).to(self.dtype))).float()
 
     def shipped(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "m k"]:
         """`forward` through timm's network as it is: a row an image, unless a hook replaces them (`featvis.sobol`)."""
@@ -210,11 +214,12 @@ class Classifier(nn.Module):
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
     def fast(self) -> nn.Module:
-        """The same function for less: `frozen`, its batch norms folded and weights in `dtype` where that is the same.
+        """The same function for less: batch norms folded and weights in `dtype` where that is the same, else `frozen`.
 
         Only the output is the same; layers are tapped in `net` or `frozen`.
         """
-        return self._once("fast", lambda example: fold_batch_norms(self.net, example), self.frozen)
+        folded = self._folded()
+        return self.frozen() if folded is None else folded
 
     def frozen(self) -> nn.Module:
         """`net`, layer by layer and name by name, with faster gradients of its input (`freeze_convolutions`).
@@ -223,25 +228,32 @@ class Classifier(nn.Module):
         """
 
         def made(example: Tensor) -> nn.Module | None:
-            if not self.reentrant:
-                return None
             copied = freeze_convolutions(self.net)
-            return copied if same_output(self.net, copied, example) else None
+            # Moved to where it is: the kernels of the comparison, in float32, are not kept.
+            return copied.to(self.device) if same_function(self.net, copied, example) else None
 
-        return self._once("frozen", made, lambda: self.net)
+        found = self._once("frozen", made) if self.reentrant else None
+        return self.net if found is None else found
 
-    def _once(
-        self, what: str, make: Callable[[Tensor], nn.Module | None], instead: Callable[[], nn.Module]
-    ) -> nn.Module:
-        """A version of the network, made when first asked for; None from `make` means the one `instead`."""
+    def _folded(self) -> nn.Module | None:
+        def made(example: Tensor) -> nn.Module | None:
+            folded = fold_batch_norms(self.net, example, freeze=self.reentrant)
+            return None if folded is None else folded.to(self.dtype)
+
+        return self._once("folded", made)
+
+    def _once(self, what: str, make: Callable[[Tensor], nn.Module | None]) -> nn.Module | None:
+        """What `make` makes of an example's input, for the type and device at hand."""
         key = (what, self.dtype, self.device)
-        if key not in self._made:
-            h, w = self.input_size
-            example = torch.rand(1, 3, h, w, generator=torch.Generator().manual_seed(0)).to(self.device)
-            found = make(self._normalise(example))
-            self._made = {k: v for k, v in self._made.items() if k[1:] == key[1:]}
-            self._made[key] = instead() if found is None else found.to(self.dtype) if what == "fast" else found
-        return self._made[key]
+        with _MAKING:
+            if key not in self._made:
+                self._made = {k: v for k, v in self._made.items() if k[1:] == key[1:]}
+                h, w = self.input_size
+                # What is made in inference mode could never be part of a gradient.
+                with torch.inference_mode(False), torch.no_grad():
+                    example = torch.rand(1, 3, h, w, generator=torch.Generator().manual_seed(0)).to(self.device)
+                    self._made[key] = make(self._normalise(example))
+            return self._made[key]
 
     def preprocess(self, canvas: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 ho wo"]:
         """The whole canvas, resized with antialiasing to the network's input; RGB in [0, 1]."""
@@ -326,6 +338,8 @@ class Classifier(nn.Module):
                     left[name] -= 1
                     if all(n <= 0 for n in left.values()):
                         raise _Enough
+                # The network goes on, and its next layer may work in place.
+                taps[name] = output.clone() if isinstance(output, Tensor) else output
 
             return hook
 

@@ -225,7 +225,7 @@ def _pick(values: tuple[float, ...], continuous: bool, u: Float[Tensor, "b v 1"]
     if continuous:
         low, high = values
         return low + (high - low) * u
-    table = constant(values, u.device)
+    table = constant(tuple(values), u.device)
     return table[(u * len(values)).long().clamp_max(len(values) - 1)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from typing import Any
 
 import pytest
@@ -14,8 +15,10 @@ from hypothesis import strategies as st
 from timm.layers import Conv2dSame, StdConv2d, StdConv2dSame
 from torch import Tensor, nn
 
+from featvis import models
 from featvis.frozen import FrozenConv2d, freeze_convolutions
-from featvis.models import load
+from featvis.models import Classifier, load
+from featvis.weights import resolve
 
 
 def integers(shape: Any, generator: torch.Generator, most: int = 2) -> Tensor:
@@ -32,20 +35,21 @@ def gradient(f: nn.Module, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
 
 @given(
     kind=st.sampled_from(["dense", "depthwise", "grouped", "few", "pointwise"]),
-    kernel=st.integers(1, 5),
-    stride=st.integers(1, 3),
-    padding=st.one_of(st.just("same"), st.integers(0, 3)),
+    kernel=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    stride=st.one_of(st.integers(1, 3), st.tuples(st.integers(1, 3), st.integers(1, 3))),
+    padding=st.one_of(st.just("same"), st.integers(0, 3), st.tuples(st.integers(0, 3), st.integers(0, 3))),
     act=st.sampled_from([None, nn.ReLU(), nn.ReLU6(inplace=True)]),
     size=st.tuples(st.integers(6, 13), st.integers(6, 13)),
     dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float64]),
+    layout=st.sampled_from([torch.channels_last, torch.contiguous_format]),
     seed=st.integers(0, 99),
 )
-@example("depthwise", 3, 2, "same", nn.ReLU6(), (12, 12), torch.bfloat16, 0)
-@example("depthwise", 5, 2, 2, None, (9, 12), torch.bfloat16, 1)
-@example("few", 4, 4, 0, None, (11, 13), torch.float32, 2)
-def test_output_and_input_gradient(kind, kernel, stride, padding, act, size, dtype, seed):
+@example("depthwise", (3, 3), 2, "same", nn.ReLU6(), (12, 12), torch.bfloat16, torch.channels_last, 0)
+@example("depthwise", (5, 5), 2, 2, None, (9, 12), torch.bfloat16, torch.channels_last, 1)
+@example("few", (4, 4), 4, 0, None, (11, 13), torch.float32, torch.channels_last, 2)
+def test_output_and_input_gradient(kind, kernel, stride, padding, act, size, dtype, layout, seed):
     g = torch.Generator().manual_seed(seed)
-    kernel = 1 if kind == "pointwise" else kernel
+    kernel = (1, 1) if kind == "pointwise" else kernel
     groups = {"depthwise": 8, "grouped": 2}.get(kind, 1)
     into, out = (3 if kind == "few" else 8), (16 if kind == "grouped" else 8)
     if padding == "same":
@@ -61,7 +65,7 @@ def test_output_and_input_gradient(kind, kernel, stride, padding, act, size, dty
     weight = integers(expected(x).shape, g)
     out_expected, gradient_expected = gradient(expected, x, weight)
     frozen = FrozenConv2d(conv, act).to(dtype)
-    found = gradient(frozen, x.to(dtype).contiguous(memory_format=torch.channels_last), weight)
+    found = gradient(frozen, x.to(dtype).contiguous(memory_format=layout), weight)
     assert found[0].dtype == found[1].dtype == dtype
     assert torch.equal(found[0].double(), out_expected)
     assert torch.equal(found[1].double(), gradient_expected)
@@ -87,6 +91,12 @@ def test_only_convolutions_that_it_knows_are_taken():
     assert not FrozenConv2d.can_be(nn.Conv2d(3, 4, 3, dilation=2))
     assert not FrozenConv2d.can_be(nn.Conv2d(3, 4, 3, padding="same"))
     assert not FrozenConv2d.can_be(nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"))
+    normed = nn.Conv2d(3, 4, 3)
+    torch.nn.utils.weight_norm(normed)
+    assert not FrozenConv2d.can_be(normed)
+    watched = nn.Conv2d(3, 4, 3)
+    watched.register_forward_hook(lambda m, a, o: None)
+    assert not FrozenConv2d.can_be(watched)
 
 
 def test_other_weights_and_types_make_other_kernels():
@@ -160,3 +170,47 @@ def test_gradients_of_layers_and_logits_come_through_it():
         least = 0.8 if taps == {"logits"} else 0.9999
         for a, b in ((ours.detach(), reference.detach()), (got, expected)):
             assert F.cosine_similarity(a.flatten(), b.flatten(), dim=0) > least
+
+
+def test_versions_of_a_network_are_made_once_and_also_in_inference_mode(monkeypatch):
+    classifier = load("efficientnet_lite0", "bfloat16")
+    made = []
+    fold = models.fold_batch_norms
+    monkeypatch.setattr(models, "fold_batch_norms", lambda *a, **k: made.append(1) or fold(*a, **k))
+    x = torch.rand(1, 3, 224, 224)
+    start, found = threading.Barrier(3), []
+
+    def work() -> None:
+        start.wait()
+        with torch.inference_mode():
+            found.append(classifier(x))
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert made == [1]
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+    y = x.requires_grad_()
+    assert torch.autograd.grad(classifier(y)[:, 7].sum(), y)[0].any()
+    assert torch.autograd.grad(classifier.activations(y, frozenset({"blocks.3"}))["blocks.3"].sum(), y)[0].any()
+
+
+def test_layers_that_the_next_one_overwrites_are_read_before():
+    """ResNet's ReLUs work in place; read with the logits, what goes into one is still there."""
+    torch.manual_seed(0)
+    net = timm.create_model("resnet18", pretrained=False)
+    classifier = Classifier(net, resolve("resnet18.a1_in1k"), "random weights", "float32")
+    x = torch.rand(1, 3, 224, 224)
+    layer = "layer1.0.bn1"
+    kept: list[Tensor] = []
+    handle = net.layer1[0].bn1.register_forward_hook(lambda m, a, o: kept.append(o.detach().clone().mean((2, 3))))
+    with torch.no_grad():
+        classifier.net((x - classifier.mean) / classifier.std)
+    handle.remove()
+    assert kept[0].min() < 0
+    for seen in (x, x.clone().requires_grad_()):
+        read = classifier.activations(seen, frozenset({layer, "logits"}))[layer]
+        assert torch.allclose(read, kept[0], atol=1e-4)

@@ -1,8 +1,8 @@
 """Other libraries' MACO on our work: `horama` and `dreamlens`, from a folder of their own (`make perf-peers`).
 
 They share our process and our torch, and take turns with our generators, a step of each at a time. Each runs as its
-documentation shows it; with timm's network in the form in which PyTorch is fastest here; and with our network, so that
-no one can say that it was held back.
+documentation shows it; with timm's network frozen, in channels_last and under autocast, which is what anyone can do;
+and with our network, so that no one can say that it was held back.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def peers(folder: Path, classifier: Classifier, views: int, canvas: int) -> list
     dtype = str(classifier.dtype).removeprefix("torch.")
     networks = {
         DOCUMENTED: "as timm ships it, float32",
-        TUNED: f"as timm ships it, frozen, channels_last, {dtype}",
+        TUNED: f"as timm ships it, frozen, channels_last, autocast to {dtype}",
         HELPED: f"ours, {dtype}",
     }
     horama = partial(_horama, modules["horama"], views, canvas, classifier.input_size[0], classifier.device)

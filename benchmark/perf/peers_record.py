@@ -13,7 +13,7 @@ ASKED = (
     "The others were asked for one class at a time, since they take no more: horama for `maco()` with pixels in [0, 1] "
     "and its default's noise as a share of that range, dreamlens for `FeatureVisualizer.maco()`; both with as many "
     "crops, the same canvas and input, and crop sizes of their own. *As documented*: as their examples call them. "
-    "*Tuned*: with timm's network in the form that is fastest in PyTorch here. *With our network*: its batch norms "
+    "*Tuned*: with timm's network frozen, in channels_last and under autocast. *With our network*: its batch norms "
     "folded and its convolutions frozen too, as ours has it."
 )
 

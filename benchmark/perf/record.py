@@ -24,10 +24,11 @@ class Timing:
     """A method on a network. Times are medians, in milliseconds a view of one step.
 
     `shipped_ms` is the bare network's forward and input gradient on as many views, in the same precision and memory
-    layout, one micro-batch after the other, timed in turn with the step: timm's network in PyTorch. `network_ms` is the
-    same of the network as the step runs it (`featvis.models.Classifier.fast`). `times_shipped` and `overhead` are the
-    medians of the rounds' ratios to them. `stages_ms` takes the step apart in proportion to the time of its stages, in
-    which groups of units may run side by side.
+    layout, one micro-batch after the other, timed in turn with the step: timm's network, its weights frozen, under
+    autocast where the precision is not float32. `network_ms` is the same of the network as the step runs it
+    (`featvis.models.Classifier.fast`). `times_shipped` and `overhead` are the medians of the rounds' ratios to them.
+    `stages_ms` takes the step apart in proportion to the time of its stages, in which groups of units may run side by
+    side.
     """
 
     model: str
@@ -184,10 +185,10 @@ def markdown(record: PerfRecord) -> str:
         record.sentence(),
         "Milliseconds a view of one step, medians. *As shipped* is the bare network's forward and input gradient on as "
         "many views, in the same precision and memory layout, one micro-batch after the other, timed in turn with the "
-        "step in one process: timm's network in PyTorch. *Ours* is the same of the network as the step runs it, its "
-        "batch norms folded and its convolutions frozen. *Step / shipped* and *step / ours* are medians of the rounds' "
-        "ratios. The last columns take the step apart in proportion to the time of its stages, in which groups of "
-        "units may run side by side.",
+        "step in one process: timm's network, its weights frozen, under autocast where the precision is not float32. "
+        "*Ours* is the same of the network as the step runs it, its batch norms folded and its convolutions frozen. "
+        "*Step / shipped* and *step / ours* are medians of the rounds' ratios. The last columns take the step apart in "
+        "proportion to the time of its stages, in which groups of units may run side by side.",
         _timings(record),
     ]
     for row in record.left_out:

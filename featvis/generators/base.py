@@ -320,8 +320,8 @@ class Generator(lightning.LightningModule, metaclass=_NotesArguments):
             state.scores[state.step, which] = score
             alpha = gradient.abs().mean(1)
             state.alpha[which] += alpha
-            # The sum is finite only if all values are, and read faster.
-            broken = ~(score.isfinite() & _finite(alpha)) & (state.failed[which] < 0)
+            # A sum is finite only if all values are, and read faster. The canvas too: oneDNN's ReLU makes 0 of a NaN.
+            broken = ~(score.isfinite() & _finite(alpha) & _finite(canvas)) & (state.failed[which] < 0)
             state.failed[which] = torch.where(broken, state.step, state.failed[which])
             stopped = state.failed[which] >= 0
             # On a CPU a look is cheaper than a pass over the gradient; on a GPU it would be the other way round.

@@ -6,12 +6,13 @@ import dataclasses
 import json
 
 import pytest
+import timm
 import torch
 from commands import ROOT, Refusals, command
 from lightning import seed_everything
 from sample_records import TOP1, metric, record
 
-from benchmark import costs, tables
+from benchmark import costs, speed, tables
 from benchmark.perf import measure, peers, worker
 from benchmark.perf import record as perf_records
 from benchmark.records import Budget
@@ -181,3 +182,21 @@ def test_the_table_and_the_figure_are_written(tmp_path):
     drawn = figure.read_text()
     for label in ("64x1 slow", "128x1", "seconds an image"):
         assert label in drawn
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "shape"),
+    [
+        ("efficientnet_lite0", 49, "96 to 96 in 96, 112x112, 3x3/2, ReLU6"),
+        ("convnext_atto.d2_in1k", 40, "40 to 40 in 40, 56x56, 7x7/1"),
+    ],
+)
+def test_every_convolution_of_a_network_is_timed(capsys, name, count, shape):
+    speed.convolutions(name, views=1, repeats=1)
+    lines = [line.split("|")[1:-1] for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    (_, how_many, *_), *rows = lines
+    assert how_many.strip() == "how many"
+    net = timm.create_model(name, pretrained=False)
+    assert sum(int(row[1]) for row in rows) == sum(isinstance(m, torch.nn.Conv2d) for m in net.modules()) == count
+    assert any(row[0].strip() == shape for row in rows)
+    assert all(float(time) > 0 for row in rows for time in row[2:])
