@@ -206,6 +206,21 @@ def test_a_unit_that_is_not_finite_fails_alone(classifier):
     assert broken.canvas.isfinite().all()
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_canvas_that_is_not_finite_is_noticed_though_the_network_makes_nothing_of_it(classifier, precision):
+    """oneDNN's ReLU takes NaN for 0, so that neither the score nor its gradient need tell."""
+    same = Classifier(classifier.net, resolve("efficientnet_lite0"), precision=precision)
+    generator = ready(Fourier(steps=4, canvas=48, precision=precision), same)
+    units = units_of(classifier, "301,323")
+    state = generator.optimisation(units)
+    generator.step(state)
+    with torch.no_grad():
+        state.groups[0][0].parameters[0].fill_(torch.nan)
+    for _ in range(2):
+        generator.step(state)
+    assert state.failed.tolist() == [1, -1]
+
+
 def test_config_hash_tells_configurations_apart(classifier):
     def of(**changes) -> str:
         return ready(MACO(**{"steps": 3, "canvas": 64, "views": 2} | changes), classifier).config_hash()
