@@ -56,36 +56,31 @@ def test_relus_after_norms_are_folded_too_but_not_what_comes_after_an_addition()
     assert sum(isinstance(m, nn.ReLU) for m in folded.modules()) == 8
 
 
+class Small(nn.Module):
+    """A convolution, its norm and an activation; `after` makes of these two outputs what is averaged."""
+
+    def __init__(self, act, after):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.norm, self.act, self.after = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), act, after
+
+    def forward(self, x):
+        normed = self.norm(self.conv(x))
+        return self.after(self.act(normed), normed).mean((2, 3))
+
+
 def test_a_norm_that_others_read_too_keeps_its_relu():
-    class Shared(nn.Module):
-        def __init__(self):
-            super().__init__()
-            torch.manual_seed(0)
-            self.conv, self.norm, self.act = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()
-
-        def forward(self, x):
-            y = self.norm(self.conv(x))
-            return (self.act(y) + y).mean((2, 3))
-
-    folded = fold_batch_norms(Shared().eval(), torch.rand(1, 3, 16, 16))
+    net = Small(nn.ReLU(), lambda acted, normed: acted + normed)
+    folded = fold_batch_norms(net.eval(), torch.rand(1, 3, 16, 16))
     assert folded is not None
     assert [type(m).__name__ for m in folded.children()] == ["FrozenConv2d", "Identity", "ReLU"]
 
 
 @pytest.mark.parametrize("freeze", [True, False])
 def test_what_fails_only_in_the_gradient_is_found_out(freeze):
-    class InPlace(nn.Module):
-        def __init__(self):
-            super().__init__()
-            torch.manual_seed(0)
-            self.conv, self.norm, self.act = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU6()
-
-        def forward(self, x):
-            y = self.act(self.norm(self.conv(x)))
-            y += 1  # a fused ReLU6 needs its output again, PyTorch's needs its input
-            return y.mean((2, 3))
-
-    folded = fold_batch_norms(InPlace().eval(), torch.rand(1, 3, 16, 16), freeze=freeze)
+    # A fused ReLU6 needs its output again, PyTorch's needs its input.
+    net = Small(nn.ReLU6(), lambda acted, normed: acted.add_(1))
+    folded = fold_batch_norms(net.eval(), torch.rand(1, 3, 16, 16), freeze=freeze)
     assert folded is not None
     assert isinstance(folded.act, nn.ReLU6)
     assert isinstance(folded.conv, FrozenConv2d) == freeze
