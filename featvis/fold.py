@@ -1,19 +1,21 @@
 """Batch norms folded into the convolutions before them: a frozen network in, the same function, faster, out.
 
 In eval mode a batch norm is a fixed affine map a channel, which the convolution's own weights can carry (Jacob et al.
-2018, section 3.2). The ReLU that follows goes into the same operation.
+2018, section 3.2). The ReLU that follows goes into the same operation, and convolutions that feed only one another
+into one module.
 """
 
 from __future__ import annotations
 
 import copy
-from typing import Any
+from collections import Counter
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from featvis.frozen import ACTIVATIONS, FrozenConv2d, freeze_convolutions
+from featvis.frozen import ACTIVATIONS, CONVOLUTION, FrozenChain, FrozenConv2d, freeze_convolutions
 
 
 def fold_batch_norms(net: nn.Module, example: Tensor, tolerance: float = 1e-3, freeze: bool = True) -> nn.Module | None:
@@ -36,7 +38,8 @@ def fold_batch_norms(net: nn.Module, example: Tensor, tolerance: float = 1e-3, f
         folded = _fold(net, chains, relus)
         folded = freeze_convolutions(folded) if freeze else folded
         if same_function(net, folded, example, tolerance):
-            return folded
+            linked = _link(folded, example) if freeze else folded
+            return linked if linked is folded or same_function(net, linked, example, tolerance) else folded
     return None
 
 
@@ -125,6 +128,53 @@ def _chains(net: nn.Module, example: Tensor) -> list[tuple[str, str, str | None]
     once = {name for name, count in runs.items() if count == 1}
     found = [(conv, norm, acts.get(norm)) for norm, conv in pairs.items() if {conv, norm} <= once]
     return [(conv, norm, act if act in once else None) for conv, norm, act in found]
+
+
+def _link(net: nn.Module, example: Tensor) -> nn.Module:
+    """A copy of a network whose frozen convolutions that feed one another, and nothing else, are `FrozenChain`s."""
+    runs = _rows(net, example)
+    if not runs:
+        return net
+    linked = freeze_convolutions(net)
+    modules = dict(linked.named_modules())
+    for names in runs:
+        chain = FrozenChain([cast(FrozenConv2d, modules[name]) for name in names])
+        for name in names:
+            _replace(linked, name, nn.Identity() if name != names[0] else chain)
+    return linked
+
+
+def _rows(net: nn.Module, example: Tensor) -> list[list[str]]:
+    """Names of frozen convolutions, in rows of two or more, each of which takes what the one before put out.
+
+    Autograd's graph tells: nothing else has to do with what is between, as far as gradients go. What does without is
+    for the check of the output to find.
+    """
+    x = example.detach().requires_grad_()
+    with torch.enable_grad():
+        todo = [net(x).grad_fn]
+    after: dict[Any, list[Any]] = {}
+    seen = set(todo)
+    while todo:
+        node = todo.pop()
+        for before, _ in node.next_functions:
+            if before is not None:
+                after.setdefault(before, []).append(node)
+                if before not in seen:
+                    seen.add(before)
+                    todo.append(before)
+    names = {module: name for name, module in net.named_modules()}
+    conv_of: dict[Any, Any] = {node: cast(Any, node).convs[0] for node in seen if isinstance(node, CONVOLUTION)}
+    runs = Counter(conv_of.values())
+    once = {node for node, conv in conv_of.items() if runs[conv] == 1}
+    following = {node: after[node][0] for node in once if len(after.get(node, [])) == 1 and after[node][0] in once}
+    rows = []
+    for node in set(following) - set(following.values()):
+        row = [node]
+        while row[-1] in following:
+            row.append(following[row[-1]])
+        rows.append([names[conv_of[n]] for n in row])
+    return rows
 
 
 def _replace(net: nn.Module, name: str, module: nn.Module) -> None:

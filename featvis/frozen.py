@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any, TypeGuard, cast
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from jaxtyping import Float
 from timm.layers import Conv2dSame, StdConv2d, StdConv2dSame
 from timm.layers.padding import pad_same_arg
 from torch import Tensor, nn
+
+from featvis.kernels import clip_gradient, interleave
 
 Pair = tuple[int, int]
 ACTIVATIONS: dict[type[nn.Module], float] = {nn.ReLU: math.inf, nn.ReLU6: 6.0}
@@ -27,7 +31,8 @@ ACTIVATIONS: dict[type[nn.Module], float] = {nn.ReLU: math.inf, nn.ReLU6: 6.0}
 
 def _fast_types() -> tuple[torch.dtype, ...]:
     """The types for which this CPU has oneDNN's convolutions with an activation in them."""
-    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
+    needed = ("_convolution_pointwise", "_reorder_convolution_weight")
+    if not torch.backends.mkldnn.is_available() or not all(hasattr(torch.ops.mkldnn, name) for name in needed):
         return ()
     known = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
     return (torch.float32, torch.bfloat16) if known is not None and known() else (torch.float32,)
@@ -75,7 +80,7 @@ class FrozenConv2d(nn.Conv2d):
         self.same = isinstance(conv, Conv2dSame) or (isinstance(conv, StdConv2dSame) and conv.same_pad)
         self.bound = None if act is None else ACTIVATIONS[type(act)]
         self.depthwise = conv.groups == conv.in_channels == conv.out_channels
-        self._kernels: dict[tuple[Any, ...], Tensor] = {}
+        self._plans: dict[tuple[torch.Size, torch.dtype], Plan] = {}
 
     @staticmethod
     def can_be(module: nn.Module) -> TypeGuard[nn.Conv2d]:
@@ -92,24 +97,20 @@ class FrozenConv2d(nn.Conv2d):
         )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> FrozenConv2d:
-        # The copy may be given other weights, and these kernels are made of ours.
+        # The copy may be given other weights, and these plans are made of ours.
         new = self.__class__.__new__(self.__class__)
         memo[id(self)] = new
-        new.__dict__.update(copy.deepcopy(self.__dict__ | {"_kernels": {}}, memo))
+        new.__dict__.update(copy.deepcopy(self.__dict__ | {"_plans": {}}, memo))
         return new
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FrozenConv2d:
-        # Another type or device makes these kernels useless.
-        self._kernels.clear()
+        # Another type or device makes these plans useless.
+        self._plans.clear()
         return super()._apply(fn, recurse)
 
     def forward(self, input: Float[Tensor, "*n c h w"]) -> Float[Tensor, "*n d ho wo"]:
         """The convolution and its activation, in the type of autocast where that is on."""
-        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else input.dtype
-        if input.device.type != "cpu" or input.ndim != 4 or input.dtype not in FAST or dtype not in FAST:
-            return self.plain(input)
-        with torch.autocast("cpu", enabled=False):
-            return cast(Tensor, _Convolution.apply(input.to(dtype), self))
+        return _through([self], input)
 
     def plain(self, x: Float[Tensor, "*n c h w"]) -> Float[Tensor, "*n d ho wo"]:
         """The same by PyTorch's operations, one after the other."""
@@ -128,116 +129,173 @@ class FrozenConv2d(nn.Conv2d):
         rows, columns = cast(Pair, self.padding)
         return (rows, rows), (columns, columns)
 
-    def run(self, x: Tensor, pads: tuple[Pair, Pair]) -> Tensor:
-        """The convolution and its activation, through oneDNN."""
-        (top, bottom), (left, right) = pads
-        # More zeros after than before: a kernel that begins with zeros instead, so that the input need not be copied.
-        weight = self._kernel(_shifted, x.dtype, bottom - top, right - left)
-        bias = None if self.bias is None else self.bias.detach().to(x.dtype)
-        if self.bound is None:
-            return F.conv2d(x, weight, bias, self.stride, (bottom, right), 1, self.groups)
-        name, scalars = ("relu", []) if self.bound == math.inf else ("hardtanh", [0.0, self.bound])
-        place = [bottom, right], list(self.stride), [1, 1], self.groups
-        return cast(Tensor, torch.ops.mkldnn._convolution_pointwise(x, weight, bias, *place, name, scalars, ""))
+    def plan(self, shape: torch.Size, dtype: torch.dtype) -> Plan:
+        """How it is done for inputs of a shape (N, C, h, w)."""
+        # Found once, because finding it takes longer than some of the convolutions do.
+        key = shape[1:], dtype
+        if key not in self._plans:
+            # Two threads may come here at once; they make the same.
+            self._plans[key] = self._planned(shape, dtype)
+        return self._plans[key]
 
-    def back(self, gradient: Tensor, shape: torch.Size, pads: tuple[Pair, Pair]) -> Tensor:
-        """The gradient with respect to an input of a shape, given that with respect to the convolution's output."""
+    def _planned(self, shape: torch.Size, dtype: torch.dtype) -> Plan:
+        (top, bottom), (left, right) = pads = self.pads(shape)
+        # More zeros after than before: a kernel that begins with zeros instead, so that the input need not be copied.
+        shifted = _shifted(self.weight.detach(), bottom - top, right - left)
+        forward = self._convolution(
+            shape, dtype, shifted, (bottom, right), cast(Pair, self.stride), self.bias, self.bound
+        )
+        size = [
+            (n + sum(pad) - k) // s + 1
+            for n, pad, k, s in zip(shape[2:], pads, self.kernel_size, self.stride, strict=True)
+        ]
+        out = torch.Size((shape[0], self.out_channels, *size))
+        return Plan(forward, *self._back(out, dtype, pads))
+
+    def _back(self, out: torch.Size, dtype: torch.dtype, pads: tuple[Pair, Pair]) -> tuple[Callable[..., Tensor], bool]:
+        """`Plan.back` and `Plan.through`: by forward convolutions where they do, else by PyTorch's own operation."""
+        weight = self.weight.detach()
         within = all(max(p) < k for p, k in zip(pads, self.kernel_size, strict=True))
         even = all(before == after for before, after in pads)
         if within and self.depthwise and self.stride == (1, 1) and even:
             reach = [k - 1 - before for k, (before, _) in zip(self.kernel_size, pads, strict=True)]
-            return F.conv2d(gradient, self._kernel(_flipped, gradient.dtype), None, 1, reach, 1, self.groups)
+            flipped = self._convolution(out, dtype, weight.flip(2, 3), reach)
+            return lambda gradient, shape: flipped(gradient), False
         if within and self.groups == 1 and self.stride == self.kernel_size == (1, 1):
-            return F.conv2d(gradient, self._kernel(_transposed, gradient.dtype))
-        if within and self.depthwise and gradient.dtype == torch.bfloat16:
-            return self._spread(gradient, shape, pads)
-        if self.in_channels <= 4 and self.groups == 1 and self.stride[0] == self.stride[1] > 1:
-            return self._subpixel(gradient, shape, pads)
+            transposed = self._convolution(out, dtype, weight.transpose(0, 1))
+            return lambda gradient, shape: transposed(gradient), False
         (top, bottom), (left, right) = pads
-        weight = self._kernel(_shifted, gradient.dtype, bottom - top, right - left)
-        # Of the input no more than its shape and its layout count.
-        stand_in = torch.empty(shape, dtype=gradient.dtype, memory_format=torch.channels_last)
+        few = self.in_channels <= 4 and self.groups == 1
+        if self.stride != (1, 1) and (few or self.depthwise):
+            return self._subpixels(out, dtype, (top, left), few), True
         place = list(self.stride), [bottom, right], [1, 1], False, [0, 0], self.groups
-        found = torch.ops.aten.convolution_backward(gradient, stand_in, weight, None, *place, [True, False, False])
-        return cast(Tensor, found[0])
+        shifted = _shifted(weight.to(dtype), bottom - top, right - left).contiguous(memory_format=torch.channels_last)
 
-    def _spread(self, gradient: Tensor, shape: torch.Size, pads: tuple[Pair, Pair]) -> Tensor:
-        """Zeros between the gradient's pixels, and the flipped kernel over them."""
-        reach, size, start = [0, 0], [0, 0], [0, 0]
-        for axis, (before, _) in enumerate(pads):
-            k, s, n, m = self.kernel_size[axis], self.stride[axis], shape[2 + axis], gradient.shape[2 + axis]
-            # As much of the margin as may be is left to the convolution's own padding, which costs no memory.
-            reach[axis] = min(k - 1 - before, n + before - 1 - s * (m - 1))
-            size[axis] = n + k - 1 - 2 * reach[axis]
-            start[axis] = k - 1 - before - reach[axis]
-        spread = torch.empty((*shape[:2], *size), dtype=gradient.dtype, memory_format=torch.channels_last).zero_()
-        rows, columns = (slice(a, a + s * m, s) for a, s, m in zip(start, self.stride, gradient.shape[2:], strict=True))
-        spread[:, :, rows, columns] = gradient
-        return F.conv2d(spread, self._kernel(_flipped, gradient.dtype), None, 1, reach, 1, self.groups)
+        def back(gradient: Tensor, shape: torch.Size) -> Tensor:
+            # Of the input no more than its shape and its layout count.
+            like = torch.empty(shape, dtype=dtype, memory_format=torch.channels_last)
+            found = torch.ops.aten.convolution_backward(gradient, like, shifted, None, *place, [True, False, False])
+            return cast(Tensor, found[0])
 
-    def _subpixel(self, gradient: Tensor, shape: torch.Size, pads: tuple[Pair, Pair]) -> Tensor:
-        """A channel for each pixel of a stride, and these put beside one another (Shi et al. 2016, section 2.2).
+        return back, False
 
-        A kernel of few output channels leaves most of a vector unit idle; of s * s times as many it does not.
+    def _subpixels(self, out: torch.Size, dtype: torch.dtype, before: Pair, few: bool) -> Callable[..., Tensor]:
+        """A convolution for each pixel of a stride, which sees as many of the kernel's taps as meet there.
+
+        Pixel s * j + a of the padded input was seen by tap s * m + a of output j - m, for each m. Those of `few`
+        channels are one convolution: one of them would leave most of a vector unit idle.
         """
-        weight, s = self._kernel(_subpixels, gradient.dtype, *self.stride), self.stride[0]
-        found = F.pixel_shuffle(F.conv2d(gradient, weight, None, 1, [n - 1 for n in weight.shape[2:]]), s)
-        (top, _), (left, _) = pads
-        found = found[:, :, top : top + shape[2], left : left + shape[3]]
-        # Pixels after the last that any kernel reached.
-        return F.pad(found, (0, shape[3] - found.shape[3], 0, shape[2] - found.shape[2]))
+        (kh, kw), (sh, sw) = cast(Pair, self.kernel_size), cast(Pair, self.stride)
+        rows, columns = math.ceil(kh / sh), math.ceil(kw / sw)
+        taps = F.pad(self.weight.detach(), (0, columns * sw - kw, 0, rows * sh - kh))
+        taps = rearrange(taps, "d c (m a) (n b) -> (a b) d c m n", a=sh, b=sw).flip(3, 4)
+        if few:
+            taps = rearrange(taps, "s d c m n -> 1 (s c) d m n")
+        convolutions = [self._convolution(out, dtype, kernel, (rows - 1, columns - 1)) for kernel in taps]
 
-    def _kernel(self, form: Callable[..., Tensor], dtype: torch.dtype, *args: int) -> Tensor:
-        """The weights in a form that an algorithm wants, made once."""
-        key = (form, dtype, *args)
-        if key not in self._kernels:
-            # Two threads may come here at once; they make the same.
-            made = form(self.weight.detach().to(dtype), *args)
-            self._kernels[key] = made.contiguous(memory_format=torch.channels_last)
-        return self._kernels[key]
+        def back(gradient: Tensor, shape: torch.Size, *activation: Any) -> Tensor:
+            planes = [convolution(gradient) for convolution in convolutions]
+            if few:
+                planes = list(planes[0].split(shape[1], 1))
+            return interleave(planes, (sh, sw), before, shape, *activation)
+
+        return back
+
+    def _convolution(
+        self, shape: torch.Size, dtype: torch.dtype, weight: Tensor, padding: Sequence[int] = (0, 0),
+        stride: Pair = (1, 1), bias: Tensor | None = None, bound: float | None = None,
+    ) -> Callable[[Tensor], Tensor]:  # fmt: skip
+        """A forward convolution by oneDNN of inputs of a shape, and a ReLU with a bound after it."""
+        place = list(padding), list(stride), [1, 1], self.groups
+        bias = None if bias is None else bias.detach().to(dtype)
+        # As oneDNN wants them for such inputs, or it would rearrange them at each call.
+        weight = torch.ops.mkldnn._reorder_convolution_weight(weight.to(dtype).contiguous(), *place, list(shape))
+        name, scalars = {None: ("none", []), math.inf: ("relu", [])}.get(bound, ("hardtanh", [0.0, bound]))
+        convolve = torch.ops.mkldnn._convolution_pointwise.default
+        return lambda x: convolve(x, weight, bias, *place, name, scalars, "")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a frozen convolution is done for inputs of a certain size.
+
+    Attributes:
+        forward: input to output, through the activation.
+        back: gradient with respect to the convolution's output, and the input's shape, to that of the input; where
+            `through`, also an activation's output that the input is, and its bound: to that of what went into this.
+        through: see `back`.
+    """
+
+    forward: Callable[[Tensor], Tensor]
+    back: Callable[..., Tensor]
+    through: bool
 
 
 def _shifted(weight: Tensor, rows: int, columns: int) -> Tensor:
     return F.pad(weight, (columns, 0, rows, 0)) if rows or columns else weight
 
 
-def _flipped(weight: Tensor) -> Tensor:
-    return weight.flip(2, 3)
+def _through(convs: Sequence[FrozenConv2d], x: Tensor) -> Tensor:
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+    if x.device.type != "cpu" or x.ndim != 4 or x.dtype not in FAST or dtype not in FAST:
+        for conv in convs:
+            x = conv.plain(x)
+        return x
+    with torch.autocast("cpu", enabled=False):
+        return cast(Tensor, _Convolutions.apply(x.to(dtype, memory_format=torch.channels_last), convs))
 
 
-def _transposed(weight: Tensor) -> Tensor:
-    return weight.transpose(0, 1)
+class FrozenChain(nn.Module):
+    """Convolutions one after the other, where nobody else reads what is between: gradients are then worked on in place.
 
-
-def _subpixels(weight: Tensor, *stride: int) -> Tensor:
-    """(D, C, kh, kw) to (C * sh * sw, D, ceil(kh / sh), ceil(kw / sw)).
-
-    Pixel s * j + a of the padded input was seen by tap s * m + a of output j - m, for each m.
+    Args:
+        convs: in order.
     """
-    d, c = weight.shape[:2]
-    (kh, kw), (sh, sw) = weight.shape[2:], stride
-    rows, columns = math.ceil(kh / sh), math.ceil(kw / sw)
-    taps = F.pad(weight, (0, columns * sw - kw, 0, rows * sh - kh)).view(d, c, rows, sh, columns, sw)
-    return taps.flip(2, 4).permute(1, 3, 5, 0, 2, 4).reshape(c * sh * sw, d, rows, columns)
+
+    def __init__(self, convs: Sequence[FrozenConv2d]) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(convs)
+
+    def forward(self, input: Float[Tensor, "*n c h w"]) -> Float[Tensor, "*n d ho wo"]:
+        """All of them, in the type of autocast where that is on."""
+        return _through(cast(Sequence[FrozenConv2d], list(self.convs)), input)
 
 
-class _Convolution(torch.autograd.Function):
-    """A `FrozenConv2d` and the derivative of its input."""
+class _Convolutions(torch.autograd.Function):
+    """Frozen convolutions in a row, and the derivative of their input."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, conv: FrozenConv2d) -> Tensor:
-        ctx.conv, ctx.shape, ctx.pads = conv, x.shape, conv.pads(x.shape)
-        output = conv.run(x, ctx.pads)
-        if conv.bound is not None:
-            ctx.save_for_backward(output)
-        return output
+    def forward(ctx: Any, x: Tensor, convs: Sequence[FrozenConv2d]) -> Tensor:
+        ctx.convs, ctx.done, kept = convs, [], list[Tensor]()
+        for conv in convs:
+            plan = conv.plan(x.shape, x.dtype)
+            ctx.done.append((plan, x.shape, conv.bound))
+            x = plan.forward(x)
+            if conv.bound is not None and ctx.needs_input_grad[0]:
+                kept.append(x)
+        ctx.save_for_backward(*kept)
+        return x
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        conv: FrozenConv2d = ctx.conv
-        if conv.bound is not None:
-            # Where the output lies inside its bounds, so did what went into the activation.
-            upper = min(conv.bound, torch.finfo(gradient.dtype).max)
-            gradient = torch.ops.aten.hardtanh_backward(gradient, *ctx.saved_tensors, 0.0, upper)
-        return conv.back(gradient, ctx.shape, ctx.pads), None
+        kept, done = list(ctx.saved_tensors), list(ctx.done)
+        gradient = gradient.contiguous(memory_format=torch.channels_last)
+        plan, shape, bound = done.pop()
+        if bound is not None:
+            # Others may read the gradient that was handed in.
+            gradient = clip_gradient(gradient, kept.pop(), bound)
+        while done:
+            before, shape_before, bound = done.pop()
+            if bound is None:
+                gradient = plan.back(gradient, shape)
+            elif plan.through:
+                gradient = plan.back(gradient, shape, kept.pop(), bound)
+            else:
+                gradient = clip_gradient(plan.back(gradient, shape), kept.pop(), bound, in_place=True)
+            plan, shape = before, shape_before
+        return plan.back(gradient, shape), None
+
+
+CONVOLUTION = _Convolutions._backward_cls
+"""What stands for frozen convolutions in autograd's graph; its `convs` are the modules."""

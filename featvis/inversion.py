@@ -16,6 +16,7 @@ from featvis.generators.base import Generator
 from featvis.layers import tap
 from featvis.models import Classifier
 from featvis.objectives import Objective, match
+from featvis.optim import NAdam
 from featvis.parametrizations import Phase, ScaledSpectrum
 from featvis.reference import EMBEDDED, natural_spectrum, spectrum_hash
 from featvis.transforms import Crop, Noise, Transform
@@ -103,8 +104,8 @@ class Inversion(Generator):
     def optimizer(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
         """Adam on a spectrum, NAdam on phases."""
         if self.domain == "phase":
-            return torch.optim.NAdam(parameters, lr=self.lr)
-        return torch.optim.Adam(parameters, lr=self.lr, fused=parameters[0].is_cpu)
+            return NAdam(parameters, lr=self.lr, maximize=True)
+        return torch.optim.Adam(parameters, lr=self.lr, fused=parameters[0].is_cpu, maximize=True)
 
     def objective(self, unit: Unit) -> Objective:
         """The match with what the image does to the layer."""

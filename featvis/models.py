@@ -16,7 +16,7 @@ from jaxtyping import Float
 from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
 from torch import Tensor, nn
 
-from featvis import wrap
+from featvis import kernels, wrap
 from featvis.errors import UserError, nearest
 from featvis.fold import fold_batch_norms, same_function
 from featvis.frozen import freeze_convolutions
@@ -196,6 +196,8 @@ class Classifier(nn.Module):
         folded = self._folded()
         if folded is None:
             return self._through(self.frozen(), x)
+        if x.is_cpu and x.dtype == torch.float32 and self.dtype == torch.bfloat16:
+            return cast(Tensor, folded(kernels.normalise(x, self.mean, self.std))).float()
         return cast(Tensor, folded(self._normalise(x).to(self.dtype))).float()
 
     def shipped(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "m k"]:

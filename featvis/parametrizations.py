@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from featvis import decoding
 from featvis.color import recorrelate
 from featvis.fft import irfft2, irfft2_gradient
 
@@ -38,7 +39,10 @@ def _normal(shape: Sequence[int], generators: Sequence[torch.Generator]) -> Tens
 
 
 def _to_rgb(x: Float[Tensor, "b 3 h w"], min_max: bool) -> Float[Tensor, "b 3 h w"]:
-    canvas = recorrelate(x).sigmoid()
+    if decoding.takes(x):
+        canvas: Tensor = decoding.ToRGB.apply(x)
+    else:
+        canvas = recorrelate(x).sigmoid()
     return _Stretch.apply(canvas) if min_max else canvas
 
 
@@ -185,13 +189,16 @@ class Phase:
         self, parameters: Float[Tensor, "b 3 h f"], fixed: Float[Tensor, "b 3 h f"] | None = None
     ) -> Float[Tensor, "b 3 h w"]:
         """Phases to canvas; fixed: phases to add."""
+        magnitude = _there(self._magnitudes, parameters)
+        if decoding.takes(parameters):
+            canvas: Tensor = decoding.PhaseToCanvas.apply(parameters, magnitude, fixed, self.phase_std, self.size)
+            return canvas
         phase = parameters
         if self.phase_std is not None:
             phase = _standardise(phase)
             phase = phase if self.phase_std == 1 else phase * self.phase_std
         if fixed is not None:
             phase = phase + fixed
-        magnitude = _there(self._magnitudes, phase)
         return _to_rgb(_standardise(_PhaseToImage.apply(phase, magnitude, self.size)), min_max=False)
 
     @cached_property

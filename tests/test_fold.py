@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from featvis.fold import fold_batch_norms
-from featvis.frozen import FrozenConv2d
+from featvis.frozen import FrozenChain, FrozenConv2d
 from featvis.models import load
 
 
@@ -106,3 +106,50 @@ def test_a_convolution_that_others_read_too_is_not_folded():
 
     # Folding would change the second reader; the check of the output finds that out.
     assert fold_batch_norms(Shared().eval(), torch.rand(1, 3, 16, 16)) is None
+
+
+@pytest.mark.parametrize(("name", "chains"), [("mobilenetv2_100", 16), ("resnet18", 8)])
+def test_convolutions_that_feed_only_one_another_are_chained_and_keep_the_gradient(name, chains):
+    net = randomised(name)
+    x = torch.rand(2, 3, 96, 96, generator=torch.Generator().manual_seed(1))
+    folded = fold_batch_norms(net, x[:1])
+    assert folded is not None
+    found = [m for m in folded.modules() if isinstance(m, FrozenChain)]
+    assert len(found) == chains
+    y = x.requires_grad_()
+    out = folded(y)
+    (gradient,) = torch.autograd.grad(out[:, 5].sum(), y)
+    z = x.detach().double().requires_grad_()
+    exact = net.double()(z)
+    (expected,) = torch.autograd.grad(exact[:, 5].sum(), z)
+    assert float((out.detach().double() - exact).norm() / exact.norm()) < 1e-5
+    # A few ReLUs at their kink turn with the last bit.
+    assert float((gradient.double() - expected).norm() / expected.norm()) < 0.02
+
+
+class Two(nn.Module):
+    """Two convolutions with a ReLU between, of which something else may read what is between them."""
+
+    def __init__(self, between):
+        super().__init__()
+        torch.manual_seed(0)
+        self.one, self.norm, self.act, self.two = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3)
+        self.between = between
+
+    def forward(self, x):
+        y = self.act(self.norm(self.one(x)))
+        return self.two(y).mean((2, 3)) + self.between(y)
+
+
+@pytest.mark.parametrize(
+    ("between", "chained"),
+    [(lambda y: 0, True), (lambda y: y.mean((2, 3)), False), (lambda y: y.detach().amax((2, 3)), False)],
+    ids=["nothing", "with a gradient", "without one"],
+)
+def test_what_others_read_between_convolutions_stays(between, chained):
+    net = Two(between).eval().requires_grad_(False)
+    x = torch.rand(2, 3, 9, 9)
+    folded = fold_batch_norms(net, x)
+    assert folded is not None
+    assert any(isinstance(m, FrozenChain) for m in folded.modules()) == chained
+    assert torch.allclose(folded(x), net(x), atol=1e-5)

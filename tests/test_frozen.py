@@ -10,7 +10,7 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from timm.layers import Conv2dSame, StdConv2d, StdConv2dSame
 from torch import Tensor, nn
@@ -44,6 +44,7 @@ def gradient(f: nn.Module, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     layout=st.sampled_from([torch.channels_last, torch.contiguous_format]),
     seed=st.integers(0, 99),
 )
+@settings(deadline=None)  # kernels are compiled at their first call
 @example("depthwise", (3, 3), 2, "same", nn.ReLU6(), (12, 12), torch.bfloat16, torch.channels_last, 0)
 @example("depthwise", (5, 5), 2, 2, None, (9, 12), torch.bfloat16, torch.channels_last, 1)
 @example("few", (4, 4), 4, 0, None, (11, 13), torch.float32, torch.channels_last, 2)

@@ -160,3 +160,38 @@ def test_a_stretched_canvas_takes_a_gradient_in_any_layout():
     (plain,) = torch.autograd.grad(canvas, parameters, gradient, retain_graph=True)
     (last,) = torch.autograd.grad(canvas, parameters, gradient.contiguous(memory_format=torch.channels_last))
     assert torch.allclose(plain, last, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("kind", ["spectrum", "pixel", "phase", "phase as it is", "phase, offset"])
+def test_on_a_cpu_float32_is_what_autograd_finds_in_double_precision(size, kind):
+    """One is compiled and written out, the other is made of PyTorch's operations."""
+    magnitude = natural_spectrum(size)
+    p = {
+        "spectrum": ScaledSpectrum(size, 1.0, 0.3),
+        "pixel": Pixel(size, 1.0, min_max=False),
+        "phase": Phase(size, magnitude),
+        "phase as it is": Phase(size, magnitude, phase_std=None),
+        "phase, offset": Phase(size, magnitude, phase_std=1.8, offset=True),
+    }[kind]
+    parameters, fixed = p.init(streams(2))
+    parameters = parameters * 1.5 + 0.3
+    weights = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(1))
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        x = parameters.to(dtype).requires_grad_()
+        canvas = p.decode(x, None if fixed is None else fixed.to(dtype))
+        found += [canvas.detach().double(), torch.autograd.grad(canvas, x, weights.to(dtype))[0].double()]
+    ours, gradient, exact, exact_gradient = found
+    assert torch.allclose(ours, exact, atol=2e-6)
+    assert float((gradient - exact_gradient).norm() / exact_gradient.norm()) < 2e-6
+
+
+def test_a_canvas_of_what_is_not_a_number_is_none():
+    p = Phase((8, 8), natural_spectrum((8, 8)))
+    parameters, _ = p.init(streams(2))
+    parameters[1, 0, 0, 0] = math.nan
+    canvas = p.decode(parameters)
+    assert canvas[0].isfinite().all()
+    assert canvas[1].isnan().all()
+    assert Pixel((4, 4), 1.0, min_max=False).decode(torch.full((1, 3, 4, 4), math.nan)).isnan().all()

@@ -1,10 +1,9 @@
 """The generator: batches of units in, `Visualizations` out. Every method is a subclass of about fifty lines.
 
-A step goes through the batch group by group, a group being as many units as share a micro-batch of views: it decodes
+A step goes through the batch part by part, a part being as many units as share a micro-batch of views: it decodes
 their canvases once, detaches them, pushes their views through the network, adds up the gradient of the scores with
 respect to the canvases, sends it through the decoding, and moves the parameters. That gradient is also the
-transparency map. The weights get none. Groups bound the memory, whatever the batch; on a CPU they are decoded and moved
-in parts that stay in its caches.
+transparency map. The weights get none. Parts bound the memory, whatever the batch.
 """
 
 from __future__ import annotations
@@ -28,6 +27,7 @@ from torch.profiler import record_function
 
 from featvis.errors import UserError
 from featvis.generators.state import Optimisation, Part
+from featvis.kernels import add_magnitude
 from featvis.memory import keep_freed
 from featvis.models import Classifier, Precision, compute_dtype, load
 from featvis.objectives import Objective
@@ -38,9 +38,6 @@ from featvis.workers import side_by_side
 
 LIMITS = {"steps": (1, 100_000), "views": (1, 4096), "canvas": (16, 8192)}
 """What counts as a usable value; flags are named after the keys, views is --crops."""
-
-CACHE = 2**21
-"""Bytes of parameters that are decoded together on a CPU: about what a core's own cache holds."""
 
 stage: Callable[[str], AbstractContextManager[Any]] = record_function
 """Marks what the time goes to: decode, transforms, network, alpha, optimiser; seen by PyTorch's profiler."""
@@ -95,7 +92,7 @@ class Generator(lightning.LightningModule, metaclass=_NotesArguments):
         views: views of the canvas a step (the crops of MACO).
         lr: learning rate.
         seed: of all random streams.
-        micro_batch: views that pass through the network together; None: 8 on the CPU, where up to four such groups run
+        micro_batch: views that pass through the network together; None: 8 on the CPU, where up to four such parts run
             side by side, 128 elsewhere. Bounds the memory, and is halved when that runs out.
         precision: of the network; `auto` takes bfloat16 where the hardware is fast at it.
 
@@ -146,7 +143,7 @@ class Generator(lightning.LightningModule, metaclass=_NotesArguments):
 
     def optimizer(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
         """The optimiser. Default: Adam."""
-        return torch.optim.Adam(parameters, lr=self.lr, fused=parameters[0].is_cpu)
+        return torch.optim.Adam(parameters, lr=self.lr, fused=parameters[0].is_cpu, maximize=True)
 
     def start(self, units: list[Unit], streams: Sequence[torch.Generator]) -> tuple[Tensor, Tensor | None]:
         """The parameters (B, ...) to begin with, and what stays fixed, of a batch of units."""
@@ -271,23 +268,17 @@ class Generator(lightning.LightningModule, metaclass=_NotesArguments):
         streams = self.streams(units)
         parameters, fixed = self.start(units, streams)
         count = len(units)
-        each = parameters[0].numel() * parameters.element_size()
-        # What is decoded at once: on a CPU what its caches hold, on a GPU all that goes through the network together.
-        piece = max(1, CACHE // each) if self.device.type == "cpu" else count
         return Optimisation(
             units,
-            [
-                [Part.of(which, parameters, fixed, self.optimizer) for which in _cut(group, piece)]
-                for group in self._groups(count)
-            ],
+            [Part.of(which, parameters, fixed, self.optimizer) for which in self._parts(count)],
             streams,
             alpha=torch.zeros(count, *self.size, device=self.device),
             scores=torch.zeros(self.steps, count, device=self.device),
             failed=torch.full((count,), -1, device=self.device),
         )
 
-    def _groups(self, count: int) -> list[slice]:
-        """How a batch is cut into groups; on a CPU into two of each size, whatever its threads, then what is left."""
+    def _parts(self, count: int) -> list[slice]:
+        """How a batch is cut into parts; on a CPU into two of each size, whatever its threads, then what is left."""
         limit = max(1, self._micro_batch() // self.views)
         lanes = min(2, count) if self.device.type == "cpu" else 1
         shared = count // lanes * lanes
@@ -299,49 +290,51 @@ class Generator(lightning.LightningModule, metaclass=_NotesArguments):
         """One step of the whole batch; its scores."""
         chain = self.transforms(state.step)
         if self.device.type == "cpu" and self.load_classifier().reentrant:
-            side_by_side(lambda group: self._advance(state, group, chain), state.groups)
+            side_by_side(lambda part: self._advance(state, part, chain), state.parts)
         else:
-            for group in state.groups:
-                self._advance(state, group, chain)
+            for part in state.parts:
+                self._advance(state, part, chain)
         state.step += 1
         return state.scores[state.step - 1]
 
-    def _advance(self, state: Optimisation, group: list[Part], chain: Sequence[Transform]) -> None:
+    def _advance(self, state: Optimisation, part: Part, chain: Sequence[Transform]) -> None:
         """One step of the units that go through the network together; no result of a GPU is looked at."""
-        which = slice(group[0].which.start, group[-1].which.stop)
+        which = part.which
         units, streams = state.units[which], state.streams[which]
         with stage("decode"):
-            decoded = [self.parametrization.decode(part.parameters, part.fixed) for part in group]
-            canvas = torch.cat([c.detach() for c in decoded])
+            decoded = self.parametrization.decode(part.parameters, part.fixed)
+            canvas = decoded.detach()
         with stage("transforms"):
             frame = draw(chain, self.size, self.views, streams)
         gradient, score = self.ascend(canvas, units, frame, streams)
         with stage("alpha"):
             state.scores[state.step, which] = score
-            alpha = gradient.abs().mean(1)
-            state.alpha[which] += alpha
             # A sum is finite only if all values are, and read faster. The canvas too: oneDNN's ReLU makes 0 of a NaN.
-            broken = ~(score.isfinite() & _finite(alpha) & _finite(canvas)) & (state.failed[which] < 0)
+            if gradient.is_cpu:
+                total = add_magnitude(gradient, canvas, state.alpha[which])
+            else:
+                alpha = gradient.abs().mean(1)
+                state.alpha[which] += alpha
+                total = alpha.sum((1, 2)) + canvas.sum((1, 2, 3))
+            broken = ~(score.isfinite() & total.isfinite()) & (state.failed[which] < 0)
             state.failed[which] = torch.where(broken, state.step, state.failed[which])
             stopped = state.failed[which] >= 0
             # On a CPU a look is cheaper than a pass over the gradient; on a GPU it would be the other way round.
             if self.device.type != "cpu" or bool(stopped.any()):
                 gradient = gradient.masked_fill(stopped[:, None, None, None], 0)
-        for part, canvases in zip(group, decoded, strict=True):
-            own = slice(part.which.start - which.start, part.which.stop - which.start)
-            with stage("decode"):
-                down = gradient[own]
-                plain = canvases.detach().requires_grad_()
-                if (penalty := self.penalty(plain, part.fixed)) is not None:
-                    down = down - torch.autograd.grad(penalty.sum(), plain)[0]
-                (found,) = torch.autograd.grad(canvases, part.parameters, down)
-            with stage("optimiser"):
-                # Optimisers go down, and fused ones take a gradient to lie in memory as its parameter does.
-                part.parameters.grad = torch.neg(found, out=torch.empty_like(part.parameters))
-                part.optimizer.step()
-                part.parameters.grad = None
-                with torch.no_grad():
-                    self.project(part.parameters, part.fixed)
+        with stage("decode"):
+            plain = canvas.requires_grad_()
+            if (penalty := self.penalty(plain, part.fixed)) is not None:
+                gradient = gradient - torch.autograd.grad(penalty.sum(), plain)[0]
+            (found,) = torch.autograd.grad(decoded, part.parameters, gradient)
+        with stage("optimiser"):
+            # Optimisers go down unless told otherwise, and take a gradient to lie in memory as its parameter does.
+            up = all(group.get("maximize") for group in part.optimizer.param_groups)
+            part.parameters.grad = (found if up else -found).contiguous()
+            part.optimizer.step()
+            part.parameters.grad = None
+            with torch.no_grad():
+                self.project(part.parameters, part.fixed)
 
     def ascend(
         self, canvas: Float[Tensor, "b 3 h w"], units: list[Unit], frame: Frame, streams: Sequence[torch.Generator]
@@ -371,7 +364,7 @@ class Generator(lightning.LightningModule, metaclass=_NotesArguments):
                     raise UserError(
                         "one view does not fit into the memory; lower --canvas or take a smaller --model"
                     ) from error
-                # Another group may have found out that it must be less.
+                # Another part may have found out that it must be less.
                 self.micro_batch = min(self._micro_batch(), size // 2)
                 if self.device.type == "cuda":
                     torch.cuda.empty_cache()
@@ -436,10 +429,6 @@ class Generator(lightning.LightningModule, metaclass=_NotesArguments):
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if (listener := getattr(callback, hook, None)) is not None:
                 listener(self.trainer, self, *what)
-
-
-def _cut(whole: slice, size: int) -> list[slice]:
-    return [slice(i, min(i + size, whole.stop)) for i in range(whole.start, whole.stop, size)]
 
 
 def _even(count: int, limit: int) -> list[int]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from featvis.generators.base import Generator
+from featvis.optim import NAdam
 from featvis.parametrizations import Phase
 from featvis.reference import EMBEDDED, natural_spectrum, spectrum_hash
 from featvis.transforms import Crop, Noise, Transform
@@ -75,4 +76,4 @@ class MACO(Generator):
 
     def optimizer(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
         """NAdam, as in the public implementations."""
-        return torch.optim.NAdam(parameters, lr=self.lr)
+        return NAdam(parameters, lr=self.lr, maximize=True)

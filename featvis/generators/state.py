@@ -14,7 +14,7 @@ from featvis.units import Unit
 
 @dataclass
 class Part:
-    """Units of a batch that are decoded and moved together.
+    """Units of a batch that are decoded and moved together, and share the network's micro-batch.
 
     Attributes:
         which: their places in the batch.
@@ -47,7 +47,7 @@ class Optimisation:
 
     Attributes:
         units: the units.
-        groups: their parameters and optimisers, part by part; the parts of a group share the network's micro-batch.
+        parts: their parameters and optimisers, in the order of the units.
         streams: each unit's random numbers.
         alpha: (B, H, W), the transparency so far.
         scores: (steps, B), the rows of the steps done.
@@ -57,18 +57,13 @@ class Optimisation:
     """
 
     units: list[Unit]
-    groups: list[list[Part]]
+    parts: list[Part]
     streams: Sequence[torch.Generator]
     alpha: Float[Tensor, "b h w"]
     scores: Float[Tensor, "s b"]
     failed: Int[Tensor, b]
     step: int = 0
     seconds: float = 0.0
-
-    @property
-    def parts(self) -> list[Part]:
-        """All parts, in the order of the units."""
-        return [part for group in self.groups for part in group]
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything, on the CPU, by name, however the batch was cut into parts."""
