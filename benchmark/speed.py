@@ -27,7 +27,7 @@ from tqdm import tqdm
 from benchmark import launch
 from benchmark.perf.measure import network, timed
 from featvis import sweep
-from featvis.frozen import FrozenConv2d
+from featvis.frozen import FrozenChain, FrozenConv2d
 from featvis.imagesets import ImageSet, open_images
 from featvis.memory import keep_freed
 from featvis.metrics import deep_knn
@@ -143,7 +143,16 @@ def convolutions(model: str = "efficientnet_lite0", views: int = 8, repeats: int
         name += {None: "", 6.0: ", ReLU6"}.get(module.bound, ", ReLU")
         inputs.setdefault(name, []).append((module, args[0].shape))
 
-    handles = [m.register_forward_pre_hook(seen) for m in classifier.fast().modules() if isinstance(m, FrozenConv2d)]
+    def one_by_one(module: Module, args: Any) -> None:
+        x = args[0]
+        for conv in module.children():
+            for each in conv.children():
+                x = each(x)
+
+    modules = list(classifier.fast().modules())
+    handles = [m.register_forward_pre_hook(seen) for m in modules if isinstance(m, FrozenConv2d)]
+    # A chain does not call its convolutions as modules.
+    handles += [m.register_forward_pre_hook(one_by_one) for m in modules if isinstance(m, FrozenChain)]
     with torch.no_grad():
         classifier(x)
     for handle in handles:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from featvis.color import RECORRELATE
 from featvis.fft import irfft2
-from featvis.kernels import compiled, exp, share, sin_cos
+from featvis.kernels import compiled, float_of, share
 
 COLORS = np.array(RECORRELATE, dtype=np.float32)
 
@@ -144,6 +144,40 @@ def _from_rgb(
         sums[i, 0], sums[i, 1] = total, product * inverse
 
 
+@compiled
+def sin_cos(x: Any) -> Any:
+    """Sine and cosine to float32's precision, by Cephes's polynomials (Moshier 1989, sinf.c)."""
+    # In double precision what is left after whole quarters of a turn is right for large angles too.
+    quarters = np.rint(np.float64(x) * (2 / math.pi))
+    r = np.float32(np.float64(x) - quarters * (math.pi / 2))
+    z = r * r
+    s = ((np.float32(-1.9515295891e-4) * z + np.float32(8.3321608736e-3)) * z - np.float32(1.6666654611e-1)) * z * r + r
+    c = (np.float32(2.443315711809948e-5) * z - np.float32(1.388731625493765e-3)) * z + np.float32(4.166664568298827e-2)
+    c = c * z * z - np.float32(0.5) * z + np.float32(1)
+    quarter = np.int64(quarters)
+    if quarter & 1:
+        s, c = c, s
+    return -s if quarter & 2 else s, -c if (quarter + 1) & 2 else c
+
+
+@compiled
+def exp(x: Any) -> Any:
+    """e to the power of x, to float32's precision, by Cephes's polynomial (Moshier 1989, expf.c); x is cut at +-87."""
+    # Not min and max, which would make a number of a NaN.
+    x = np.float32(-87) if x < -87 else x
+    x = np.float32(87) if x > 87 else x
+    n = np.rint(x * np.float32(1.44269504088896341))
+    x = x - n * np.float32(0.693359375)
+    x = x + n * np.float32(2.12194440e-4)
+    y = np.float32(1.9875691500e-4) * x + np.float32(1.3981999507e-3)
+    y = y * x + np.float32(8.3334519073e-3)
+    y = y * x + np.float32(4.1665795894e-2)
+    y = y * x + np.float32(1.6666665459e-1)
+    y = y * x + np.float32(5.0000001201e-1)
+    y = y * x * x + x + np.float32(1)
+    return y * float_of(np.uint32((np.int32(n) + np.int32(127)) << np.int32(23)))
+
+
 class PhaseToCanvas(torch.autograd.Function):
     """sigmoid(colour(standardised irfft2(magnitude * exp(i (std * standardised phase + fixed))))).
 
@@ -158,13 +192,13 @@ class PhaseToCanvas(torch.autograd.Function):
         phase = phase.contiguous()
         spectrum, canvas = torch.empty(*phase.shape, 2), torch.empty(*phase.shape[:2], *size)
         images, ctx.standards, ctx.std, ctx.middle = [], [], std, (size[1] + 1) // 2
-        length = _lines(magnitude.contiguous().numpy())
-        more = None if fixed is None else fixed.contiguous().numpy()
+        length = _lines(magnitude.expand(phase.shape[1:]).contiguous().numpy())
+        more = None if fixed is None else fixed.expand_as(phase).contiguous().numpy()
         for i, values in enumerate(phase.numpy()):
             angle = _lines(values)
-            before = _Standard() if std is None else _Standard.of(angle)
+            before, factor = (_Standard(), 1.0) if std is None else (_Standard.of(angle), std)
             share(
-                _polar, len(angle), angle.size, angle, before.mean, before.inverse * np.float32(std or 1),
+                _polar, len(angle), angle.size, angle, before.mean, before.inverse * np.float32(factor),
                 angle if more is None else _lines(more[i]), more is not None, length,
                 spectrum[i].numpy().reshape(*angle.shape, 2),
             )  # fmt: skip

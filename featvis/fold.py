@@ -75,7 +75,7 @@ def same_function(net: nn.Module, copied: nn.Module, example: Tensor, tolerance:
             with torch.enable_grad():
                 y = f(x)
                 (gradient,) = torch.autograd.grad(y.square().sum(), x)
-        except RuntimeError:
+        except (AttributeError, RuntimeError, TypeError):
             return False  # what is in the one's way need not be in the other's: the network as it is says so itself
         found.append((y.detach(), gradient))
     (y, g), (other_y, other_g) = found

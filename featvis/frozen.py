@@ -96,12 +96,9 @@ class FrozenConv2d(nn.Conv2d):
             and not (module._backward_hooks or module._backward_pre_hooks)
         )
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> FrozenConv2d:
-        # The copy may be given other weights, and these plans are made of ours.
-        new = self.__class__.__new__(self.__class__)
-        memo[id(self)] = new
-        new.__dict__.update(copy.deepcopy(self.__dict__ | {"_plans": {}}, memo))
-        return new
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy may be given other weights, and these plans are made of ours; nor can they be pickled.
+        return self.__dict__ | {"_plans": {}}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FrozenConv2d:
         # Another type or device makes these plans useless.
@@ -134,8 +131,10 @@ class FrozenConv2d(nn.Conv2d):
         # Found once, because finding it takes longer than some of the convolutions do.
         key = shape[1:], dtype
         if key not in self._plans:
-            # Two threads may come here at once; they make the same.
-            self._plans[key] = self._planned(shape, dtype)
+            # Two threads may come here at once; they make the same. Each holds weights: so many sizes are enough.
+            made = self._planned(shape, dtype)
+            self._plans = dict(list(self._plans.items())[-3:]) | {key: made}
+            return made
         return self._plans[key]
 
     def _planned(self, shape: torch.Size, dtype: torch.dtype) -> Plan:
@@ -166,7 +165,7 @@ class FrozenConv2d(nn.Conv2d):
             return lambda gradient, shape: transposed(gradient), False
         (top, bottom), (left, right) = pads
         few = self.in_channels <= 4 and self.groups == 1
-        if self.stride != (1, 1) and (few or self.depthwise):
+        if self.stride != (1, 1) and (few or (self.depthwise and math.prod(self.stride) <= 16)):
             return self._subpixels(out, dtype, (top, left), few), True
         place = list(self.stride), [bottom, right], [1, 1], False, [0, 0], self.groups
         shifted = _shifted(weight.to(dtype), bottom - top, right - left).contiguous(memory_format=torch.channels_last)
@@ -175,7 +174,7 @@ class FrozenConv2d(nn.Conv2d):
             # Of the input no more than its shape and its layout count.
             like = torch.empty(shape, dtype=dtype, memory_format=torch.channels_last)
             found = torch.ops.aten.convolution_backward(gradient, like, shifted, None, *place, [True, False, False])
-            return cast(Tensor, found[0])
+            return cast(Tensor, found[0]).contiguous(memory_format=torch.channels_last)
 
         return back, False
 
@@ -195,8 +194,6 @@ class FrozenConv2d(nn.Conv2d):
 
         def back(gradient: Tensor, shape: torch.Size, *activation: Any) -> Tensor:
             planes = [convolution(gradient) for convolution in convolutions]
-            if few:
-                planes = list(planes[0].split(shape[1], 1))
             return interleave(planes, (sh, sw), before, shape, *activation)
 
         return back

@@ -8,7 +8,6 @@ many threads as PyTorch would, each a range of what there is to do.
 from __future__ import annotations
 
 import inspect
-import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,9 +30,17 @@ FAST_MATH = {"contract", "reassoc", "nsz", "arcp"}
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """A function made of loops over arrays, compiled at its first call and kept on the disk for the next process."""
+    """A function made of loops over arrays, compiled at its first call and kept on the disk for the next process.
+
+    It is compiled anew when its own file changes, so it should call compiled functions of no other.
+    """
     # A type checker at run time wraps functions, and Numba wants the function itself.
-    return njit(nogil=True, cache=True, error_model="numpy", fastmath=FAST_MATH)(inspect.unwrap(function))
+    function = inspect.unwrap(function)
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": FAST_MATH}
+    try:
+        return njit(cache=True, **options)(function)
+    except RuntimeError:  # there is no folder to keep it in
+        return njit(**options)(function)
 
 
 def _float_of_bits(typing: Any, bits: Any) -> Any:
@@ -44,14 +51,14 @@ def _bits_of_float(typing: Any, value: Any) -> Any:
     return types.uint32(types.float32), lambda context, b, signature, args: b.bitcast(args[0], ir.IntType(32))
 
 
-_float_of: Any = intrinsic(inspect.unwrap(_float_of_bits))
+float_of: Any = intrinsic(inspect.unwrap(_float_of_bits))
 _bits_of: Any = intrinsic(inspect.unwrap(_bits_of_float))
 
 
 @compiled
 def _wide(value: Any) -> Any:
     """The float32 of a bfloat16's bits."""
-    return _float_of(np.uint32(value) << np.uint32(16))
+    return float_of(np.uint32(value) << np.uint32(16))
 
 
 @compiled
@@ -149,7 +156,7 @@ def _clipped(start: int, stop: int, gradient: Any, output: Any, bound: Any, foun
 
 
 def interleave(
-    planes: Sequence[Float[Tensor, "n c m p"]],
+    planes: Sequence[Float[Tensor, "n k m p"]],
     stride: tuple[int, int],
     before: tuple[int, int],
     shape: torch.Size,
@@ -159,7 +166,7 @@ def interleave(
     """Sub-pixels put beside one another (Shi et al. 2016, section 2.2), and the gradient through a ReLU.
 
     Args:
-        planes: one for each pixel of a stride, row by row, channels last.
+        planes: one for each pixel of a stride, row by row, channels last; or one with the channels of all of these.
         stride: rows, columns.
         before: the place, in what they make, of the first row and column of the result.
         shape: of the result; beyond the planes it is 0.
@@ -184,7 +191,9 @@ def _interleave(
         image, i = number // height, number % height
         row, to, seen = (i + top) // down, found[image, i], output[image, i]
         for b in range(across):
-            plane = planes[(i + top) % down * across + b]
+            number_of_plane = (i + top) % down * across + b
+            plane = planes[number_of_plane if len(planes) > 1 else 0]
+            skip = 0 if len(planes) > 1 else number_of_plane * channels
             # The first pixel of the row that is on this plane, and its place there.
             j = (b - left) % across
             column = (j + left) // across
@@ -194,10 +203,10 @@ def _interleave(
                     if has_output:
                         for c in range(channels):
                             inside = (seen[j, c] > 0) & (seen[j, c] < bound)
-                            to[j, c] = given[k, c] if inside else 0
+                            to[j, c] = given[k, skip + c] if inside else 0
                     else:
                         for c in range(channels):
-                            to[j, c] = given[k, c]
+                            to[j, c] = given[k, skip + c]
                     j += across
             while j < width:
                 to[j] = 0
@@ -216,7 +225,7 @@ class _Normalise(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
         ctx.std = std
         found = torch.empty(x.shape, dtype=torch.bfloat16, memory_format=torch.channels_last)
-        given, m, s = (_array(t) for t in (x.contiguous(), mean.flatten(), std.flatten()))
+        given, m, s = (_array(t) for t in (x.contiguous(), mean.float().flatten(), std.float().flatten()))
         share(_normalise, len(x) * x.shape[2], x.numel(), given, m, s, _lines(found))
         return found
 
@@ -224,7 +233,9 @@ class _Normalise(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         found, given = torch.empty(gradient.shape), _lines(gradient)
-        share(_divide, len(found) * found.shape[2], found.numel(), given, _array(ctx.std.flatten()), _array(found))
+        share(
+            _divide, len(found) * found.shape[2], found.numel(), given, _array(ctx.std.float().flatten()), _array(found)
+        )
         return found, None, None
 
 
@@ -248,48 +259,21 @@ def _divide(start: int, stop: int, gradient: Any, std: Any, found: Any) -> None:
                 to[j] = _wide(given[j]) / s
 
 
-@compiled
-def sin_cos(x: Any) -> Any:
-    """Sine and cosine to float32's precision, by Cephes's polynomials (Moshier 1989, sinf.c)."""
-    # In double precision what is left after whole quarters of a turn is right for large angles too.
-    quarters = np.rint(np.float64(x) * (2 / math.pi))
-    r = np.float32(np.float64(x) - quarters * (math.pi / 2))
-    z = r * r
-    s = ((np.float32(-1.9515295891e-4) * z + np.float32(8.3321608736e-3)) * z - np.float32(1.6666654611e-1)) * z * r + r
-    c = (np.float32(2.443315711809948e-5) * z - np.float32(1.388731625493765e-3)) * z + np.float32(4.166664568298827e-2)
-    c = c * z * z - np.float32(0.5) * z + np.float32(1)
-    quarter = np.int64(quarters)
-    if quarter & 1:
-        s, c = c, s
-    return -s if quarter & 2 else s, -c if (quarter + 1) & 2 else c
-
-
-@compiled
-def exp(x: Any) -> Any:
-    """e to the power of x, to float32's precision, by Cephes's polynomial (Moshier 1989, expf.c); x is cut at +-87."""
-    # Not min and max, which would make a number of a NaN.
-    x = np.float32(-87) if x < -87 else x
-    x = np.float32(87) if x > 87 else x
-    n = np.rint(x * np.float32(1.44269504088896341))
-    x = x - n * np.float32(0.693359375)
-    x = x + n * np.float32(2.12194440e-4)
-    y = np.float32(1.9875691500e-4) * x + np.float32(1.3981999507e-3)
-    y = y * x + np.float32(8.3334519073e-3)
-    y = y * x + np.float32(4.1665795894e-2)
-    y = y * x + np.float32(1.6666665459e-1)
-    y = y * x + np.float32(5.0000001201e-1)
-    y = y * x * x + x + np.float32(1)
-    return y * _float_of(np.uint32((np.int32(n) + np.int32(127)) << np.int32(23)))
-
-
 def add_magnitude(
     gradient: Float[Tensor, "b c h w"], canvas: Float[Tensor, "b c h w"], total: Float[Tensor, "b h w"]
 ) -> Float[Tensor, b]:
-    """Add the mean of |gradient| over the channels to `total`.
+    """Add the mean of |gradient| over the channels to `total`; all of them float32, laid out in the order of the axes.
 
     Returns:
-        A number a unit that is finite if all values of its gradient and of its canvas are.
+        A number a unit that is finite only if all values of its gradient and of its canvas are.
+
+    Raises:
+        ValueError: if they are of different sizes.
     """
+    if gradient.shape != canvas.shape or gradient[:, 0].shape != total.shape:
+        raise ValueError(
+            f"a canvas of {tuple(canvas.shape)} has a gradient of {tuple(gradient.shape)}, not {tuple(total.shape)}"
+        )
     sums = torch.empty(total.shape[:2])
     lines = sums.numel()
     share(_add_magnitude, lines, gradient.numel(), *(_array(t) for t in (gradient, canvas, total, sums)))

@@ -196,7 +196,8 @@ class Classifier(nn.Module):
         folded = self._folded()
         if folded is None:
             return self._through(self.frozen(), x)
-        if x.is_cpu and x.dtype == torch.float32 and self.dtype == torch.bfloat16:
+        alike = x.ndim == 4 and x.shape[1] == self.mean.numel()
+        if x.is_cpu and x.dtype == torch.float32 and self.dtype == torch.bfloat16 and alike:
             return cast(Tensor, folded(kernels.normalise(x, self.mean, self.std))).float()
         return cast(Tensor, folded(self._normalise(x).to(self.dtype))).float()
 

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from featvis.kernels import compiled, share
 
+PLAIN = ("weight_decay", "capturable", "differentiable")
+"""Options that are left to PyTorch."""
+
 
 class NAdam(torch.optim.NAdam):
     """`torch.optim.NAdam` (Dozat 2016), with the same state: where it would pass over the memory ten times, once.
@@ -22,7 +25,10 @@ class NAdam(torch.optim.NAdam):
     def step(self, closure: Any = None) -> Any:
         """One step, against the gradient, or along it with `maximize`."""
         plain = all(
-            p.is_cpu and p.dtype == torch.float32 and p.is_contiguous() and group["weight_decay"] == 0
+            p.is_cpu
+            and p.dtype == torch.float32
+            and p.is_contiguous()
+            and not set(PLAIN) & {k for k, v in group.items() if v}
             for group in self.param_groups
             for p in group["params"]
         )
@@ -44,13 +50,14 @@ class NAdam(torch.optim.NAdam):
         step, decay = float(state["step"]), group["momentum_decay"]
         now, then = (first * (1 - 0.5 * 0.96 ** (s * decay)) for s in (step, step + 1))
         state["mu_product"] *= now
-        product, lr = float(state["mu_product"]), group["lr"]
+        product, lr = float(state["mu_product"]), float(group["lr"])
         share(
             _nadam, p.numel(), p.numel(), *(t.detach().view(-1).numpy() for t in (p, gradient, state["exp_avg"])),
             state["exp_avg_sq"].view(-1).numpy(), -1.0 if group["maximize"] else 1.0, first, second,
             lr * (1 - now) / (1 - product), lr * then / (1 - product * then), 1 / math.sqrt(1 - second**step),
             group["eps"],
         )  # fmt: skip
+        torch.autograd.graph.increment_version(p)
 
 
 @compiled

@@ -150,14 +150,15 @@ def _upright_gradient(start: int, stop: int, gradient: Any, first: Any, step: An
             counts[:] = 0
             for j in range(columns):
                 for k in range(2):
-                    counts[across[j, k]] += 1
+                    counts[across[j, k]] += across_weight[j, k] != 0
             most = counts[left:right].max()
             source, share_of = np.zeros((most, right - left), np.int64), np.zeros((most, right - left), np.float32)
             for j in range(columns):
                 for k in range(2):
-                    x = across[j, k]
-                    counts[x] -= 1
-                    source[counts[x], x - left], share_of[counts[x], x - left] = j, across_weight[j, k]
+                    x, factor = across[j, k], across_weight[j, k]
+                    if factor != 0:
+                        counts[x] -= 1
+                        source[counts[x], x - left], share_of[counts[x], x - left] = j, factor
             for i in range(top, bottom):
                 line, to = sums[i], found[unit, c, i, left:right]
                 for k in range(most):

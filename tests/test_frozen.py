@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 import threading
 from typing import Any
 
@@ -48,6 +49,8 @@ def gradient(f: nn.Module, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
 @example("depthwise", (3, 3), 2, "same", nn.ReLU6(), (12, 12), torch.bfloat16, torch.channels_last, 0)
 @example("depthwise", (5, 5), 2, 2, None, (9, 12), torch.bfloat16, torch.channels_last, 1)
 @example("few", (4, 4), 4, 0, None, (11, 13), torch.float32, torch.channels_last, 2)
+@example("few", (32, 32), 32, 0, None, (64, 70), torch.bfloat16, torch.channels_last, 3)
+@example("depthwise", (5, 5), 5, 0, None, (13, 11), torch.float32, torch.channels_last, 4)
 def test_output_and_input_gradient(kind, kernel, stride, padding, act, size, dtype, layout, seed):
     g = torch.Generator().manual_seed(seed)
     kernel = (1, 1) if kind == "pointwise" else kernel
@@ -110,6 +113,12 @@ def test_other_weights_and_types_make_other_kernels():
     other.bias.mul_(2)
     for a, b in zip(gradient(other, x, weight), before, strict=True):
         assert torch.allclose(a, 2 * b, rtol=1e-6, atol=1e-6)
+    again = pickle.loads(pickle.dumps(one))
+    for a, b in zip(gradient(again, x, weight), before, strict=True):
+        assert torch.equal(a, b)
+    for size in range(8, 20):
+        one(torch.randn(1, 4, size, size))
+    assert len(one._plans) <= 4
     low = gradient(one.to(torch.bfloat16), x.bfloat16(), weight)
     high = gradient(one.float(), x, weight)
     for a, b, c in zip(low, high, before, strict=True):

@@ -323,6 +323,23 @@ def test_bfloat16_follows_float32_over_the_first_steps(classifier, make, least):
     assert float(state.scores[19].mean() - state.scores[0].mean()) > 1
 
 
+class Turned(Pixel):
+    """Parameters that lie in memory in another order than their axes."""
+
+    def init(self, generators):
+        parameters, fixed = super().init(generators)
+        return parameters.contiguous(memory_format=torch.channels_last), fixed
+
+
+def test_parameters_in_any_layout_move_alike(classifier):
+    made = []
+    for kind in (Pixel, Turned):
+        method = ready(Plain(steps=3, canvas=32, lr=0.1), classifier)
+        method.parametrization = kind((32, 32), 0.5, min_max=False)
+        made.append(method.predict_step(units_of(classifier, "301,323")).canvas)
+    assert torch.allclose(*made, atol=1e-4)
+
+
 class Squares(Pixel):
     """A decoding whose derivative needs the parameters themselves, as anyone's may."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from featvis import kernels
+from featvis import decoding, kernels
 
 
 @pytest.fixture(params=[1, 2], ids=["one thread", "two threads"])
@@ -60,8 +61,10 @@ def test_interleave_is_slicing(threads, dtype, stride, before):
     whole = torch.zeros(2, 5, 80, 80, dtype=dtype)
     for i, plane in enumerate(planes):
         whole[:, :, i // across : 6 * down : down, i % across : 7 * across : across] = plane
+    joined = [torch.cat(planes, 1).contiguous(memory_format=torch.channels_last)]
     expected = whole[:, :, before[0] : before[0] + 15, before[1] : before[1] + 12]
     assert torch.equal(kernels.interleave(planes, stride, before, shape), expected)
+    assert torch.equal(kernels.interleave(joined, stride, before, shape), expected)
     output = images(shape, dtype, 99).clamp(0, bound)
     through = expected * ((output > 0) & (output < bound))
     assert torch.equal(kernels.interleave(planes, stride, before, shape, output, bound), through)
@@ -100,11 +103,17 @@ def test_add_magnitude_is_the_channels_mean_and_tells_what_is_not_finite(threads
     assert torch.allclose(total, expected, atol=1e-6, equal_nan=True)
 
 
+def test_sizes_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="has a gradient of"):
+        # Without the checks of types, which are for tests alone.
+        inspect.unwrap(kernels.add_magnitude)(torch.rand(1, 3, 8, 8), torch.rand(1, 3, 8, 8), torch.zeros(1, 9, 8))
+
+
 @kernels.compiled
 def _each(x, sine, cosine, power):
     for i in range(x.size):
-        sine[i], cosine[i] = kernels.sin_cos(x[i])
-        power[i] = kernels.exp(x[i])
+        sine[i], cosine[i] = decoding.sin_cos(x[i])
+        power[i] = decoding.exp(x[i])
 
 
 @pytest.mark.parametrize("width", [1.0, 10.0, 1000.0, 1e6])

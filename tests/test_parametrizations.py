@@ -187,6 +187,14 @@ def test_on_a_cpu_float32_is_what_autograd_finds_in_double_precision(size, kind)
     assert float((gradient - exact_gradient).norm() / exact_gradient.norm()) < 2e-6
 
 
+def test_phases_without_a_deviation_are_the_fixed_ones():
+    p = Phase((8, 10), natural_spectrum((8, 10)), phase_std=0.0, offset=True)
+    parameters, fixed = p.init(streams(2))
+    assert torch.allclose(
+        p.decode(parameters, fixed).double(), p.decode(parameters.double(), fixed.double()), atol=1e-6
+    )
+
+
 def test_a_canvas_of_what_is_not_a_number_is_none():
     p = Phase((8, 8), natural_spectrum((8, 8)))
     parameters, _ = p.init(streams(2))

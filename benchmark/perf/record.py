@@ -27,7 +27,7 @@ class Timing:
     layout, one micro-batch after the other, timed in turn with the step: timm's network, its weights frozen, under
     autocast where the precision is not float32. `network_ms` is the same of the network as the step runs it
     (`featvis.models.Classifier.fast`). `times_shipped` and `overhead` are the medians of the rounds' ratios to them.
-    `stages_ms` takes the step apart in proportion to the time of its stages, in which groups of units may run side by
+    `stages_ms` takes the step apart in proportion to the time of its stages, in which parts of a batch may run side by
     side.
     """
 
@@ -188,7 +188,7 @@ def markdown(record: PerfRecord) -> str:
         "step in one process: timm's network, its weights frozen, under autocast where the precision is not float32. "
         "*Ours* is the same of the network as the step runs it, its batch norms folded and its convolutions frozen. "
         "*Step / shipped* and *step / ours* are medians of the rounds' ratios. The last columns take the step apart in "
-        "proportion to the time of its stages, in which groups of units may run side by side.",
+        "proportion to the time of its stages, in which parts of a batch may run side by side.",
         _timings(record),
     ]
     for row in record.left_out:

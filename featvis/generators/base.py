@@ -310,8 +310,8 @@ class Generator(lightning.LightningModule, metaclass=_NotesArguments):
         with stage("alpha"):
             state.scores[state.step, which] = score
             # A sum is finite only if all values are, and read faster. The canvas too: oneDNN's ReLU makes 0 of a NaN.
-            if gradient.is_cpu:
-                total = add_magnitude(gradient, canvas, state.alpha[which])
+            if gradient.is_cpu and gradient.dtype == canvas.dtype == torch.float32:
+                total = add_magnitude(gradient.contiguous(), canvas.contiguous(), state.alpha[which])
             else:
                 alpha = gradient.abs().mean(1)
                 state.alpha[which] += alpha
@@ -328,7 +328,7 @@ class Generator(lightning.LightningModule, metaclass=_NotesArguments):
                 gradient = gradient - torch.autograd.grad(penalty.sum(), plain)[0]
             (found,) = torch.autograd.grad(decoded, part.parameters, gradient)
         with stage("optimiser"):
-            # Optimisers go down unless told otherwise, and take a gradient to lie in memory as its parameter does.
+            # Optimisers go down unless told otherwise.
             up = all(group.get("maximize") for group in part.optimizer.param_groups)
             part.parameters.grad = (found if up else -found).contiguous()
             part.optimizer.step()

@@ -37,7 +37,8 @@ class Part:
         optimizer: Callable[[list[Tensor]], torch.optim.Optimizer],
     ) -> Part:
         """The part of a batch's parameters, in memory of its own: moving one part must not seem to change another."""
-        own = parameters[which].detach().clone().requires_grad_()
+        # In the order of its axes: fused optimisers take a gradient to lie in memory as its parameter does.
+        own = parameters[which].detach().clone(memory_format=torch.contiguous_format).requires_grad_()
         return cls(which, own, None if fixed is None else fixed[which], optimizer([own]))
 
 
