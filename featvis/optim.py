@@ -21,17 +21,29 @@ class NAdam(torch.optim.NAdam):
     For float32 parameters on a CPU without weight decay; any other takes PyTorch's own steps.
     """
 
+    def __init__(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(params, *args, **kwargs)
+        for group in self.param_groups:
+            for p in group["params"]:
+                if self._takes(p, group):
+                    self._begin(p)
+
+    @staticmethod
+    def _takes(p: Tensor, group: dict[str, Any]) -> bool:
+        known = p.is_cpu and p.dtype == torch.float32 and p.is_contiguous()
+        return known and not any(group.get(option) for option in PLAIN)
+
+    def _begin(self, p: Tensor) -> None:
+        # Beforehand, not at the first step: that is made by other threads, whose memory what stays would scatter.
+        self.state[p] = {
+            "step": torch.tensor(0.0), "mu_product": torch.ones(()),
+            "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p),
+        }  # fmt: skip
+
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
         """One step, against the gradient, or along it with `maximize`."""
-        plain = all(
-            p.is_cpu
-            and p.dtype == torch.float32
-            and p.is_contiguous()
-            and not set(PLAIN) & {k for k, v in group.items() if v}
-            for group in self.param_groups
-            for p in group["params"]
-        )
+        plain = all(self._takes(p, group) for group in self.param_groups for p in group["params"])
         if not plain or closure is not None:
             return super().step(closure)
         for group in self.param_groups:
@@ -41,10 +53,9 @@ class NAdam(torch.optim.NAdam):
         return None
 
     def _move(self, p: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        if not self.state[p]:
+            self._begin(p)
         state = self.state[p]
-        if not state:
-            state["step"], state["mu_product"] = torch.tensor(0.0), torch.ones(())
-            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
         first, second = group["betas"]
         state["step"] += 1
         step, decay = float(state["step"]), group["momentum_decay"]
