@@ -23,7 +23,7 @@ from numba.extending import intrinsic
 from torch import Tensor
 
 LEAST = 2**20
-"""Values that are worth a thread: to wake one up takes as long as some hundred thousand."""
+"""Values that are worth a thread: waking one up takes time too."""
 
 FAST_MATH = {"contract", "reassoc", "nsz", "arcp"}
 """What LLVM may do with sums and products; NaN and infinity stay what they are."""

@@ -2,7 +2,7 @@
 
 This is one `grid_sample`. On a CPU, though, its derivative takes longer than all else that a view costs but the
 network, because each pixel of a view looks up its four neighbours on the canvas anew. Where views are not rotated, rows
-and columns come apart, and compiled loops over whole rows take a third of the time, forth and back.
+and columns come apart, and compiled loops over whole rows take less time, forth and back.
 """
 
 from __future__ import annotations
@@ -77,12 +77,13 @@ class _Upright(torch.autograd.Function):
 
 
 @compiled
-def _taps(first: float, step: float, size: int, border: bool, place: Any, weight: Any) -> None:
-    """The two lines of a canvas of `size` between which each line of a view lies, (N, 2), and the weights of both.
+def _taps(first: float, step: float, count: int, size: int, border: bool) -> Any:
+    """The two lines of a canvas of `size` between which each line of a view lies, and the weights of both: (N, 2) each.
 
     The two follow one another, or are the same, at the edge.
     """
-    for i in range(len(place)):
+    place, weight = np.empty((count, 2), np.int64), np.empty((count, 2), np.float32)
+    for i in range(count):
         at = first + step * i
         if border:
             at = min(max(at, 0.0), size - 1.0)
@@ -91,6 +92,7 @@ def _taps(first: float, step: float, size: int, border: bool, place: Any, weight
             line = before + k
             place[i, k] = min(max(line, 0), size - 1)
             weight[i, k] = 1 - abs(at - line) if 0 <= line < size else 0
+    return place, weight
 
 
 @compiled
@@ -98,14 +100,12 @@ def _upright(start: int, stop: int, canvas: Any, first: Any, step: Any, border: 
     _, channels, height, width = canvas.shape
     rows, columns = views.shape[2], views.shape[3]
     each = len(views) // len(canvas)
-    down, down_weight = np.empty((rows, 2), np.int64), np.empty((rows, 2), np.float32)
-    across, across_weight = np.empty((columns, 2), np.int64), np.empty((columns, 2), np.float32)
     # An even and an odd row of the canvas, at the view's columns, and which they are.
     kept, which = np.empty((2, columns), np.float32), np.empty(2, np.int64)
     for number in range(start, stop):
         view, c = number // channels, number % channels
-        _taps(first[view, 0], step[view, 0], height, border, down, down_weight)
-        _taps(first[view, 1], step[view, 1], width, border, across, across_weight)
+        down, down_weight = _taps(first[view, 0], step[view, 0], rows, height, border)
+        across, across_weight = _taps(first[view, 1], step[view, 1], columns, width, border)
         which[:] = -1
         for i in range(rows):
             for k in range(2):
@@ -126,8 +126,6 @@ def _upright_gradient(start: int, stop: int, gradient: Any, first: Any, step: An
     _, channels, height, width = found.shape
     rows, columns = gradient.shape[2], gradient.shape[3]
     each = len(gradient) // len(found)
-    down, down_weight = np.empty((rows, 2), np.int64), np.empty((rows, 2), np.float32)
-    across, across_weight = np.empty((columns, 2), np.int64), np.empty((columns, 2), np.float32)
     # The gradient at the canvas's rows and the view's columns; which columns of the view read a column of the canvas.
     sums = np.empty((height, columns), np.float32)
     counts = np.empty(width, np.int64)
@@ -135,8 +133,8 @@ def _upright_gradient(start: int, stop: int, gradient: Any, first: Any, step: An
         unit, c = number // channels, number % channels
         found[unit, c] = 0
         for view in range(unit * each, unit * each + each):
-            _taps(first[view, 0], step[view, 0], height, border, down, down_weight)
-            _taps(first[view, 1], step[view, 1], width, border, across, across_weight)
+            down, down_weight = _taps(first[view, 0], step[view, 0], rows, height, border)
+            across, across_weight = _taps(first[view, 1], step[view, 1], columns, width, border)
             top, bottom, left, right = down.min(), down.max() + 1, across.min(), across.max() + 1
             sums[top:bottom] = 0
             for i in range(rows):
