@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 from jsonargparse import ArgumentParser
 
@@ -120,3 +121,30 @@ def flags_of(command: str) -> dict[str, str]:
     """The flags of a command line that `command_line` made."""
     words = shlex.split(command)
     return {w[2:].replace("-", "_"): words[i + 1] for i, w in enumerate(words[:-1]) if w.startswith("--")}
+
+
+WandbMode = Literal["offline", "online", "disabled"]
+
+
+def check_out(out: Path, suite: str | None = None) -> None:
+    """Find out, writing nothing, whether a folder can be written and holds no other suite's records.
+
+    Args:
+        out: the folder, there or not.
+        suite: whose records may be there; None: anything may.
+
+    Raises:
+        UserError: when it cannot.
+    """
+    there = next(p for p in (out, *out.absolute().parents) if p.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        reason = "is not a folder" if not there.is_dir() else "may not be written"
+        raise UserError(f"--out {out} cannot be written ({there} {reason}); name a folder that can")
+    if suite is not None and (out / "records").is_dir():
+        from benchmark.records import record as records
+
+        others = {r.suite for r in records.load_all(out / "records")} - {suite}
+        if others:
+            raise UserError(
+                f"--out {out} holds the run of another suite ({', '.join(sorted(others))}); name another folder"
+            )

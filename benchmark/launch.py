@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from featvis.errors import UserError, full_disk
-from featvis.interrupt import WORKER, Stopped, stoppable
+from featvis.storage.interrupt import WORKER, Stopped, stoppable
 
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
 """By which torchrun tells its processes of each other."""

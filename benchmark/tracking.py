@@ -27,12 +27,12 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 
-from benchmark.records import Record, load_all
-from benchmark.scores import Plan
-from benchmark.tables import frame, method_order
-from featvis import images
-from featvis.callbacks import RunLogger
+from benchmark.records.record import Record, load_all
+from benchmark.report.tables import frame, method_order
+from benchmark.scoring.plan import Plan
 from featvis.errors import UserError
+from featvis.generators.callbacks import RunLogger
+from featvis.storage import images
 
 PICTURES = 50
 """Of how many units a run logs the pictures: those of 500 units and five methods would be gigabytes."""

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 import torch
-
-ROOT = Path(__file__).parents[1]
-SHARED = Path(os.environ.get("FEATVIS_SHARED", ROOT.parent / "shared"))
+from places import SHARED
 
 # Small tensors gain nothing from a second thread, and lose much on a machine that is shared.
 torch.set_num_threads(1)
@@ -18,7 +15,7 @@ torch.set_num_threads(1)
 @pytest.fixture(scope="session")
 def classifier():
     """The embedded default network, in float32."""
-    from featvis.models import load
+    from featvis.networks.loading import load
 
     return load("efficientnet_lite0", "float32")
 

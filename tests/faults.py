@@ -29,7 +29,7 @@ SUITE = [
 ]  # fmt: skip
 # Small chunks, so that a kill can come between them.
 REFERENCE = (
-    "import featvis.reference as r, benchmark.reference as b, sys; b.CHUNK = b.SPECTRUM_CHUNK = 8;"
+    "import featvis.data.reference as r, benchmark.scoring.references as b, sys; b.CHUNK = b.SPECTRUM_CHUNK = 8;"
     "from benchmark.cli import main; sys.exit(main(sys.argv[1:]))"
 )
 

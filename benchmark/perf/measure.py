@@ -16,16 +16,19 @@ import torch
 from lightning.pytorch import Trainer
 
 from benchmark.perf.record import Around, Timing
-from benchmark.suite import Suite, build
-from featvis.callbacks import ImageWriter, StepProgress
-from featvis.data import Units
+from benchmark.suites.methods import build
+from benchmark.suites.suite import Suite
+from featvis.engine.machine import keep_freed
 from featvis.errors import UserError
 from featvis.generators import Generator, base
+from featvis.generators.batches import Units
+from featvis.generators.callbacks import ImageWriter, StepProgress
 from featvis.generators.state import Optimisation
-from featvis.memory import keep_freed
-from featvis.models import Classifier, Precision, load
-from featvis.units import Unit, parse_units
-from featvis.weights import locate, resolve
+from featvis.networks.classifier import Classifier
+from featvis.networks.devices import Precision
+from featvis.networks.loading import load
+from featvis.networks.units import Unit, parse_units
+from featvis.networks.weights import locate, resolve
 
 REPEATS = (3, 15)
 """Fewest and most timed rounds of a row."""

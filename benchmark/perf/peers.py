@@ -30,16 +30,16 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from benchmark.montage import Panel, Strip, Tile, draw
 from benchmark.perf.measure import generator, started, timed, units_of
 from benchmark.perf.peers_record import PeerPictures, PeerTiming
+from benchmark.report.montage import Panel, Strip, Tile, draw
+from featvis.data.reference import read_spectrum
+from featvis.engine.machine import keep_freed
 from featvis.errors import UserError
-from featvis.images import write_atomic
-from featvis.memory import keep_freed
 from featvis.metrics import LogitMagnitude, Transferability
-from featvis.models import Classifier
-from featvis.reference import read_spectrum
-from featvis.units import Unit, classes_of
+from featvis.networks.classifier import Classifier
+from featvis.networks.units import Unit, classes_of
+from featvis.storage.images import write_atomic
 
 LIBRARIES = ("horama", "dreamlens")
 OURS = ("maco", "maco_coarse_to_fine")

@@ -12,13 +12,14 @@ import torch
 from tqdm import tqdm
 
 from benchmark import launch
-from benchmark.evaluate import git_commit
 from benchmark.perf import measure, peers, peers_record, record, worker
-from featvis.callbacks import versions
+from benchmark.scoring.recording import git_commit
 from featvis.errors import UserError
 from featvis.generators.base import LIMITS
-from featvis.models import Precision, default_device, load
-from featvis.units import class_of, parse_units
+from featvis.networks.devices import Precision, default_device
+from featvis.networks.loading import load
+from featvis.networks.units import class_of, parse_units
+from featvis.storage.versions import versions
 
 Batch = tuple[int, int]
 

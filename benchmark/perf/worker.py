@@ -18,9 +18,9 @@ import torch
 
 from benchmark.perf.measure import generator, network, started, units_of
 from benchmark.perf.record import Memory, Processes
+from featvis.engine.machine import keep_freed
 from featvis.errors import UserError
-from featvis.memory import keep_freed
-from featvis.models import Precision, default_device
+from featvis.networks.devices import Precision, default_device
 
 Job = dict[str, Any]
 """model, method, precision, units, views, canvas, and `what`: memory or rate."""

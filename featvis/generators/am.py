@@ -8,10 +8,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from featvis.canvas.chains import Chain, named_chain
+from featvis.canvas.parametrizations import Pixel, ScaledSpectrum
+from featvis.canvas.transforms import Transform
 from featvis.generators.base import Generator
-from featvis.parametrizations import Pixel, ScaledSpectrum
-from featvis.transforms import Chain, Transform, named_chain
-from featvis.units import Unit
+from featvis.networks.units import Unit
 
 
 class NormalisedSGD(torch.optim.SGD):

@@ -9,10 +9,8 @@ transparency map. The weights get none. Parts bound the memory, whatever the bat
 from __future__ import annotations
 
 import hashlib
-import inspect
 import itertools
 import json
-import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -25,16 +23,20 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.profiler import record_function
 
+from featvis.canvas.chains import check
+from featvis.canvas.parametrizations import Parametrization
+from featvis.canvas.sampling import render
+from featvis.canvas.transforms import Frame, Transform, draw
+from featvis.engine.loops import add_magnitude
+from featvis.engine.machine import keep_freed, side_by_side
 from featvis.errors import UserError
-from featvis.generators.state import Optimisation, Part
-from featvis.kernels import add_magnitude
-from featvis.memory import keep_freed
-from featvis.models import Classifier, Precision, compute_dtype, load
-from featvis.objectives import Objective
-from featvis.parametrizations import Parametrization
-from featvis.transforms import Frame, Transform, check, draw, render
-from featvis.units import Unit, parse_units
-from featvis.workers import side_by_side
+from featvis.generators.arguments import NotesArguments
+from featvis.generators.state import Optimisation, Part, even, halves, out_of_memory
+from featvis.networks.classifier import Classifier
+from featvis.networks.devices import Precision, compute_dtype
+from featvis.networks.loading import load
+from featvis.networks.objectives import Objective
+from featvis.networks.units import Unit, parse_units
 
 LIMITS = {"steps": (1, 100_000), "views": (1, 4096), "canvas": (16, 8192)}
 """What counts as a usable value; flags are named after the keys, views is --crops."""
@@ -67,19 +69,7 @@ class Visualizations:
     seconds: float
 
 
-class _NotesArguments(type(lightning.LightningModule)):  # type: ignore[misc]
-    """Notes what a generator is made with: Lightning's own way of finding that out fails behind decorators."""
-
-    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        arguments = _arguments(cls, args, kwargs)
-        _check_values(cls, arguments)
-        self: Any = cls.__new__(cls, *args, **kwargs)
-        object.__setattr__(self, "_arguments", arguments)
-        self.__init__(*args, **kwargs)
-        return self
-
-
-class Generator(lightning.LightningModule, metaclass=_NotesArguments):
+class Generator(lightning.LightningModule, metaclass=NotesArguments):
     """A method that makes an image for a unit.
 
     A subclass sets `self.parametrization` in `__init__` and says what views it takes (`transforms`) and how it moves
@@ -223,7 +213,7 @@ class Generator(lightning.LightningModule, metaclass=_NotesArguments):
             return self.optimise(batch)
 
     def visualize(self, units: str) -> Visualizations:
-        """The images of the units named by a text (see `featvis.data`), without a Trainer."""
+        """The images of the units named by a text (see `featvis.data.files`), without a Trainer."""
         return self.predict_step(parse_units(units, self.load_classifier()))
 
     def transfer_batch_to_device(self, batch: list[Unit], device: torch.device, dataloader_idx: int) -> list[Unit]:
@@ -282,7 +272,7 @@ class Generator(lightning.LightningModule, metaclass=_NotesArguments):
         limit = max(1, self._micro_batch() // self.views)
         lanes = min(2, count) if self.device.type == "cpu" else 1
         shared = count // lanes * lanes
-        sizes = [n for n in _even(shared // lanes, limit) for _ in range(lanes)] + _even(count - shared, limit)
+        sizes = [n for n in even(shared // lanes, limit) for _ in range(lanes)] + even(count - shared, limit)
         stops = list(itertools.accumulate(sizes))
         return [slice(stop - size, stop) for size, stop in zip(sizes, stops, strict=True)]
 
@@ -357,7 +347,7 @@ class Generator(lightning.LightningModule, metaclass=_NotesArguments):
             try:
                 g, s = self._scores(canvas[which], units[which], frame.select(which, views), streams[which])
             except (RuntimeError, MemoryError) as error:
-                if not _out_of_memory(error):
+                if not out_of_memory(error):
                     raise
                 size = (which.stop - which.start) * (views.stop - views.start)
                 if size == 1:
@@ -370,7 +360,7 @@ class Generator(lightning.LightningModule, metaclass=_NotesArguments):
                     torch.cuda.empty_cache()
                 for stream, state in zip(streams[which], states, strict=True):
                     stream.set_state(state)
-                todo += _halves(chunk)
+                todo += halves(chunk)
                 continue
             score[which] += s
             if len(g) == len(canvas) and gradient is None:
@@ -431,59 +421,5 @@ class Generator(lightning.LightningModule, metaclass=_NotesArguments):
                 listener(self.trainer, self, *what)
 
 
-def _even(count: int, limit: int) -> list[int]:
-    """`count` as a sum of as few numbers as possible, none above `limit`, that differ by one at most; large first."""
-    parts = -(-count // limit)
-    return [count // parts + (i < count % parts) for i in range(parts)]
-
-
 def _finite(x: Float[Tensor, "b ..."]) -> Float[Tensor, b]:
     return x.flatten(1).sum(1).isfinite()
-
-
-def _arguments(cls: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Every argument of a class's constructors, its bases' included: the defaults, and what was given over them."""
-    found: dict[str, Any] = {}
-    for base in reversed(cls.__mro__):
-        if issubclass(base, Generator) and "__init__" in vars(base):
-            parameters = list(inspect.signature(base.__init__).parameters.values())[1:]
-            found |= {p.name: p.default for p in parameters if p.default is not p.empty}
-    names = list(inspect.signature(cls.__init__).parameters)[1:]
-    return found | dict(zip(names, args, strict=False)) | kwargs
-
-
-def _check_values(cls: Any, arguments: dict[str, Any]) -> None:
-    """Raise a UserError for a null where the annotation has none, and for a number that is not finite."""
-    seen: set[str] = set()
-    for base in cls.__mro__:
-        if issubclass(base, Generator) and "__init__" in vars(base):
-            for name, parameter in inspect.signature(base.__init__).parameters.items():
-                if name in seen:
-                    # A method may take a null where its base does not.
-                    continue
-                seen.add(name)
-                kind = str(parameter.annotation)
-                typed = parameter.annotation is not parameter.empty and not any(
-                    n in kind for n in ("None", "Optional", "Any")
-                )
-                if typed and name in arguments and arguments[name] is None:
-                    raise UserError(f"{name} must not be null; leave it out to have its default")
-    for name, value in arguments.items():
-        for number in value if isinstance(value, list | tuple) else (value,):
-            if isinstance(number, float) and not math.isfinite(number):
-                raise UserError(f"{name} must be finite, not {value}")
-
-
-def _halves(chunk: tuple[slice, slice]) -> list[tuple[slice, slice]]:
-    """The two halves of a micro-batch, the second one first (they are taken from the end of a list)."""
-    which, views = chunk
-    if which.stop - which.start > 1:
-        middle = (which.start + which.stop) // 2
-        return [(slice(middle, which.stop), views), (slice(which.start, middle), views)]
-    middle = (views.start + views.stop) // 2
-    return [(which, slice(middle, views.stop)), (which, slice(views.start, middle))]
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    text = str(error)
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in text

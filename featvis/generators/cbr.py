@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from featvis.canvas.chains import Chain, named_chain
+from featvis.canvas.parametrizations import Pixel
+from featvis.canvas.transforms import Transform
 from featvis.generators.base import Generator
-from featvis.parametrizations import Pixel
-from featvis.transforms import Chain, Transform, named_chain
 
 
 class CBR(Generator):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from featvis.canvas.chains import Chain, named_chain
+from featvis.canvas.parametrizations import ScaledSpectrum
+from featvis.canvas.transforms import Transform
 from featvis.generators.base import Generator
-from featvis.parametrizations import ScaledSpectrum
-from featvis.transforms import Chain, Transform, named_chain
 
 
 class Fourier(Generator):

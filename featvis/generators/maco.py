@@ -9,11 +9,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from featvis.canvas.parametrizations import Phase
+from featvis.canvas.transforms import Crop, Noise, Transform
+from featvis.data.reference import EMBEDDED, natural_spectrum, spectrum_hash
+from featvis.engine.nadam import NAdam
 from featvis.generators.base import Generator
-from featvis.optim import NAdam
-from featvis.parametrizations import Phase
-from featvis.reference import EMBEDDED, natural_spectrum, spectrum_hash
-from featvis.transforms import Crop, Noise, Transform
 
 
 class MACO(Generator):
@@ -32,7 +32,7 @@ class MACO(Generator):
         noise_normal: deviation of the normal noise on each view, in the (-1, 1) range.
         phase_distribution: of the initial phases.
         phase_std: deviation to which an image's phases are standardised each step; null leaves them alone.
-        phase_offset: add a fixed uniform phase to every bin; see `featvis.parametrizations.Phase`.
+        phase_offset: add a fixed uniform phase to every bin; see `featvis.canvas.parametrizations.Phase`.
         spectrum: folder of a reference (`featvis reference --spectrum`) whose magnitude is kept; null: the embedded.
         lr: learning rate of NAdam.
         kwargs: of `Generator`.

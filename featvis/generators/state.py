@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from featvis.units import Unit
+from featvis.networks.units import Unit
 
 
 @dataclass
@@ -116,3 +116,25 @@ class Optimisation:
                         )
             if kept:
                 part.optimizer.state[part.parameters] = kept
+
+
+def even(count: int, limit: int) -> list[int]:
+    """`count` as a sum of as few numbers as possible, none above `limit`, that differ by one at most; large first."""
+    parts = -(-count // limit)
+    return [count // parts + (i < count % parts) for i in range(parts)]
+
+
+def halves(chunk: tuple[slice, slice]) -> list[tuple[slice, slice]]:
+    """The two halves of a micro-batch, the second one first (they are taken from the end of a list)."""
+    which, views = chunk
+    if which.stop - which.start > 1:
+        middle = (which.start + which.stop) // 2
+        return [(slice(middle, which.stop), views), (slice(which.start, middle), views)]
+    middle = (views.start + views.stop) // 2
+    return [(which, slice(middle, views.stop)), (which, slice(views.start, middle))]
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the memory ran out, on any device."""
+    text = str(error)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in text

@@ -2,15 +2,10 @@
 
 from featvis.metrics.base import PerImage, Score
 from featvis.metrics.distance import FrechetDistance, KernelDistance
-from featvis.metrics.functional import (
-    deep_knn,
-    frechet_distance,
-    kernel_distance,
-    own_logit,
-    plausibility,
-    spectrum_deviation,
-    top1,
-)
+from featvis.metrics.functional.distance import frechet_distance, kernel_distance
+from featvis.metrics.functional.logits import own_logit, top1
+from featvis.metrics.functional.nearest import deep_knn, plausibility
+from featvis.metrics.functional.spectrum import spectrum_deviation
 from featvis.metrics.logits import LogitMagnitude, Transferability
 from featvis.metrics.neighbours import Plausibility
 from featvis.metrics.resampling import bootstrap

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from featvis.errors import UserError
 from featvis.metrics.base import Score
-from featvis.metrics.functional import frechet_distance, kernel_distance, require_width
+from featvis.metrics.functional.checks import require_width
+from featvis.metrics.functional.distance import frechet_distance, kernel_distance
 from featvis.metrics.resampling import bootstrap, frechet_statistic, kernel_statistic
 
 

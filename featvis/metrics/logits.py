@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from featvis.metrics.base import PerImage
-from featvis.metrics.functional import own_logit, top1
+from featvis.metrics.functional.logits import own_logit, top1
 
 
 class Transferability(PerImage):

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from featvis.errors import UserError
 from featvis.metrics.base import NO_IMAGE, PerImage
-from featvis.metrics.functional import deep_knn, plausibility, require_width
+from featvis.metrics.functional.checks import require_width
+from featvis.metrics.functional.nearest import deep_knn, plausibility
 
 Definition = Literal["flat", "pooled", "deep_knn"]
 

@@ -15,13 +15,8 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from featvis.errors import UserError
-from featvis.metrics.functional import (
-    CHUNK,
-    covariance_roots,
-    kernel_means,
-    pairs_mean,
-    polynomial_kernel,
-)
+from featvis.metrics.functional.checks import CHUNK
+from featvis.metrics.functional.distance import covariance_roots, kernel_means, pairs_mean, polynomial_kernel
 
 Statistic = Callable[[Tensor], Tensor]
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from featvis.errors import UserError
 from featvis.metrics.base import NO_IMAGE, Score
-from featvis.metrics.functional import require_reference, spectrum_deviation, spectrum_weights
+from featvis.metrics.functional.spectrum import require_reference, spectrum_deviation, spectrum_weights
 from featvis.metrics.resampling import bootstrap, spectrum_statistic
 
 # Spectra are large (3 MB at a canvas of 512), so at most this many sums are kept; up to as many images stay apart.

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from commands import ROOT, command
 
-from benchmark import launch, records
+from benchmark import launch
+from benchmark.records import record as records
 
 RUN = [
     "run", "--methods", "maco,fourier", "--units", "301,323,953,0", "--batch-size", "1", "--steps", "2", "--crops", "1",

@@ -22,11 +22,12 @@ from commands import ROOT
 from PIL import Image
 from sample_records import TOP1, metric, record, write_images
 
-from benchmark import evaluate, tracking
-from benchmark.records import Record
-from benchmark.scores import Plan, Row
-from featvis import images
+from benchmark import tracking
+from benchmark.records.record import Record
+from benchmark.scoring import evaluate
+from benchmark.scoring.plan import Plan, Row
 from featvis.errors import UserError
+from featvis.storage import images
 
 UNITS = ("301", "323", "blocks.4-7")
 
@@ -393,7 +394,7 @@ def test_disabled_nothing_happens_and_wandb_is_not_needed(tmp_path):
     before = sorted(tmp_path.rglob("*"))
     code = (
         "import json, sys; sys.modules['wandb'] = None\n"
-        "from benchmark import evaluate, generate, tracking; from benchmark.scores import Plan\n"
+        "from benchmark import evaluate, generate, tracking; from benchmark.scoring.scorer import Plan\n"
         "tracking.log_scores(Plan(**json.loads(sys.argv[1]))); print('done')"
     )
     done = subprocess.run(

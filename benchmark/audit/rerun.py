@@ -1,0 +1,83 @@
+"""Rerunning a record: its command, checked against what that command would do here and now."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmark.arguments import FOLDERS, command_line, flags_of
+from benchmark.records import record as records
+from benchmark.records.record import Record
+from benchmark.scoring.plan import Row
+from benchmark.scoring.recording import definition
+from benchmark.suites.job import from_flags
+from featvis.errors import UserError
+from featvis.networks.devices import default_device
+from featvis.storage.versions import versions
+
+NUMBERS = ("steps", "crops", "canvas", "batch_size", "seed")
+
+
+def check(record: Record, data: dict[str, str | None]) -> tuple[str, list[str], list[str]]:
+    """The command that makes a record anew.
+
+    Args:
+        record: of a run.
+        data: where its real images lie here, by the names of the flags of `featvis run`.
+
+    Returns:
+        The command; in what a run of it would differ from the record; and what is other but need not matter.
+
+    Raises:
+        UserError: when the record has no command, or the command does not work here.
+    """
+    if record.command is None:
+        raise UserError("the record has no command; it was made before records had one, or by hand")
+    flags: dict[str, Any] = dict(flags_of(record.command))
+    if not record.command.startswith("featvis run "):
+        raise UserError(f"the record is of images that were not made by a run: {record.command}")
+    for key in FOLDERS:
+        if key in flags:
+            flags[key] = data.get(key) or flags[key]
+    path = flags.pop("suite")
+    numbers = {k: int(v) if k in NUMBERS else v for k, v in flags.items()}
+    try:
+        job = from_flags(path, numbers, None, {})
+    except UserError as error:
+        raise UserError(f"{record.command} does not work here: {error}") from error
+    spelled = command_line("run", {"suite": path} | {k: v for k, v in flags.items() if k not in FOLDERS})
+    spelled += "".join(f" --{k.replace('_', '-')} {flags[k]}" for k in FOLDERS if k in flags)
+    differences = []
+    if [u.id for u in job.units] != list(record.units):
+        differences.append(f"it would make {len(job.units)} other units than the record's {len(record.units)}")
+    cell = next((c for c in job.cells if c.method == record.method), None)
+    row = next((r for r in job.plan.rows if r.method == record.method), Row(record.method))
+    if cell is None and record.method not in records.REFERENCES:
+        differences.append(f"the suite has no method {record.method} any more")
+    elif cell is not None and cell.generator.config_hash(default_device()) != record.config_hash:
+        now = cell.generator.config(default_device())
+        differences += _differences(record.config.get("generator") or {}, now, "")
+    said = record.config.get("evaluation") or {}
+    differences += _differences(said, json.loads(json.dumps(definition(job.plan, row))), "evaluation.")
+    now_installed = versions(tuple(record.versions))
+    notes = [f"{k} {v} then, {now_installed[k]} now" for k, v in record.versions.items() if now_installed[k] != v]
+    return spelled, differences, notes
+
+
+def _differences(then: dict[str, Any], now: dict[str, Any], prefix: str) -> list[str]:
+    found = []
+    for key in dict.fromkeys([*then, *now]):
+        a, b = then.get(key), now.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += _differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            found.append(f"{prefix}{key} was {a!r}, and would be {b!r}")
+    return found
+
+
+def read(path: Path) -> Record:
+    """The record of a file. Raises UserError when it is none."""
+    if not path.is_file():
+        raise UserError(f"RECORD {path} is not a file; name one of results/records, or of a run's folder records")
+    return Record.read(path)

@@ -1,0 +1,281 @@
+"""Checking a run: every image against its facts, every record against its images, every number against what follows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tqdm import tqdm
+
+from benchmark.records import record as records
+from benchmark.records.record import Measurement, Record
+from benchmark.report.tables.sheet import PERCENT
+from benchmark.scoring.evaluate import evaluate_row
+from benchmark.scoring.plan import Plan, Row
+from benchmark.scoring.scorer import Scorer
+from benchmark.studies.attacks.run import SUITE as ATTACK
+from benchmark.studies.attacks.run import remeasure
+from benchmark.suites.job import find_sets, said_of
+from featvis.errors import Unreachable, UserError
+from featvis.networks.devices import default_device
+from featvis.networks.loading import load
+from featvis.storage import images
+
+TOLERANCE = 1e-3
+"""Relative: another processor rounds otherwise; what follows from other images differs by far more."""
+BY_COMMAND = ("probe", "invert", "concepts")
+"""Suites whose numbers need more than the images: layers of the network, or the pictures that were inverted."""
+SHARES = PERCENT | {"transfer"}
+"""Groups of metrics that count images."""
+
+
+@dataclass
+class Report:
+    """What was checked.
+
+    Attributes:
+        images: files looked at.
+        numbers: numbers computed anew.
+        problems: what is wrong, a sentence each.
+        unchecked: what could not be checked here, and why.
+    """
+
+    images: int = 0
+    numbers: int = 0
+    problems: list[str] = field(default_factory=list)
+    unchecked: list[str] = field(default_factory=list)
+
+
+def verify(run: Path, data: dict[str, str | None], files_only: bool = False) -> Report:
+    """Check the folder of a run.
+
+    Args:
+        run: with `records` and the images.
+        data: where the real images lie here, by the names of the flags of `featvis run`.
+        files_only: leave the numbers alone, which need the networks.
+
+    Raises:
+        UserError: when there is no record, or the real images given are other ones.
+    """
+    report = Report()
+    found = []
+    for path in sorted((run / "records").rglob("*.json")):
+        try:
+            found.append(Record.read(path))
+        except UserError as error:
+            report.problems.append(str(error))
+    if not found and not report.problems:
+        raise UserError(f"RUN {run} holds no record; name the folder of a run (`featvis run` prints it)")
+    for record in found:
+        report.problems += [f"{record.alias} / {record.method}: {text}" for text in _files(run, record, report)]
+    if not files_only:
+        for group in _groups(found):
+            if group[0].suite == ATTACK:
+                _attacks(run, group, report)
+            elif group[0].suite in BY_COMMAND:
+                report.unchecked.append(f"the numbers of {group[0].suite}; the command in its records makes them anew")
+            else:
+                _numbers(run, group, data, report)
+    return report
+
+
+# --- Files ---------------------------------------------------------------------------------------------------------
+
+
+def _files(run: Path, record: Record, report: Report) -> Iterator[str]:
+    """What is wrong with the images of a record, or between them and it."""
+    if record.images is None:
+        if record.method not in records.REFERENCES and record.status == "done":
+            yield "it names no folder of images, so nothing can be checked"
+        return
+    folder = run / record.images
+    failed = {f.unit for f in record.failed_units}
+    whole = []
+    for unit, label in zip(record.units, record.labels, strict=True):
+        path = folder / f"{unit}.png"
+        if unit in failed:
+            continue
+        try:
+            pixels, facts = images.read(path)
+        except images.BadImage as error:
+            yield str(error) if path.exists() else f"{path} is missing"
+            continue
+        report.images += 1
+        whole.append(path)
+        yield from (f"{path}: {text}" for text in _facts(record, unit, label, pixels, facts))
+    if len(whole) + len(failed) == len(record.units):
+        if record.n != len(whole):
+            yield f"it is said to be of {record.n} images, and there are {len(whole)}"
+        if record.images_sha256 is None:
+            yield "it has no digest of its images (images_sha256)"
+        elif record.images_sha256 != images.pixels_hash(whole):
+            yield f"the pixels in {folder} are not those that it was made from (images_sha256)"
+    if record.method not in records.REFERENCES:
+        yield from _configuration(folder, record)
+
+
+def _facts(record: Record, unit: str, label: str, pixels: Any, facts: dict[str, Any]) -> Iterator[str]:
+    expected: dict[str, Any] = {"unit": unit, "label": label}
+    if record.method not in records.REFERENCES:
+        expected["config_hash"] = record.config_hash
+        expected["seed"] = (record.config.get("generator") or {}).get("init_args", {}).get("seed", 0)
+    if record.budget is not None:
+        expected |= {"steps": record.budget.steps, "views": record.budget.views}
+        if tuple(pixels.shape[:2]) != record.budget.canvas:
+            yield f"it is {pixels.shape[0]} x {pixels.shape[1]}, and the record's canvas {record.budget.canvas}"
+    for key, value in expected.items():
+        if facts.get(key) != value:
+            yield f"its {key} is {facts.get(key)!r}, and the record's {value!r}"
+
+
+def _configuration(folder: Path, record: Record) -> Iterator[str]:
+    generator = record.config.get("generator")
+    if generator is None:
+        return
+    text = json.dumps(generator, sort_keys=True, separators=(",", ":"))
+    if hashlib.sha256(text.encode()).hexdigest()[:12] != record.config_hash:
+        yield "its config_hash is not that of its configuration"
+    path = folder / "config.yaml"
+    try:
+        beside = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        yield f"{path} cannot be read ({error})"
+        return
+    if not isinstance(beside, dict) or beside.pop("config_hash", None) != record.config_hash or beside != generator:
+        yield f"{path} is not the configuration of the record"
+
+
+# --- Numbers -------------------------------------------------------------------------------------------------------
+
+
+def _groups(found: Sequence[Record]) -> list[list[Record]]:
+    """Records that were scored together: of one suite, network and definition."""
+    groups: dict[str, list[Record]] = {}
+    for record in found:
+        shared = {k: v for k, v in (record.config.get("evaluation") or {}).items() if k != "transparency"}
+        key = json.dumps([record.suite, record.alias, record.units, shared], sort_keys=True)
+        groups.setdefault(key, []).append(record)
+    return list(groups.values())
+
+
+def plan_of(run: Path, group: Sequence[Record], data: dict[str, str | None]) -> Plan:
+    """The plan that the records of a group were scored by.
+
+    Raises:
+        UserError: when the real images are not given, or are others; or the networks cannot be had.
+    """
+    first = next((r for r in group if r.budget is not None), group[0])
+    said = first.config.get("evaluation") or {}
+    target = load(first.alias, "float32")
+    sets = find_sets(data.get("data"), data.get("frechet_data"), data.get("spectrum_data"), target.synsets)
+    for role, facts in (said.get("data") or {}).items():
+        if role not in sets:
+            raise UserError(f"the real images of {first.suite} are not given: --data {facts['name']}")
+        if sets[role].fingerprint[:12] != facts["fingerprint"]:
+            raise UserError(
+                f"--data: {sets[role].name} is not the set that {first.suite} was scored with "
+                f"({facts['images']} images of {facts['name']}, fingerprint {facts['fingerprint']})"
+            )
+    unavailable = {}
+    for name in dict.fromkeys([*said.get("classifiers", []), said.get("frechet")]):
+        try:
+            load(name)
+        except Unreachable as error:
+            unavailable[name] = error.reason
+    rows = [
+        Row(
+            r.method, r.images, r.preset, r.config.get("generator"), r.config_hash,
+            bool((r.config.get("evaluation") or {}).get("transparency")),
+        )
+        for r in group
+        if r.status == "done"
+    ]  # fmt: skip
+    canvas = list(first.budget.canvas) if first.budget is not None else [256, 256]
+    given = {key: value if said.get("data") else None for key, value in data.items()}
+    return Plan(
+        out=str(run), suite=first.suite, model=first.alias, classifiers=list(said.get("classifiers", [])),
+        frechet=str(said.get("frechet")), seed=int(said.get("seed", 0)), units=list(first.units),
+        labels=list(first.labels), canvas=canvas, rows=rows, metrics=list(said.get("metrics") or []),
+        data=given.get("data"), frechet_data=given.get("frechet_data"), spectrum_data=given.get("spectrum_data"),
+        sets=said_of(sets) if said.get("data") else {}, cache=str(run.parent / "reference"),
+        unavailable=unavailable,
+    )  # fmt: skip
+
+
+def _numbers(run: Path, group: Sequence[Record], data: dict[str, str | None], report: Report) -> None:
+    name = f"{group[0].alias}, suite {group[0].suite}"
+    try:
+        plan = plan_of(run, group, data)
+        scorer = Scorer(plan)
+    except UserError as error:
+        report.unchecked.append(f"the numbers of {name}: {error}")
+        return
+    from benchmark.scoring.pictures import flat_distances
+
+    scorer.flat = flat_distances(plan, scorer, {"devices": 1})
+    by_method = {r.method: r for r in group}
+    for row in tqdm(plan.rows, desc=f"scores of {name}", unit="row"):
+        record = by_method[row.method]
+        try:
+            again = evaluate_row(plan, row, scorer, lambda: None)
+        except (UserError, OSError) as error:
+            report.problems.append(f"{record.alias} / {record.method} cannot be scored: {error}")
+            continue
+        generator = record.config.get("generator") or {}
+        if generator.get("weights") not in (None, scorer.target.weights_hash):
+            report.problems.append(
+                f"{record.alias} / {record.method}: it is of weights {generator['weights']}, "
+                f"and {record.alias} has {scorer.target.weights_hash} here"
+            )
+        for m in record.metrics:
+            compare(record, m, again.metric(m.name), plan.unavailable, report)
+
+
+def _attacks(run: Path, group: Sequence[Record], report: Report) -> None:
+    """The numbers of adversarial examples, all of which follow from the files."""
+    try:
+        device = default_device()
+        judges = {name: load(name, "float32", device) for name in group[0].config["evaluation"]["judges"]}
+    except UserError as error:
+        report.unchecked.append(f"the numbers of {group[0].alias}, suite {ATTACK}: {error}")
+        return
+    for record in group:
+        try:
+            again = {m.name: m for m in remeasure(run, record, judges)}
+        except (UserError, OSError) as error:
+            report.problems.append(f"{record.alias} / {record.method} cannot be scored: {error}")
+            continue
+        for m in record.metrics:
+            compare(record, m, again.get(m.name), {}, report)
+
+
+def compare(
+    record: Record, said: Measurement, follows: Measurement | None, unavailable: dict[str, str], report: Report
+) -> None:
+    """One number of a record and what follows from its images."""
+    where = f"{record.alias} / {record.method}: {said.label}"
+    if said.value is None:
+        return
+    if follows is None or follows.value is None:
+        why = follows.absent if follows is not None else "this metric is not known here"
+        report.unchecked.append(f"{where}: {why}")
+        return
+    report.numbers += 1
+    # One image more or less is what rounding can do to a share.
+    slack = 1 / max(1, said.n) if said.group in SHARES else 0.0
+    if said.n != follows.n or abs(said.value - follows.value) > slack + TOLERANCE * max(1e-3, abs(follows.value)):
+        report.problems.append(
+            f"{where} is {said.value:.6g} of {said.n} in the record, "
+            f"but {follows.value:.6g} of {follows.n} follows from its images"
+        )
+    if (said.interval is None) != (follows.interval is None):
+        report.problems.append(f"{where}: the interval does not follow from its images")
+    elif said.interval is not None and follows.interval is not None:
+        width = max(abs(follows.interval[1] - follows.interval[0]), abs(follows.value)) * 0.02 + slack
+        if any(abs(a - b) > width for a, b in zip(said.interval, follows.interval, strict=True)):
+            report.problems.append(f"{where}: the interval does not follow from its images")

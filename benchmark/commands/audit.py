@@ -1,0 +1,63 @@
+"""The commands `featvis verify` and `featvis rerun`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from featvis.errors import UserError
+
+
+def verify(
+    run: str,
+    data: str | None = None,
+    frechet_data: str | None = None,
+    spectrum_data: str | None = None,
+    files_only: bool = False,
+) -> int:
+    """Check a run: every image against its facts, every record against its images, every number by scoring them anew.
+
+    Args:
+        run: folder of a run, or one that somebody sent: records and images.
+        data: the real images that it was scored with, where it was; they are compared with the record's fingerprint.
+        frechet_data: as given to the run.
+        spectrum_data: as given to the run.
+        files_only: check the files alone, without any network.
+    """
+    from benchmark import launch
+    from benchmark.audit import verify as verifier
+
+    if not Path(run).is_dir():
+        raise UserError(f"RUN {run} is not a folder; name the folder of a run (`featvis run` prints it)")
+    launch.quiet()
+    sets = {"data": data, "frechet_data": frechet_data, "spectrum_data": spectrum_data}
+    report = verifier.verify(Path(run), sets, files_only)
+    for text in report.unchecked:
+        print(f"not checked: {text}")
+    for text in report.problems:
+        print(f"featvis: {text}", file=sys.stderr)
+    print(f"{report.images} images and {report.numbers} numbers checked, {len(report.problems)} problems")
+    return 1 if report.problems else 0
+
+
+def rerun(
+    record: str, data: str | None = None, frechet_data: str | None = None, spectrum_data: str | None = None
+) -> int:
+    """Print the command that makes a record anew, and in what its run would differ from the record.
+
+    Args:
+        record: the file.
+        data: where its real images lie here.
+        frechet_data: as given to the run.
+        spectrum_data: as given to the run.
+    """
+    from benchmark.audit import rerun as reruns
+
+    sets = {"data": data, "frechet_data": frechet_data, "spectrum_data": spectrum_data}
+    command, differences, notes = reruns.check(reruns.read(Path(record)), sets)
+    print(command)
+    for text in notes:
+        print(f"note: {text}")
+    for text in differences:
+        print(f"featvis: {text}", file=sys.stderr)
+    return 1 if differences else 0

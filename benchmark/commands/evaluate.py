@@ -1,0 +1,58 @@
+"""The command `featvis evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmark.arguments import WandbMode, check_out, command_line, split
+from featvis.errors import UserError, nearest
+
+
+def evaluate(
+    folder: str,
+    model: str = "efficientnet_lite0",
+    classifiers: str = "efficientnet_lite1,efficientnet_lite2",
+    frechet: str = "efficientnet_lite1",
+    metrics: str | None = None,
+    data: str | None = None,
+    frechet_data: str | None = None,
+    out: str = "runs/evaluate",
+    wandb: WandbMode = "disabled",
+) -> int:
+    """Score anyone's folder of images beside real images and noise of the same classes. Reads images only.
+
+    Args:
+        folder: images whose names, or whose folders', carry a class: its index (301.png) or synset (n02165456_1.png).
+        model: the target network, whose features the plausibility is measured in.
+        classifiers: networks of the transferability score, separated by commas.
+        frechet: the network whose features stand in where Inception's weights are not to be had.
+        metrics: groups, separated by commas: plausibility, frechet, transferability, logit, spectrum; default: all.
+        data: real images to compare with (see `featvis run --help`); default: the embedded reference.
+        frechet_data: those that sets of images are compared with; default: the data, its validation split.
+        out: folder of the records.
+        wandb: whether the table is logged.
+    """
+    from benchmark.report import tables
+    from benchmark.scoring.evaluate import evaluate_folder
+    from benchmark.suites import job as jobs
+    from benchmark.suites import suite as suites
+    from featvis.networks.loading import check, load
+
+    groups = split(metrics)
+    for group in groups:
+        if group not in suites.METRIC_GROUPS:
+            raise UserError(f"unknown --metrics {group}: {nearest(group, suites.METRIC_GROUPS)}")
+    check_out(Path(out), "evaluate")
+    for flag, names in (("--model", [model]), ("--classifiers", split(classifiers)), ("--frechet", [frechet])):
+        for name in names:
+            check(name, flag)
+    sets = jobs.find_sets(data, frechet_data, None, load(model, "float32").synsets if data else [])
+    flags = {"model": model, "classifiers": classifiers, "frechet": frechet, "metrics": metrics}
+    found = evaluate_folder(
+        Path(folder), model, out=out, suite="evaluate", frechet=frechet, data=data, frechet_data=frechet_data,
+        wandb=wandb, metrics=groups, classifiers=split(classifiers), sets=jobs.said_of(sets),
+        cache=str(Path(out).parent / "reference"),
+        command=command_line("evaluate", {"data": data, "frechet_data": frechet_data} | flags, Path(folder).name),
+    )  # fmt: skip
+    print(tables.text_block(found))
+    return 0

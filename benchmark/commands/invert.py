@@ -1,0 +1,58 @@
+"""The command `featvis invert`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from benchmark.arguments import command_line, split
+from featvis.errors import UserError
+
+
+def invert(
+    model: str,
+    images: str | None = None,
+    layer: str | None = None,
+    domain: Literal["spectrum", "phase"] = "spectrum",
+    steps: int = 256,
+    canvas: int | None = None,
+    limit: int | None = None,
+    batch_size: int = 16,
+    seed: int = 0,
+    out: str = "runs/invert",
+) -> int:
+    """Find the canvas that does to a layer what an image does: what the layer keeps of the image is seen. Resumes.
+
+    Args:
+        model: network, by alias, full timm tag, file in the folder FEATVIS_WEIGHTS, or wrap:FILE.
+        images: folder of images, or one image.
+        layer: one, or several with commas (`featvis layers MODEL`); default: an early and the last block.
+        domain: spectrum, scaled by frequency, which can match an early layer closely, or phase (MACO).
+        steps: optimisation steps.
+        canvas: side of the canvas in pixels; default: the network's input.
+        limit: at most so many images, the first ones.
+        batch_size: images optimised together.
+        seed: of all random streams.
+        out: folder of everything.
+    """
+    from benchmark.arguments import check_out
+    from benchmark.studies import invert as inverter
+    from featvis.generators.inversion import Inversion
+    from featvis.networks.loading import load
+
+    if images is None:
+        raise UserError("--images is missing; name a folder of images, or one image")
+    if not 1 <= batch_size <= 4096:
+        raise UserError(f"--batch-size must be between 1 and 4096, not {batch_size}")
+    if limit is not None and limit < 1:
+        raise UserError(f"--limit must be at least 1, not {limit}")
+    check_out(Path(out), inverter.SUITE)
+    network = load(model, flag="MODEL")
+    layers, paths = inverter.find(network, split(layer), Path(images), limit)
+    made = Inversion(model=model, domain=domain, seed=seed, steps=steps, canvas=canvas or network.input_size)
+    made.classifier = network
+    flags = {
+        "images": Path(images).name, "layer": layer, "domain": domain, "steps": steps, "canvas": canvas, "limit": limit,
+        "batch_size": batch_size, "seed": seed,
+    }  # fmt: skip
+    return inverter.run(made, layers, paths, batch_size, Path(out), command_line("invert", flags, model))

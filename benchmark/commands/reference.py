@@ -1,0 +1,78 @@
+"""The command `featvis reference`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from benchmark.arguments import check_out, split
+from featvis.errors import UserError
+
+
+def reference(
+    data: str | None = None,
+    models: str | None = None,
+    spectrum: bool = False,
+    devices: int = 1,
+    role: Literal["bank", "frechet", "spectrum"] = "bank",
+    flat: str | None = None,
+    source: str | None = None,
+    pack: str | None = None,
+    out: str = "runs/reference",
+    dry_run: bool = False,
+) -> int:
+    """Compute what runs compare with, once: the features of real images in networks, and their natural spectrum.
+
+    A run does the same where it is missing. Killed, the command goes on from where it was.
+
+    Args:
+        data: the images: a folder, hfds/NAME:SPLIT or wds/FOLDER:SPLIT (see `featvis run --help`).
+        models: networks, separated by commas, whose pooled features, predictions and logits are kept.
+        spectrum: compute the mean magnitude spectrum too (decorrelated, canvas of 512).
+        devices: GPUs, or processes where there is none. Under torchrun or srun the launcher says it.
+        role: what the images are for, which chooses the split where the data has several and none is named.
+        flat: classes (301,ladybug) whose flattened last block goes into the pack; a run needs none stored.
+        source: what the images are, in words, for the pack.
+        pack: folder for a copy small enough to be embedded into a package (a folder of some thousand images).
+        out: the cache; the folder `reference` beside the runs.
+        dry_run: print how many images there are, and the time and the space expected after timing some; write nothing.
+    """
+    from benchmark import launch
+    from benchmark.report import report
+    from benchmark.scoring import references
+    from benchmark.suites.job import check_devices
+    from featvis.data.sets import check_decodable, open_images
+    from featvis.networks.loading import load
+    from featvis.networks.objectives import LOGITS
+    from featvis.networks.units import parse_units
+
+    launch.quiet()
+    if data is None:
+        raise UserError("--data is missing; name a folder of images, one folder a class")
+    check_out(Path(out))
+    check_devices(devices)
+    networks = [load(m, "float32", flag="--models") for m in split(models)]
+    if not networks and not spectrum:
+        raise UserError("there is nothing to do; give --models, --spectrum or both")
+    if flat is not None and pack is None:
+        raise UserError("--flat needs --pack: flattened features are kept in packs alone")
+    if flat is not None and not networks:
+        raise UserError("--flat needs --models: the classes are theirs")
+    units = parse_units(flat, networks[0], "--flat") if flat else []
+    if other := [u.id for u in units if u.layer != LOGITS]:
+        raise UserError(f"--flat {flat}: {other[0]} is no class; name classes, for example 301,ladybug")
+    found = open_images(data, networks[0].synsets if networks else references.imagenet_synsets(), role)
+    check_decodable(found)
+    if launch.rank() == 0:
+        print(found.describe(), flush=True)
+    if dry_run:
+        print(report.passes(references.costs(found, networks, spectrum)))
+        return 0
+    tasks = [references.Task("bank", data, role, out, model) for model in split(models)]
+    tasks += [references.Task("spectrum", data, role, out)] if spectrum else []
+    references.make(tasks, devices)
+    if launch.rank() == 0:
+        print(f"in {references.folder_of(found, Path(out))}")
+        if pack is not None:
+            references.pack(Path(data), networks, [u.index for u in units], Path(out), Path(pack), source)
+    return 0

@@ -1,0 +1,268 @@
+"""Figures: records and their images in, PNG, PDF or SVG files out (the path's ending decides).
+
+`grid` shows the images, `spectra` their mean magnitude spectra (Fel et al. 2023, Figure 2), `scores` the metrics with
+their intervals. The spectrum arithmetic is plain NumPy on arrays (H, W, 3) in [0, 1]. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import itertools
+import math
+import textwrap
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+from PIL import Image
+
+from benchmark.records.record import REFERENCES, Record
+from benchmark.report.tables import arrow, frame
+from benchmark.report.tables.sheet import PERCENT
+from featvis.errors import UserError
+from featvis.storage.images import write_atomic
+
+Array = NDArray[np.float64]
+
+
+# Okabe and Ito's palette, which the common colour blindnesses keep apart.
+_FIXED = {
+    "maco": "#0072B2",
+    "fourier": "#D55E00",
+    "cbr": "#009E73",
+    "real": "#222222",
+    "natural": "#222222",
+    "noise": "#8A8A8A",
+}
+_SPARE = ("#CC79A7", "#E69F00", "#56B4E9", "#8C6BB1", "#A6761D", "#7A9A01", "#B2182B", "#35978F")
+
+
+def colours(methods: Iterable[str]) -> dict[str, str]:
+    """A colour (`#rrggbb`) a method: fixed for the paper's methods, drawn by name for others: all figures agree."""
+    chosen: dict[str, str] = {}
+    for method in sorted(set(methods)):
+        if method in _FIXED:
+            chosen[method] = _FIXED[method]
+            continue
+        start = int(hashlib.sha256(method.encode()).hexdigest(), 16)
+        wheel = [_SPARE[(start + i) % len(_SPARE)] for i in range(len(_SPARE))]
+        # The next free one where two names draw the same, and repetition only when all are taken.
+        chosen[method] = next((c for c in wheel if c not in chosen.values()), wheel[0])
+    return chosen
+
+
+# --- The images ------------------------------------------------------------------------------------------------------
+
+
+def grid(records: Iterable[Record], out_dir: Path | str, path: Path | str, max_units: int = 8) -> list[Path]:
+    """The images side by side: methods down, units across, each at its own aspect ratio, without transparency.
+
+    Args:
+        records: of any number of models; those without images are left out.
+        out_dir: the run's folder, which `Record.images` is relative to.
+        path: the figure; with several models the model's name is put before the ending.
+        max_units: at most so many columns, the first ones.
+
+    Returns:
+        The files written; none where no record has images.
+    """
+    written = []
+    groups = [(name, [r for r in group if r.images and r.status == "done"]) for name, group in by_model(records)]
+    groups = [(name, group) for name, group in groups if group]
+    for name, group in groups:
+        labels = {unit: label for record in group for unit, label in zip(record.units, record.labels, strict=True)}
+        units = list(labels)[:max_units]
+        pictures = {
+            (record.method, unit): _opaque(Path(out_dir) / str(record.images) / f"{unit}.png")
+            for record in group
+            for unit in units
+        }
+        # A cell has the shape of the widest and of the tallest picture; each keeps its own proportions inside.
+        ratios = [p.shape[0] / p.shape[1] for p in pictures.values() if p is not None] or [1.0]
+        side, left, top = 1.35, 1.0, 0.28
+        width, height = left + side * len(units), top + side * max(ratios) * len(group)
+        figure = figure_of(width, height)
+        axes = figure.subplots(
+            len(group),
+            len(units),
+            squeeze=False,
+            gridspec_kw={
+                "left": left / width,
+                "right": 0.995,
+                "top": 1 - top / height,
+                "bottom": 0.005,
+                "wspace": 0.04,
+                "hspace": 0.04,
+            },
+        )
+        for (row, record), (column, unit) in itertools.product(enumerate(group), enumerate(units)):
+            axis = axes[row, column]
+            axis.set_axis_off()
+            picture = pictures[record.method, unit]
+            if picture is None:
+                axis.text(0.5, 0.5, "no image", ha="center", va="center", color="#767676", transform=axis.transAxes)
+            else:
+                axis.imshow(picture, aspect="equal", interpolation="antialiased")
+            if row == 0:
+                axis.set_title(_short(labels[unit] or unit, 18), fontsize=9)
+            if column == 0:
+                axis.text(
+                    -0.06, 0.5, _short(record.method, 16), ha="right", va="center", fontsize=9, transform=axis.transAxes
+                )
+        written.append(save(figure, named(path, name, len(groups))))
+    return written
+
+
+def _opaque(path: Path) -> NDArray[np.uint8] | None:
+    """RGB of an image file (H, W, 3), uint8, alpha ignored; None where there is none."""
+    if not path.is_file():
+        return None
+    with Image.open(path) as image:
+        # Not convert("RGBA") and paste: the colours under transparent pixels are the canvas and must show.
+        return np.asarray(image.convert("RGB"))
+
+
+# --- The spectra -----------------------------------------------------------------------------------------------------
+
+
+# --- The scores ------------------------------------------------------------------------------------------------------
+
+
+def scores(records: Iterable[Record], path: Path | str) -> list[Path]:
+    """Small multiples: a panel a metric, a dot and its 95 % interval a method; an absent value says that it is absent.
+
+    Args:
+        records: of any number of models, one figure each.
+        path: the figure; with several models the model's name is put before the ending.
+
+    Returns:
+        The files written; none where no record has a metric.
+    """
+    groups = [(name, frame(group), group) for name, group in by_model(records)]
+    groups = [
+        (name, data[data["metric"].notna()], group) for name, data, group in groups if data["metric"].notna().any()
+    ]
+    return [
+        save(_scores(data, f"{group[0].alias}, suite {group[0].suite}"), named(path, name, len(groups)))
+        for name, data, group in groups
+    ]
+
+
+def _scores(data: Any, title: str) -> Figure:
+    metrics = list(dict.fromkeys(data["metric"]))
+    methods = list(dict.fromkeys(data["method"]))
+    palette = colours(methods)
+    columns = min((4, 5, 3), key=lambda c: -len(metrics) % c)  # the fewest empty places
+    columns = min(len(metrics), columns)
+    lines = math.ceil(len(metrics) / columns)
+    height = (0.24 * len(methods) + 0.78) * lines + 0.35
+    width = 2.35 * columns + 0.9
+    figure = figure_of(width, height)
+    axes = figure.subplots(lines, columns, sharey=True, squeeze=False)
+    for axis in axes.flat[len(metrics) :]:
+        axis.set_axis_off()
+    for axis, metric in zip(axes.flat, metrics, strict=False):
+        part = data[data["metric"] == metric].to_dict("records")
+        scale = 100 if part[0]["group"] in PERCENT else 1
+        for y, row in enumerate(part):
+            colour = palette[row["method"]]
+            if math.isnan(row["value"]):
+                text = "failed" if row["status"] == "failed" else "absent"
+                axis.text(
+                    0.5,
+                    y,
+                    text,
+                    transform=axis.get_yaxis_transform(),
+                    ha="center",
+                    va="center",
+                    color="#767676",
+                    fontsize=8,
+                )
+                continue
+            if not math.isnan(row["low"]):
+                axis.plot([row["low"] * scale, row["high"] * scale], [y, y], color=colour, lw=2, solid_capstyle="round")
+            hollow = row["method"] in REFERENCES
+            axis.plot(row["value"] * scale, y, "o", ms=6, color=colour, mfc="white" if hollow else colour, mew=1.5)
+        unit = " (%)" if scale == 100 else ""
+        heading = f"{part[0]['label']}{unit} {arrow(part[0]['higher_is_better'])}"
+        axis.set_title("\n".join(textwrap.wrap(heading, 34)), fontsize=9)
+        axis.set_yticks(range(len(methods)), [_short(method, 18) for method in methods])
+        axis.set_ylim(len(methods) - 0.5, -0.5)
+        axis.margins(x=0.12)
+        axis.xaxis.set_major_locator(MaxNLocator(4))
+        axis.grid(axis="x", color="#E4E4E4", lw=0.6)
+        tidy(axis)
+        axis.tick_params(axis="y", length=0)
+        axis.spines["left"].set_visible(False)
+        if all(math.isnan(row["value"]) for row in part):
+            axis.set_xticks([])
+    note = "Dot and 95 % interval; hollow: references, not methods. The arrow points to the better direction."
+    figure.text(0.01, 1 - 0.05 / height, title, fontsize=10, fontweight="bold", va="top")
+    figure.text(0.01, 0.03 / height, note, fontsize=7.5, color="#5A5A5A", va="bottom")
+    figure.tight_layout(rect=(0, 0.2 / height, 1, 1 - 0.24 / height), w_pad=1.6, h_pad=1.2)
+    return figure
+
+
+# --- Shared ----------------------------------------------------------------------------------------------------------
+
+
+def by_model(records: Iterable[Record]) -> list[tuple[str, list[Record]]]:
+    """(name of the model and suite, its records in the order of the tables)."""
+    listed = list(records)
+    data = frame(listed)
+    groups: dict[tuple[str, str], list[Record]] = {}
+    for suite, alias, method in data[["suite", "alias", "method"]].drop_duplicates().itertuples(index=False):
+        record = next(r for r in listed if (r.suite, r.alias, r.method) == (suite, alias, method))
+        groups.setdefault((suite, alias), []).append(record)
+    return [(f"{suite}-{alias}", group) for (suite, alias), group in groups.items()]
+
+
+def named(path: Path | str, name: str, groups: int) -> Path:
+    """A figure's path, with the name before its ending where there are several."""
+    path = Path(path)
+    return path if groups == 1 else path.with_name(f"{path.stem}-{name}{path.suffix}")
+
+
+def _short(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
+
+
+def figure_of(width: float, height: float) -> Figure:
+    """An empty figure of so many inches."""
+    # A Figure of one's own, not pyplot's: nothing global to close, and no window system asked for.
+    figure = Figure(figsize=(width, height), facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def tidy(axis: Axes) -> None:
+    """The look of all axes."""
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.tick_params(labelsize=8, color="#8A8A8A")
+    axis.set_axisbelow(True)
+    for spine in axis.spines.values():
+        spine.set_color("#8A8A8A")
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write a figure, whole or not at all."""
+    buffer = io.BytesIO()
+    kind = path.suffix.lstrip(".").lower() or "png"
+    if kind not in figure.canvas.get_supported_filetypes():
+        raise UserError(f"Figures cannot be written as {path.suffix}; use .png, .pdf or .svg.")
+    # No date and no version inside: the same records give the same bytes.
+    metadata: Sequence[str] = {
+        "png": ["Software"],
+        "pdf": ["CreationDate", "Producer", "Creator"],
+        "svg": ["Date"],
+    }.get(kind, [])
+    figure.savefig(buffer, format=kind, dpi=200, metadata=dict.fromkeys(metadata))
+    write_atomic(path, buffer.getvalue())
+    return path

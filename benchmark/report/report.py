@@ -1,0 +1,142 @@
+"""What people look at: records in; tables, figures, the page and the plan's text out. Imports no torch."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tabulate import tabulate
+
+from benchmark.records import record as records
+from benchmark.report import costs
+from benchmark.report import figures as plots
+from benchmark.report import tables as table_files
+from benchmark.report.gallery import build_page
+from benchmark.report.spectra import spectra
+from featvis.errors import UserError
+from featvis.storage import images
+
+if TYPE_CHECKING:
+    from benchmark.suites.job import Job
+
+BLOCK = re.compile(r"<!-- table: (?P<name>\S+) begin -->.*?<!-- table: (?P=name) end -->", re.DOTALL)
+"""A generated part of a README: the short table of a suite (`quick`), or a file of the tables (`quick/comparison`)."""
+
+
+def everything(out: Path) -> None:
+    """Tables, figures and the page of a run's folder; prints the table, and where the rest is."""
+    found = records.load_all(out / "records")
+    tables = table_files.build(found, out / "tables")
+    figures = draw(found, out, out / "figures")
+    page = build_page(found, out)
+    print(table_files.text_block(found))
+    print(f"tables   {', '.join(str(p) for p in tables)}")
+    print(f"figures  {', '.join(str(p) for p in figures)}")
+    print(f"page     {page}")
+
+
+def draw(found: Sequence[records.Record], images_root: Path, out: Path) -> list[Path]:
+    """The figures of a set of records; the grid and the spectra where their images are there."""
+    made = _numbers(found, out)
+    files = {
+        r.method: sorted(p for p in (images_root / r.images).glob("*.png") if p.stem in r.units)
+        for r in found
+        if r.images is not None and (images_root / r.images).is_dir()
+    }
+    if any(files.values()):
+        made += plots.grid(found, images_root, out / "visualizations.png")
+        made += spectra({k: v for k, v in files.items() if v}, _natural(found), out / "spectra.png")
+    return made
+
+
+def _numbers(found: Sequence[records.Record], out: Path) -> list[Path]:
+    """The figures that need no images."""
+    return plots.scores(found, out / "scores.png") + costs.budgets(found, out / "costs.png")
+
+
+def _natural(found: Sequence[records.Record]) -> Any:
+    """The embedded natural spectrum, at the methods' canvas where that is a smaller square; or None."""
+    import numpy as np
+    from safetensors.numpy import load_file
+
+    from featvis.paths import ASSETS
+
+    path = ASSETS / "reference" / "spectrum.safetensors"
+    if not path.is_file():
+        return None
+    whole = load_file(path)["magnitude"]
+    canvases = {r.budget.canvas for r in found if r.budget is not None}
+    h, w = next(iter(canvases)) if len(canvases) == 1 else (0, 1)
+    if h != w or h > whole.shape[1] or h % 2:
+        return whole
+    # The low-frequency block, as `featvis.canvas.spectrum.resize_spectrum` takes it, without torch.
+    block = np.concatenate([whole[:, : h // 2], whole[:, -(h // 2) :]], axis=1)[:, :, : h // 2 + 1]
+    return block * (h / whole.shape[1]) ** 2
+
+
+def published(folder: Path, out: Path) -> None:
+    """Rebuild everything under `out` from the records in `folder`, and the tables in the READMEs beside them.
+
+    Raises:
+        UserError: when there is no record.
+    """
+    found = records.load_all(folder)
+    if not found:
+        raise UserError(f"--records {folder} holds no record")
+    paths = table_files.build(found, out / "tables") + _numbers(found, out / "figures")
+    for readme in (out.resolve().parent / "README.md", out / "README.md"):
+        if readme.is_file() and BLOCK.search(readme.read_text()):
+            images.write_atomic(readme, with_blocks(readme.read_text(), found, out / "tables").encode())
+            paths.append(readme)
+    print("\n".join(str(p) for p in paths))
+
+
+def with_blocks(text: str, found: Sequence[records.Record], tables: Path) -> str:
+    """A README with its generated tables replaced.
+
+    Raises:
+        UserError: for a block whose suite has no record, or whose file is not there.
+    """
+
+    def block(match: re.Match[str]) -> str:
+        name = match["name"]
+        if "/" in name:
+            path = tables / f"{name}.md"
+            if not path.is_file():
+                raise UserError(f"a README has a block for {name}, and there is no {path}")
+            lines = path.read_text().splitlines()
+            start = next(i for i, line in enumerate(lines) if line.startswith("|"))
+            body = "\n".join(itertools.takewhile(lambda line: line.startswith("|"), lines[start:]))
+        else:
+            mine = [r for r in found if r.suite == name]
+            if not mine:
+                raise UserError(f"a README has a block for the suite {name}, which has no record")
+            body = table_files.readme_block(mine).strip()
+        return f"<!-- table: {name} begin -->\n{body}\n<!-- table: {name} end -->"
+
+    return BLOCK.sub(block, text)
+
+
+def passes(table: Sequence[Any]) -> str:
+    """What passes over real images will cost (`benchmark.scoring.references.Cost`)."""
+    rows = [[c.what, c.images, f"{c.seconds:.0f}", f"{c.disk / 2**20:.1f}", f"{c.memory / 2**20:.0f}"] for c in table]
+    head = ["pass", "images", "seconds expected on one device", "MB on disk", "MB of memory beyond the network"]
+    return tabulate(rows, head, tablefmt="simple")
+
+
+def plan(job: Job, table: list[dict[str, Any]]) -> str:
+    """What a suite will do and cost."""
+    rows = [[t["method"], t["images"], t["of"], t["passes"], f"{t['seconds']:.0f}"] for t in table]
+    rows.append(
+        [
+            "total",
+            *(sum(t[k] for t in table) for k in ("images", "of", "passes")),
+            f"{sum(t['seconds'] for t in table):.0f}",
+        ]
+    )
+    head = ["cell", "images to do", "of", "forward-backward passes", "seconds expected"]
+    text = tabulate(rows, head, tablefmt="simple")
+    return f"{job.name} on {job.classifier.name} ({job.classifier.source}), into {job.out}\n\n{text}"

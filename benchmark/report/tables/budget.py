@@ -1,0 +1,123 @@
+"""What quality costs: the rows of a suite by the seconds that an image of theirs takes, on one model."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import pandas as pd
+
+from benchmark.records.record import Record
+from benchmark.report.tables.numbers import frame, metrics_of
+from benchmark.report.tables.sheet import (
+    Cell,
+    Column,
+    Footnotes,
+    Row,
+    Sheet,
+    arrow,
+    decimals_of,
+    definition_of,
+    metric_cell,
+    runs_of,
+    significant,
+)
+
+FEWEST = 3
+"""Budgets that some preset must have been run with."""
+MEAN = "Top-1 of the others"
+_TEXT = "Mean over the classifiers other than the target of the share of images that they take for their class"
+
+
+def budget_frame(records: Sequence[Record]) -> pd.DataFrame | None:
+    """What each row cost, and what it reached; None where no preset has both scores at `FEWEST` budgets or more.
+
+    Args:
+        records: of one suite and model.
+
+    Returns:
+        One row a method, by seconds: method, preset, seconds, passes, steps, views, canvas (pixels of the longer side),
+        transferability (mean top-1 of the classifiers but the target, a fraction), logit, family (the first word of
+        the preset), front (whether no row of its family that takes less time has as much of both).
+    """
+    rows = []
+    for record in records:
+        judges = [m for m in record.metrics if m.group == "transferability" and m.name != f"top1_{record.model}"]
+        logit = record.metric("logit")
+        if record.budget is None or record.seconds_per_image is None or record.status != "done" or logit is None:
+            continue
+        values = [m.value for m in judges if m.value is not None]
+        if record.preset is None or not values or logit.value is None:
+            continue
+        rows.append(
+            {
+                "method": record.method,
+                "preset": record.preset,
+                "seconds": record.seconds_per_image,
+                "passes": record.budget.passes_per_image,
+                "steps": record.budget.steps,
+                "views": record.budget.views,
+                "canvas": max(record.budget.canvas),
+                "transferability": sum(values) / len(values),
+                "logit": logit.value,
+            }
+        )
+    budgets = defaultdict(set)
+    for row in rows:
+        budgets[row["preset"]].add(row["passes"])
+    if max(map(len, budgets.values()), default=0) < FEWEST:
+        return None
+    data = pd.DataFrame(rows).sort_values("seconds", ignore_index=True)
+    scores = ["transferability", "logit"]
+    data["family"] = data["preset"].str.split("_").str[0]
+    data["front"] = [
+        not (data.loc[(data["seconds"] < r["seconds"]) & (data["family"] == r["family"]), scores] >= r[scores])
+        .all(axis=1)
+        .any()
+        for _, r in data.iterrows()
+    ]
+    return data
+
+
+def budget_sheet(records: Sequence[Record]) -> tuple[Sheet, pd.DataFrame] | None:
+    """The rows of one suite and model by the seconds that they take; None where `budget_frame` is."""
+    data = budget_frame(records)
+    if data is None:
+        return None
+    numbers, note = frame(records), Footnotes()
+    judges = [m for m in metrics_of(records) if m.group == "transferability" or m.name == "logit"]
+    cells: dict[str, list[Cell]] = {}
+    for row in data.to_dict("records"):
+        cells[row["method"]] = [
+            Cell(significant(row["seconds"])),
+            Cell(str(row["passes"])),
+            Cell(f"{row['steps']} × {row['views']}"),
+            Cell(str(row["canvas"])),
+            Cell(f"{100 * row['transferability']:.0f} %", best=row["front"]),
+        ]
+    columns = [Column(head, head) for head in ("s / image", "passes", "steps × views", "canvas", f"{MEAN} ↑")]
+    for metric in judges:
+        percent = metric.group == "transferability"
+        part = numbers[numbers["metric"] == metric.name].assign(best=False)
+        columns.append(Column(f"{metric.label} {arrow(metric.higher_is_better)}", metric.group, metric.name))
+        found = {row["method"]: row for row in part.to_dict("records")}
+        for method, line in cells.items():
+            line.append(metric_cell(found[method], decimals_of(part, percent), percent, note))
+    first = records[0]
+    front = ", ".join(data.loc[data["front"], "method"])
+    sheet = Sheet(
+        suite=first.suite,
+        alias=first.alias,
+        model=first.model,
+        columns=tuple(columns),
+        rows=tuple(Row(method, tuple(line), None, False) for method, line in cells.items()),
+        warnings=(),
+        notes=tuple(note.texts),
+        orderings=(),
+        definitions=((MEAN, f"{_TEXT}."), *((m.label, definition_of(m, records)) for m in judges)),
+        runs=tuple(runs_of([r for r in records if r.method in cells])),
+        caption=f"What quality costs, {first.alias}, suite {first.suite}",
+        legend=f"Rows by the seconds that an image takes. Bold, where no faster row of the same method has as much of "
+        f"both scores: {front}. In brackets the 95 % interval.",
+    )
+    return sheet, data

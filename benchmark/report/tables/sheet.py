@@ -1,0 +1,218 @@
+"""What every layout is made of: the sheet with its rows and cells, and the texts that stand above and below it."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from benchmark.records.record import Measurement, Record
+
+DASH = "—"
+_UNITS = {
+    "plausibility": "distance between activations of the target network, no unit",
+    "fid": "squared distance between feature distributions, no unit",
+    "frechet": "squared distance between feature distributions, no unit",
+    "transferability": "% of the images",
+    "logit": "pre-softmax score",
+    "spectrum": "difference of natural logarithms of magnitude",
+    "attack": "% of the images",
+    "transfer": "% of the images",
+}
+PERCENT = frozenset(("transferability", "attack"))
+"""Groups of metrics that records keep as fractions and people read in percent."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its heading with the arrow, which columns it stands with, and whether it holds a metric."""
+
+    head: str
+    group: str
+    metric: str | None = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A rendered number: its text, its interval's text, whether it is its column's best, its footnote (1, 2, …)."""
+
+    text: str
+    interval: str = ""
+    best: bool = False
+    note: int | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method's row. `failed` is the reason of a failed cell, whose cells are then all empty."""
+
+    method: str
+    cells: tuple[Cell, ...]
+    failed: str | None
+    reference: bool
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """One table as people read it, before any format: everything that stands on the page, in order.
+
+    Attributes:
+        suite: the suite's name.
+        alias: the model's configuration name.
+        model: the full timm tag.
+        columns: headings; every row has as many cells.
+        rows: real, the methods, noise.
+        warnings: what makes rows incomparable.
+        notes: footnotes, the first is number 1.
+        orderings: for each column that the paper has too, whether its order of the methods holds.
+        definitions: (heading, what it means and its unit).
+        runs: what was run.
+        caption: the heading of a table that is not simply a model of a suite.
+        legend: how to read a cell.
+        corner: what the rows are.
+    """
+
+    suite: str
+    alias: str
+    model: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    warnings: tuple[str, ...]
+    notes: tuple[str, ...]
+    orderings: tuple[str, ...]
+    definitions: tuple[tuple[str, str], ...]
+    runs: tuple[str, ...]
+    caption: str = ""
+    legend: str = "Best method in bold; in brackets the 95 % interval."
+    corner: str = "method"
+
+    @property
+    def title(self) -> str:
+        """The table's heading."""
+        return self.caption or f"{self.alias}, suite {self.suite}"
+
+
+class Footnotes:
+    """The reasons that stand under a table, each once, numbered from 1."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def __call__(self, text: str) -> int:
+        """The reason's number."""
+        if text not in self.texts:
+            self.texts.append(text)
+        return self.texts.index(text) + 1
+
+
+def arrow(higher_is_better: bool) -> str:
+    """The arrow that points to the better direction."""
+    return "↑" if higher_is_better else "↓"
+
+
+def metric_cell(row: dict[Any, Any], decimals: int, percent: bool, note: Callable[[str], int] | None) -> Cell:
+    """A row of `frame` as a cell; `note` gives an absent value's reason its number (None: the row gives the reason)."""
+    if math.isnan(row["value"]):
+        return Cell(DASH, note=note(row["absent"]) if note else None)
+    scale = 100 if percent else 1
+    low, high = row["low"], row["high"]
+    interval = "" if math.isnan(low) else f"[{low * scale:.{decimals}f}, {high * scale:.{decimals}f}]"
+    return Cell(f"{row['value'] * scale:.{decimals}f}" + " %" * percent, interval, bool(row["best"]))
+
+
+def decimals_of(part: pd.DataFrame, percent: bool) -> int:
+    """Decimals that a column deserves: two digits of its typical half interval; without any, three of its values."""
+    scale = 100 if percent else 1
+    halves = [h for h in ((part["high"] - part["low"]) / 2 * scale).dropna() if h > 0]
+    values = [abs(v) * scale for v in part["value"].dropna() if v != 0]
+    size, digits = (statistics.median(halves), 2) if halves else (statistics.median(values) if values else 1.0, 3)
+    magnitude = math.floor(math.log10(size) + 1e-9)  # a half interval of 10 must not become 9.999999
+    return min(max(digits - 1 - magnitude, 0), 1 if percent else 6)
+
+
+def significant(value: float | None) -> str:
+    """A positive number with two or three digits; empty for None."""
+    if value is None:
+        return ""
+    return f"{value:.0f}" if value >= 100 else f"{value:.2g}" if value < 10 else f"{value:.1f}"
+
+
+def paper_text(value: float, percent: bool) -> str:
+    """A published number as it was published."""
+    return f"{round(value * 100, 6):g} %" if percent else f"{value:g}"
+
+
+def definition_of(metric: Measurement, records: Sequence[Record]) -> str:
+    """The definition, its knobs and its unit; every wording with its methods, where the rows do not share one."""
+    wordings: dict[str, list[str]] = {}
+    for record in records:
+        m = record.metric(metric.name)
+        if m:
+            knobs = "; ".join(
+                f"{k}: {v}" for k, v in m.definition.items() if k not in ("text", "unit") and v is not None
+            )
+            text = m.definition["text"].rstrip(".") + (f" ({knobs})" if knobs else "")
+            wordings.setdefault(text, []).append(record.method)
+    unit = metric.definition.get("unit") or _UNITS.get(metric.group, "none stated")
+    texts = [t if len(wordings) == 1 else f"for {', '.join(methods)}: {t}" for t, methods in wordings.items()]
+    better = "higher" if metric.higher_is_better else "lower"
+    return f"{'; '.join(texts) or 'not evaluated here'}. Unit: {unit}; {better} is better."
+
+
+def warnings_of(records: Sequence[Record]) -> list[str]:
+    """What makes the rows of one table incomparable."""
+    hashes: dict[str, list[str]] = {}
+    passes: dict[int, list[str]] = {}
+    for record in records:
+        if record.status == "done":
+            hashes.setdefault(record.units_hash, []).append(record.method)
+            if record.budget:
+                passes.setdefault(record.budget.passes_per_image, []).append(record.method)
+    warnings = []
+    if len(hashes) > 1:
+        parts = "; ".join(f"{', '.join(methods)} on {digest}" for digest, methods in hashes.items())
+        warnings.append(f"Rows were scored on different units and do not compare: {parts}.")
+    if len(passes) > 1:
+        parts = "; ".join(f"{', '.join(methods)} {number}" for number, methods in passes.items())
+        warnings.append(
+            "Methods had different numbers of forward-backward passes an image, so a difference may be the budget's: "
+            f"{parts}."
+        )
+    return warnings
+
+
+def runs_of(records: Sequence[Record]) -> list[str]:
+    """What was run: the facts that all rows share once, then what is each row's own."""
+    facts: dict[str, Callable[[Record], str]] = {
+        "model": lambda r: r.model,
+        "units": lambda r: f"{len(r.units)} (set {r.units_hash})",
+        "device": lambda r: r.device,
+        "commit": lambda r: r.git_commit or "unknown",
+        "versions": lambda r: ", ".join(f"{k} {v}" for k, v in sorted(r.versions.items())) or "unknown",
+        "canvas": lambda r: " × ".join(map(str, r.budget.canvas)) if r.budget else "",
+    }
+    # A row without a fact (real has no canvas) does not keep the others from sharing theirs.
+    seen = {k: sorted({f(r) for r in records} - {""}) for k, f in facts.items()}
+    shared = {k: values[0] for k, values in seen.items() if len(values) == 1}
+    lines = [f"All rows: {'; '.join(f'{k} {v}' for k, v in shared.items())}."]
+    for record in records:
+        own = [f"preset {record.preset}"] if record.preset else []
+        own += [f"configuration {record.config_hash}"] if record.config_hash else []
+        own += [f"{k} {f(record)}" for k, f in facts.items() if k not in shared and f(record)]
+        own += [f"{record.created}"]
+        if record.failed_units:
+            failed = "; ".join(f"{u.unit} ({_where(u.step)}{u.reason.rstrip('.')})" for u in record.failed_units[:5])
+            more = f"; and {len(record.failed_units) - 5} more" if len(record.failed_units) > 5 else ""
+            own.append(f"{len(record.failed_units)} of {len(record.units)} units failed: {failed}{more}")
+        if record.error:
+            own.append(f"failed: {record.error.rstrip('.')}")
+        lines.append(f"{record.method}: {'; '.join(own)}.")
+    return lines
+
+
+def _where(step: int | None) -> str:
+    return "" if step is None else f"step {step}: "

@@ -1,0 +1,1 @@
+"""Images in, numbers out: what is measured, with what, and the one maker of records."""

@@ -1,0 +1,191 @@
+"""Scoring: folders of images in, records out. Reads images only; anyone's folder will do."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from benchmark import launch
+from benchmark.records import record as records
+from benchmark.records.record import FailedUnit, Record
+from benchmark.scoring.pictures import flat_distances, noise_folder, pictures_of
+from benchmark.scoring.plan import Picture, Plan, Row
+from benchmark.scoring.recording import definition, seconds_per_image, to_record
+from benchmark.scoring.scorer import Scorer
+from benchmark.tracking import log_scores
+from featvis.data.files import digest, list_images, open_rgb
+from featvis.errors import UserError
+from featvis.networks.loading import load
+from featvis.storage import images
+from featvis.storage.interrupt import check_starter
+
+
+def record_path(plan: Plan, row: Row) -> Path:
+    """Where a row's record lies; by alias, as the file names of the run do."""
+    return Path(plan.out) / "records" / plan.model / f"{row.method}.json"
+
+
+def scored(plan: Plan, row: Row) -> bool:
+    """Whether a row's finished record is there, of the same images and the same definitions."""
+    try:
+        record = Record.read(record_path(plan, row))
+    except UserError:
+        return False
+    return (
+        record.status == "done"
+        and list(record.units) == plan.units
+        and record.config_hash == row.config_hash
+        and record.config.get("evaluation") == definition(plan, row)
+        and (row.config is None or record.config.get("generator") == row.config)
+    )
+
+
+def evaluate_row(plan: Plan, row: Row, scorer: Scorer, step: Callable[[], Any]) -> Record:
+    """The record of a row."""
+    if row.method == "real" and row.folder is None:
+        found, n = scorer.real(step)
+        return to_record(plan, row, scorer.target, metrics=tuple(found), n=n)
+    out = Path(plan.out)
+    folder = noise_folder(plan) if row.method == "noise" and row.folder is None else out / str(row.folder)
+    pictures = pictures_of(folder, plan.units, row.transparency)
+    failures = tuple(
+        FailedUnit(unit=f["unit"], step=f["step"], reason=f["reason"])
+        for f in (json.loads(p.read_text()) for p in sorted(folder.glob("*.failed.json")))
+        if f["unit"] in plan.units
+    )
+    if not pictures:
+        raise UserError(plan.failed.get(row.method, f"there is no finished image in {folder}"))
+    found = scorer.score(pictures, step, row.method)
+    error = plan.failed.get(row.method)
+    return to_record(
+        plan,
+        row,
+        scorer.target,
+        metrics=tuple(found),
+        n=len(pictures),
+        failed_units=failures,
+        images=folder.relative_to(out).as_posix(),
+        images_sha256=images.pixels_hash([p for u in plan.units if (p := folder / f"{u}.png").is_file()]),
+        seconds_per_image=seconds_per_image(folder),
+        status="failed" if error else "done",
+        error=error,
+    )
+
+
+def evaluate(plan: Plan) -> int:
+    """Score what lacks a record; 1 when some row failed."""
+    todo = [row for row in plan.rows if not scored(plan, row)]
+    if not todo:
+        return 0
+    scorer, failed = Scorer(plan), False
+    scorer.flat = flat_distances(plan, scorer, {"devices": 1})
+    with tqdm(total=len(todo) * (len(scorer.networks) + 1), desc="scores", unit="step") as bar:
+
+        def step() -> None:
+            check_starter()
+            bar.update(1)
+
+        for row in todo:
+            bar.set_postfix_str(row.method)
+            try:
+                record = evaluate_row(plan, row, scorer, step)
+            except Exception as error:  # one row must not take the others with it; its record says what happened
+                text = " ".join(str(error).split()) or type(error).__name__
+                print(f"featvis: {row.method} cannot be scored: {text}", file=sys.stderr)
+                record = to_record(plan, row, scorer.target, status="failed", error=text)
+            failed = failed or record.status == "failed"
+            record.write(record_path(plan, row))
+    log_scores(plan)
+    return 1 if failed else 0
+
+
+def folder_plan(folder: Path, model: str, **options: Any) -> tuple[Plan, list[Picture]]:
+    """The plan and the pictures of anyone's folder: images whose names carry a class.
+
+    Raises:
+        UserError: when the folder is missing, empty, or no name carries a class.
+    """
+    target = load(model, "float32")
+    files = list_images(folder, target.synsets or [str(i) for i in range(target.num_classes)], flag="FOLDER")
+    named = [f for f in files if f.label is not None]
+    if not named:
+        raise UserError(
+            f"FOLDER {folder} holds no image with a class in its name; "
+            "name them by index (301.png) or synset (n02165456_1.png)"
+        )
+    pictures, skipped = [], []
+    for file in named:
+        try:
+            pictures.append(Picture(open_rgb(file.path), file.label, digest(file.path)))
+        except OSError as error:
+            skipped.append(file.path)
+            print(f"featvis: {file.path} cannot be decoded and is skipped ({error})", file=sys.stderr)
+    unnamed = len(files) - len(named)
+    if skipped or unnamed:
+        print(
+            f"featvis: {len(skipped)} images skipped as broken, {unnamed} without a class in their names",
+            file=sys.stderr,
+        )
+    if not pictures:
+        raise UserError(f"none of the {len(named)} images in {folder} can be decoded")
+    classes = list(dict.fromkeys(p.label for p in pictures if p.label is not None))
+    sizes = {p.image.size for p in pictures}
+    canvas = [*next(iter(sizes))][::-1] if len(sizes) == 1 else [256, 256]
+    method = re.sub(r"[^A-Za-z0-9_.+-]", "_", folder.resolve().name).strip("_.-") or "folder"
+    if method in records.REFERENCES:
+        method = f"{method}_images"
+    plan = Plan(
+        model=target.alias,
+        seed=0,
+        units=[str(c) for c in classes],
+        labels=[target.labels[c] for c in classes],
+        canvas=canvas,
+        rows=[Row("real"), Row(method, str(folder)), Row("noise")],
+        **options,
+    )
+    return plan, pictures
+
+
+def evaluate_folder(folder: Path, model: str, **options: Any) -> list[Record]:
+    """Score anyone's folder beside `real` and `noise` of the same classes; the records, also written."""
+    plan, pictures = folder_plan(folder, model, **options)
+    scorer, found = Scorer(plan), []
+    given = {row.method: pictures for row in plan.rows if row.folder is not None}
+    scorer.flat = flat_distances(plan, scorer, {"devices": 1}, given)
+    with tqdm(total=2 * (len(scorer.networks) + 1), desc="scores", unit="step") as bar:
+        for row in plan.rows:
+            if row.folder is None:
+                record = evaluate_row(plan, row, scorer, lambda: bar.update(1))
+            else:
+                measured = scorer.score(pictures, lambda: bar.update(1), row.method)
+                record = to_record(plan, row, scorer.target, metrics=tuple(measured), n=len(pictures))
+            record.write(record_path(plan, row))
+            found.append(record)
+    log_scores(plan)
+    return found
+
+
+def read_plan(path: Path) -> Plan:
+    """A plan from the file that the run wrote."""
+    data = json.loads(path.read_text())
+    data["rows"] = [Row(**row) for row in data["rows"]]
+    return Plan(**data)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Score a plan, `plan.json`; or, `plan.json 4`, only measure how near its images are, on 4 devices."""
+    plan = read_plan(Path(arguments[0]))
+    if len(arguments) > 1:
+        flat_distances(plan, Scorer(plan), launch.trainer(int(arguments[1])))
+        return 0
+    return evaluate(plan)
+
+
+if __name__ == "__main__":
+    launch.end(lambda: main(sys.argv[1:]))

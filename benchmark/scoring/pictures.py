@@ -1,0 +1,102 @@
+"""The images of a plan's rows, opened once they are needed, and how near they are to real ones."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmark.records import record as records
+from benchmark.scoring import references
+from benchmark.scoring.plan import Picture, Plan
+from benchmark.scoring.scorer import Scorer
+from featvis.canvas.color import to_bytes
+from featvis.canvas.parametrizations import Phase
+from featvis.data.files import digest, open_rgb
+from featvis.data.reference import natural_spectrum
+from featvis.networks.units import class_of, stream_seed
+from featvis.storage import images
+
+
+def noise_folder(plan: Plan) -> Path:
+    """The images of the row `noise`: the natural magnitude spectrum with random phases, not optimised; made once."""
+    size = (plan.canvas[0], plan.canvas[1])
+    config = {"canvas": list(size), "seed": plan.seed, "phases": "U(-pi, pi)"}
+    config_hash = records.config_hash(config)
+    folder = Path(plan.out) / plan.model / "noise" / config_hash
+    phase = Phase(size, natural_spectrum(size), phase_std=None)
+    for unit, label in zip(plan.units, plan.labels, strict=True):
+        path = folder / f"{unit}.png"
+        if images.verify(path, config_hash) is None:
+            continue
+        stream = torch.Generator().manual_seed(stream_seed(plan.seed, unit))
+        canvas = phase.decode(*phase.init([stream]))[0]
+        facts = {"unit": unit, "label": label, "seed": plan.seed, "config_hash": config_hash, "steps": 0, "views": 0}
+        images.write(path, to_bytes(canvas), np.full(size, 255, np.uint8), facts)
+    return folder
+
+
+def pictures_of(folder: Path, units: Sequence[str], transparent: bool = False) -> list[Picture]:
+    """The finished images of a run's folder, in the order of the units: RGB only, or blended by their transparency."""
+    found = []
+    for unit in units:
+        path = folder / f"{unit}.png"
+        if path.is_file():
+            found.append(Picture(images.over_grey(path) if transparent else open_rgb(path), class_of(unit)))
+    return found
+
+
+def flat_distances(
+    plan: Plan, scorer: Scorer, trainer: dict[str, Any], given: Mapping[str, Sequence[Picture]] | None = None
+) -> dict[str, Tensor]:
+    """Squared distances of each row's images to the nearest real one of their class, in the flattened last block.
+
+    Each real image passes the target network once, for all rows together; nothing is kept of it.
+
+    Args:
+        plan: whose rows.
+        scorer: with its networks and real images.
+        trainer: arguments of Lightning's Trainer.
+        given: the pictures of rows whose folder is not one of a run.
+
+    Returns:
+        For each row, one number an image in the order of `pictures_of`; empty without data, classes or need.
+    """
+    source = plan.images("bank", scorer.target.synsets)
+    if source is None or not scorer.wants("plausibility") or any(class_of(u) is None for u in plan.units):
+        return {}
+    openers: dict[int, list[Callable[[], tuple[Any, int]]]] = {}
+    places: dict[str, list[tuple[int, int]]] = {}
+    said = hashlib.sha256()
+
+    def add(method: str, label: int, said_of_it: str, opener: Callable[[], tuple[Any, int]]) -> None:
+        said.update(f"{method} {label} {said_of_it}\n".encode())
+        here = openers.setdefault(label, [])
+        places.setdefault(method, []).append((label, len(here)))
+        here.append(opener)
+
+    for row in plan.rows:
+        real = row.method == "real" and row.folder is None
+        pictures = scorer.real_images if real else (given or {}).get(row.method)
+        for p in pictures or ():
+            add(row.method, int(str(p.label)), str(p.digest), functools.partial(lambda p: (p.image, p.digest), p))
+        if pictures is not None:
+            continue
+        made_here = row.method == "noise" and row.folder is None
+        folder = noise_folder(plan) if made_here else Path(plan.out) / str(row.folder)
+        show = images.over_grey if row.transparency else open_rgb
+        for unit in plan.units:
+            path = folder / f"{unit}.png"
+            if path.is_file():
+                opener = functools.partial(lambda show, path: (show(path), 0), show, path)
+                add(row.method, int(str(class_of(unit))), f"{unit} {row.transparency} {digest(path)}", opener)
+    squared = references.nearest(
+        source, scorer.target, openers, said.hexdigest(), Path(plan.out) / plan.model / "nearest", trainer
+    )
+    return {m: torch.stack([squared[label][i] for label, i in at]) for m, at in places.items()}

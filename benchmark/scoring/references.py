@@ -1,0 +1,375 @@
+"""References: image sets in; feature banks, natural spectra and nearest images out, cached by what they depend on.
+
+    <root>/<name>-<fingerprint>/provenance.json                  what the images are
+    <root>/<name>-<fingerprint>/<network>-<hash>/00000.safetensors ...   features, 4096 images a file
+    <root>/<name>-<fingerprint>/spectrum-<hash>/spectrum.safetensors     the mean magnitude spectrum
+
+The fingerprint is that of the images' names, sizes and classes; the hash that of the network, its weights, the layer,
+the pooling and the preprocessing. A pass that was killed goes on where it was.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from timm.data.imagenet_info import ImageNetInfo
+from torch import Tensor
+
+from benchmark import launch
+from benchmark.records import record as records
+from featvis.data import sweep
+from featvis.data.files import ImageFile, fit, to_tensor
+from featvis.data.inception import InceptionJob, load_inception
+from featvis.data.reference import (
+    CHUNK,
+    SPECTRUM_CHUNK,
+    SPECTRUM_SIDE,
+    Bank,
+    BankJob,
+    NearestJob,
+    SpectrumJob,
+    broken_images,
+    mean_spectrum,
+    read_banked,
+    read_spectrum,
+    write_bank,
+    write_spectrum,
+)
+from featvis.data.sets import FolderImages, ImageSet, Role, open_images
+from featvis.data.sweep import read as read_chunk
+from featvis.errors import UserError
+from featvis.networks.classifier import Classifier
+from featvis.networks.loading import load
+from featvis.networks.weights import weights_directory
+from featvis.storage import images
+from featvis.storage.versions import versions
+
+
+def imagenet_synsets() -> list[str]:
+    """The 1000 synsets in the order of every ImageNet network."""
+    return list(ImageNetInfo().label_names())
+
+
+def folder_of(source: ImageSet, root: Path) -> Path:
+    """Where everything about an image set lies; its provenance is written the first time.
+
+    Raises:
+        UserError: when it cannot be written.
+    """
+    folder = root / f"{re.sub(r'[^A-Za-z0-9_.+-]', '_', source.name)}-{source.fingerprint[:12]}"
+    facts = {"source": source.name, "images": len(source), "classes": source.how, "fingerprint": source.fingerprint}
+    path = folder / "provenance.json"
+    if not path.is_file():
+        try:
+            text = json.dumps(facts | {"versions": versions()}, indent=1, sort_keys=True) + "\n"
+            images.write_atomic(path, text.encode())
+        except OSError as error:
+            raise UserError(f"{root} cannot be written ({error.strerror}); name a folder that can (--out)") from error
+    return folder
+
+
+def _place(source: ImageSet, root: Path, job: sweep.Job, name: str) -> Path:
+    return folder_of(source, root) / f"{name}-{records.config_hash(job.facts)}"
+
+
+_said: set[str] = set()
+
+
+def _tell(source: ImageSet, broken: Sequence[tuple[str, str]]) -> None:
+    """Name the images that cannot be decoded, once, however many passes meet them."""
+    new = [(name, reason) for name, reason in broken if name not in _said]
+    _said.update(name for name, _ in new)
+    for name, reason in new:
+        print(f"featvis: {name} cannot be decoded and is skipped ({reason})", file=sys.stderr)
+    if new:
+        print(
+            f"featvis: {len(broken)} of {len(source)} images in {source.name} could not be decoded and were skipped",
+            file=sys.stderr,
+        )
+
+
+def bank(source: ImageSet, network: Classifier, root: Path, trainer: dict[str, Any] | None = None) -> Bank:
+    """The features of a network for all images of a set, made as far as they are missing.
+
+    Args:
+        source: the images.
+        network: whose features.
+        root: of the cache.
+        trainer: arguments of Lightning's Trainer.
+
+    Raises:
+        UserError: when no image can be decoded, or the cache cannot be written.
+    """
+    job, todo = BankJob(network), sweep.chunks(range(len(source)), CHUNK)
+    folder = _place(source, root, job, network.name)
+    new = bool(sweep.missing(folder, todo, job.facts))
+    if new or "strategy" in (trainer or {}):
+        sweep.run(source, job, todo, folder, trainer)
+    if new:
+        _tell(source, broken_images(folder, todo))
+    return read_banked(folder, todo, job, source.name)
+
+
+def inception_bank(
+    source: ImageSet, model: torch.nn.Module, classes: Sequence[int], root: Path, trainer: dict[str, Any] | None = None
+) -> tuple[Tensor, Tensor]:
+    """Inception's features of a set's images of some classes, and the digests of their files."""
+    rows = [i for i, label in enumerate(source.labels) if label in set(classes)]
+    job = InceptionJob(model, records.config_hash({"rows": rows}))
+    todo = sweep.chunks(rows, CHUNK)
+    folder = _place(source, root, job, "inception")
+    sweep.run(source, job, todo, folder, trainer)
+    parts = [found[0] for c in todo if (found := read_chunk(folder / f"{c.name}.safetensors")) and found[0]]
+    if not parts:
+        return torch.zeros(0, 2048), torch.zeros(0, dtype=torch.long)
+    return torch.cat([p["features"] for p in parts]), torch.cat([p["digests"] for p in parts])
+
+
+def spectrum_folder(source: ImageSet, root: Path) -> Path:
+    """Where the natural spectrum of a set lies, or will lie."""
+    return _place(source, root, SpectrumJob(), "spectrum")
+
+
+def spectrum(source: ImageSet, root: Path, trainer: dict[str, Any] | None = None) -> Path:
+    """The folder of the natural spectrum of a set, made if it is not there.
+
+    Raises:
+        UserError: when no image can be decoded, or the cache cannot be written.
+    """
+    folder, job = spectrum_folder(source, root), SpectrumJob()
+    todo = sweep.chunks(range(len(source)), SPECTRUM_CHUNK)
+    whole = sweep.Chunk("spectrum", tuple(range(len(source))))
+    if not sweep.missing(folder, [whole], job.facts):
+        return folder
+    sweep.run(source, job, todo, folder / "parts", trainer)
+    if launch.rank() == 0:
+        broken = broken_images(folder / "parts", todo)
+        sweep.write(folder, whole, {"magnitude": mean_spectrum(folder / "parts", todo)}, job.facts, broken)
+        _tell(source, broken)
+        for chunk in todo:
+            (folder / "parts" / f"{chunk.name}.safetensors").unlink()
+        (folder / "parts").rmdir()
+    return folder
+
+
+def nearest(
+    source: ImageSet,
+    network: Classifier,
+    pictures: dict[int, list[Callable[[], tuple[Any, int]]]],
+    queries: str,
+    folder: Path,
+    trainer: dict[str, Any] | None = None,
+) -> dict[int, Tensor]:
+    """Squared distance of each picture to the nearest other image of its class, in the flattened last block.
+
+    Args:
+        source: the images.
+        network: the target network.
+        pictures: see `featvis.data.reference.NearestJob`.
+        queries: says what the pictures are.
+        folder: of the files, one a class.
+        trainer: arguments of Lightning's Trainer.
+
+    Returns:
+        For each class of `pictures`, (n,), float64; infinite where the set has no other image of the class.
+    """
+    job = NearestJob(network, pictures, queries)
+    job.facts["data"] = source.fingerprint
+    todo = [sweep.Chunk(str(label), tuple(source.rows[label])) for label in sorted(pictures) if label in source.rows]
+    sweep.run(source, job, todo, folder, trainer)
+    result = {label: torch.full((len(found),), torch.inf, dtype=torch.float64) for label, found in pictures.items()}
+    for chunk in todo:
+        found = read_chunk(folder / f"{chunk.name}.safetensors", job.facts)
+        if found is not None and found[0]:
+            result[int(chunk.name)] = found[0]["squared"].clone()
+    return result
+
+
+# --- A pass in a process of its own --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Task:
+    """A pass, as JSON for the process that makes it.
+
+    Attributes:
+        kind: what is made.
+        data: the image set's text.
+        role: what it is for.
+        root: of the cache.
+        model: the network, or None.
+        classes: whose images are wanted (`inception`).
+    """
+
+    kind: Literal["bank", "spectrum", "inception"]
+    data: str
+    role: Role
+    root: str
+    model: str | None = None
+    classes: tuple[int, ...] = ()
+
+
+def perform(task: Task, trainer: dict[str, Any] | None = None) -> None:
+    """Make what a task says, here."""
+    if task.kind == "spectrum":
+        spectrum(open_images(task.data, imagenet_synsets(), task.role), Path(task.root), trainer)
+        return
+    if task.kind == "inception":
+        directory = weights_directory()
+        model = load_inception([directory] if directory else [])
+        if model is not None:
+            source = open_images(task.data, imagenet_synsets(), task.role)
+            inception_bank(source, model, task.classes, Path(task.root), trainer)
+        return
+    network = load(str(task.model), "float32")
+    bank(open_images(task.data, network.synsets, task.role), network, Path(task.root), trainer)
+
+
+def make(tasks: Sequence[Task], devices: int) -> None:
+    """Make what some tasks say on all devices; a process a pass, where there are several.
+
+    Raises:
+        UserError: when a pass failed; its own message stands above.
+    """
+    for task in tasks:
+        if devices == 1 and launch.world() is None:
+            perform(task)
+            continue
+        text = json.dumps(dataclasses.asdict(task) | {"devices": devices})
+        code = launch.call(["-m", "benchmark.scoring.references", text])
+        if code:
+            raise UserError(f"the pass over {task.data} ended with exit code {code}; its message stands above")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a pass over an image set costs on one device.
+
+    Attributes:
+        what: is made.
+        images: of the set.
+        seconds: expected, after timing some.
+        disk: bytes that stay.
+        memory: bytes beyond the network's own that it takes at most, whatever the number of images.
+    """
+
+    what: str
+    images: int
+    seconds: float
+    disk: int
+    memory: int
+
+
+def costs(source: ImageSet, networks: Sequence[Classifier], natural: bool, few: int = 2 * sweep.BATCH) -> list[Cost]:
+    """What the passes over a set will cost, from timing `few` images here, without workers; nothing is written."""
+    jobs: list[tuple[sweep.Job, int]] = [(BankJob(n), CHUNK) for n in networks]
+    jobs += [(SpectrumJob(), SPECTRUM_CHUNK)] if natural else []
+    table = []
+    for job, size in jobs:
+        rows = range(min(few, len(source)))
+        batches = sweep.Batches(source, job.size, sweep.chunks(rows, size), sweep.BATCH)
+        job.start(sweep.Chunk("", ()))
+        start = time.monotonic()
+        for j in range(len(batches)):
+            if len(batches[j].views):
+                job.see(batches[j].views.float() / 255, batches[j])
+        seconds = (time.monotonic() - start) / max(1, len(rows)) * len(source)
+        held = sum(t.numel() * t.element_size() for t in job.finish().values())
+        each = held / max(1, len(rows))
+        disk = held if isinstance(job, SpectrumJob) else round(each * len(source))
+        pixels = 3 * job.size[0] * job.size[1] * sweep.BATCH
+        memory = (held if isinstance(job, SpectrumJob) else round(2 * each * min(size, len(source)))) + 5 * pixels
+        table.append(Cost(job.title, len(source), seconds, disk, memory))
+    return table
+
+
+# --- The reference pack, which a package can carry -------------------------------------------------------------------
+
+
+def fingerprint(folder: Path, files: Sequence[ImageFile]) -> str:
+    """SHA-256 of an image set by the names and the bytes of every file."""
+    total = hashlib.sha256()
+    for file in files:
+        data = file.path.read_bytes()
+        total.update(f"{file.path.relative_to(folder)}\0{len(data)}\0".encode() + hashlib.sha256(data).digest())
+    return total.hexdigest()
+
+
+def pack(
+    data: Path, networks: Sequence[Classifier], flat: Sequence[int], root: Path, out: Path, source: str | None = None
+) -> dict[str, Any]:
+    """Write a reference small enough to be a part of a package: one file a network, the spectrum, the provenance.
+
+    Args:
+        data: folder of images.
+        networks: whose features to keep.
+        flat: classes whose flattened features are kept too, and whose own mean spectrum.
+        root: of the cache.
+        out: folder of the pack.
+        source: what the images are, in words; default: the folder's name.
+
+    Returns:
+        The provenance.
+
+    Raises:
+        UserError: for a folder without a usable image, or an `out` that cannot be written.
+    """
+    synsets = networks[0].synsets if networks else imagenet_synsets()
+    keep = tuple(sorted(set(flat)))
+    whole = FolderImages(data, synsets)
+    some = FolderImages(data, synsets, classes=keep)
+    try:
+        natural = read_spectrum(spectrum(whole, root))["magnitude"]
+        write_spectrum(out, natural, read_spectrum(spectrum(some, root))["magnitude"] if keep else None)
+        skipped = 0
+        for network in networks:
+            found = bank(whole, network, root)
+            skipped = len(whole) - len(found.labels)
+            flats = [
+                network.features(to_tensor(fit(image, network.input_size))[None])["flat"] for image in _decoded(some)
+            ]
+            flattened = torch.cat(flats).half() if flats else torch.zeros(0, 0)
+            write_bank(out, dataclasses.replace(found, flat=flattened, flat_classes=keep))
+        facts = {
+            "source": source or whole.name,
+            "images": len(whole) - skipped,
+            "skipped": skipped,
+            "sha256": fingerprint(data, whole.files),
+            "flat_classes": list(keep),
+            "spectrum_side": SPECTRUM_SIDE,
+            "versions": versions(),
+        }
+        images.write_atomic(out / "provenance.json", (json.dumps(facts, indent=1, sort_keys=True) + "\n").encode())
+    except OSError as error:
+        raise UserError(f"--pack {out} cannot be written ({error.strerror}); name a folder that can") from error
+    return facts
+
+
+def _decoded(source: ImageSet) -> Iterator[Any]:
+    for i in range(len(source)):
+        try:
+            yield source.open(i)[0]
+        except OSError:
+            continue
+
+
+def main(text: str) -> int:
+    """Make what a task says, given as JSON with the number of devices."""
+    fields = json.loads(text)
+    devices = fields.pop("devices")
+    perform(Task(**fields), launch.trainer(devices))
+    return 0
+
+
+if __name__ == "__main__":
+    launch.end(lambda: main(sys.argv[1]))

@@ -1,0 +1,1 @@
+"""What is made outside of suites: probes of layers, inversions, concepts, attacks."""

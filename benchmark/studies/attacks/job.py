@@ -1,0 +1,160 @@
+"""What an attack's command asks for: texts in, a checked job out; nothing is written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from featvis.data.files import ImageFile, image_file, list_images, open_rgb
+from featvis.errors import UserError, nearest
+from featvis.generators.attack import Attack, Pair, pair_up
+from featvis.networks.classifier import Classifier
+from featvis.networks.devices import default_device
+from featvis.networks.loading import load
+from featvis.networks.objectives import LOGITS
+from featvis.networks.units import parse_units
+from featvis.paths import CONFIGS
+
+FLAGS = {"lr": "--alpha", "epsilon": "--epsilon", "tv": "--tv"}
+"""Arguments of the Attack as the command calls them."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A row of the table: the attack that all images undergo.
+
+    Attributes:
+        method: the row's name, which says all that differs from the preset.
+        preset: the file of configs/attack.
+        arguments: of `Attack`, but for the network.
+    """
+
+    method: str
+    preset: str
+    arguments: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a command will do, checked.
+
+    Attributes:
+        out: the folder.
+        networks: those that attack, by alias.
+        judges: those that look at the examples, the attackers first, by alias.
+        settings: of the attacks.
+        pairs: images and targets, the same for all networks.
+        batch_size: pairs optimised together.
+        command: what does it anew.
+    """
+
+    out: Path
+    networks: dict[str, Classifier]
+    judges: dict[str, Classifier]
+    settings: list[Setting]
+    pairs: list[Pair]
+    batch_size: int
+    command: str
+
+
+def presets() -> list[str]:
+    """The names in configs/attack."""
+    return sorted(p.stem for p in (CONFIGS / "attack").glob("*.yaml"))
+
+
+def settings(preset: str, epsilons: Sequence[str], overrides: Mapping[str, Any]) -> list[Setting]:
+    """A setting for each epsilon.
+
+    Args:
+        preset: a name in configs/attack.
+        epsilons: as the user wrote them, `0.05` or `4/255`; none: the preset's.
+        overrides: arguments of `Attack` over the preset's, None for those that were not given.
+
+    Raises:
+        UserError: for an unknown preset, or a value that the Attack refuses.
+    """
+    if preset not in presets():
+        raise UserError(f"unknown --preset {preset}: {nearest(preset, presets())}")
+    text = (CONFIGS / "attack" / f"{preset}.yaml").read_text()
+    base = yaml.safe_load(text)["model"]["init_args"]
+    given = {k: v for k, v in overrides.items() if v is not None}
+    names = {"lr": "alpha", "tv": "tv", "steps": "steps", "seed": "seed"}
+    said = [f"{names[k]}-{v:g}" for k, v in given.items() if k in names and v != base.get(k, 0)]
+    if (sign := given.get("sign", base["sign"])) != base["sign"]:
+        said.append("sign" if sign else "plain")
+    found = []
+    for text in epsilons or [""]:
+        own = {"epsilon": _fraction(text)} if text else {}
+        part = [f"eps-{text.replace('/', '-')}"] * bool(own)
+        setting = Setting("-".join([preset, *part, *said]), preset, base | given | own)
+        try:
+            Attack(**setting.arguments)
+        except UserError as error:
+            raise UserError(re.sub(r"^\w+", lambda m: FLAGS.get(m[0], m[0]), str(error))) from error
+        found.append(setting)
+    return list({s.method: s for s in found}.values())
+
+
+def _fraction(text: str) -> float:
+    try:
+        return float(Fraction(text))
+    except (ValueError, ZeroDivisionError, OverflowError):
+        raise UserError(f"--epsilon {text} is not a number; write for example 0.05 or 4/255") from None
+
+
+def find_networks(models: Sequence[str], others: Sequence[str]) -> tuple[dict[str, Classifier], dict[str, Classifier]]:
+    """Those that attack, and those that judge (the attackers too), by alias.
+
+    Raises:
+        UserError: for networks that are not to be had, or that do not have the same classes.
+    """
+    if not models:
+        raise UserError("MODEL is empty; name a network, for example efficientnet_lite0")
+    device = default_device()
+    attackers = {m: load(m, "float32", device, "MODEL") for m in models}
+    judges = attackers | {m: load(m, "float32", device, "--others") for m in others if m not in attackers}
+    first = next(iter(judges.values()))
+    for name, network in judges.items():
+        if network.labels != first.labels:
+            flag = "MODEL" if name in attackers else "--others"
+            raise UserError(f"{flag} {name} has other classes than {first.alias}; name networks of the same classes")
+    return {n.alias: n for n in attackers.values()}, {n.alias: n for n in judges.values()}
+
+
+def find_pairs(path: Path, targets: str, classifier: Classifier, limit: int | None, seed: int) -> list[Pair]:
+    """The pairs that --images, --targets and --limit ask for.
+
+    Raises:
+        UserError: for images that are missing or cannot be decoded, targets that are no classes, or an image that is
+            of its target's class already.
+    """
+    if limit is not None and limit < 1:
+        raise UserError(f"--limit must be at least 1, not {limit}")
+    classes: list[int] | None = None
+    if targets != "random":
+        units = parse_units(targets, classifier, "--targets")
+        if other := [u.id for u in units if u.layer != LOGITS or u.repeat]:
+            raise UserError(f"--targets {targets}: {other[0]} is no class; name classes, for example 301,ladybug")
+        classes = [u.index for u in units]
+    synsets = classifier.synsets
+    files = [image_file(path, synsets)] if path.is_file() else list_images(path, synsets, "--images")
+    files = files[:limit]
+    for file in files:
+        _check_decodable(file)
+    try:
+        return pair_up(files, classes, classifier, seed)
+    except UserError as error:
+        raise UserError(f"--targets {targets}: {error}; name other classes, or random") from error
+
+
+def _check_decodable(file: ImageFile) -> None:
+    try:
+        open_rgb(file.path)
+    except OSError as error:
+        raise UserError(f"--images {file.path} cannot be read as an image ({error}); remove or replace it") from error

@@ -1,0 +1,115 @@
+"""The numbers of adversarial examples: predictions and image files in, measurements out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+from benchmark.records.record import Measurement
+from featvis.data.files import open_rgb
+from featvis.generators.attack import LEVELS, total_variation
+from featvis.metrics import bootstrap
+from featvis.metrics.resampling import mean_statistic
+from featvis.networks.classifier import Classifier
+
+READ = "read back from the image file"
+TEXTS = {
+    "success": f"Share of the examples, {READ}, that {{judge}} assigns to the target class.",
+    "probability": f"Probability (softmax) of the target class in {{judge}} for the examples, {READ}; their mean.",
+    "fooled": f"Share of the examples, {READ}, for which {{judge}} names another class than for the original, seen at "
+    "the attacked network's input size.",
+    "clean_top1": "Share of the originals whose class, by the name of the file or folder, {judge} names.",
+    "linf": "Largest |example - original| over all values of all files; a value is in [0, 1].",
+    "tv": "Anisotropic total variation of example - original, as files: the sum of |differences| between neighbours; "
+    "values in [0, 1]; mean over the images.",
+    "ssim": "Structural similarity of example and original, as files (Wang et al. 2004; torchmetrics: Gaussian window "
+    "of deviation 1.5, 11 wide, edges reflected, values in [0, 1]); mean over the images.",
+}
+
+
+def measure(
+    seen: pd.DataFrame, judges: Mapping[str, Classifier], attacked: Classifier, files: Sequence[tuple[Path, Path]]
+) -> list[Measurement]:
+    """All numbers of a set of examples; none where there is no example.
+
+    Args:
+        seen: the table of predictions (`benchmark.studies.attacks.run.predict`).
+        judges: networks that looked at the examples, by alias.
+        attacked: the one that they were made with.
+        files: (original, example) of each.
+    """
+    if not files:
+        return []
+    found: list[Measurement] = []
+    for name, judge in judges.items():
+        found += _judged(seen[seen["judge"] == name], judge, judge is attacked)
+    return found + _perturbation(files)
+
+
+def _judged(seen: pd.DataFrame, judge: Classifier, attacked: bool) -> list[Measurement]:
+    """What a network makes of the examples; the attacked one's numbers have the short names."""
+    values = {
+        "success": seen["class"] == seen["target"],
+        "fooled": seen["class"] != seen["clean_class"],
+    }
+    if attacked:
+        values["probability"] = seen["target_probability"]
+    heads = {"success": "Success", "fooled": "Fooled", "probability": "p(target)"}
+    tail, head = ("", "") if attacked else (f"_{judge.name}", f", {judge.alias}")
+    group = "attack" if attacked else "transfer"
+    found = [
+        measured(f"{kind}{tail}", f"{heads[kind]}{head}", group, column, {"judge": judge}, True)
+        for kind, column in values.items()
+    ]
+    if attacked:
+        known = seen[seen["own"].notna()]
+        found.append(
+            measured("clean_top1", "Top-1, clean", group, known["clean_class"] == known["own"], {"judge": judge}, True)
+        )
+    return found
+
+
+def _perturbation(files: Sequence[tuple[Path, Path]]) -> list[Measurement]:
+    """How far the examples lie from the originals, file by file; whole levels until the last division."""
+    found: dict[str, list[float]] = {"linf": [], "tv": [], "ssim": []}
+    for both in files:
+        a, b = (torch.from_numpy(np.array(open_rgb(path), np.float64)).permute(2, 0, 1)[None] for path in both)
+        found["linf"].append(float((b - a).abs().max()) / LEVELS)
+        found["tv"].append(float(total_variation(b - a)) / LEVELS)
+        similarity = structural_similarity_index_measure(b, a, data_range=float(LEVELS))
+        assert isinstance(similarity, torch.Tensor)
+        found["ssim"].append(float(similarity))
+    group, unit = "perturbation", "1, from black to white"
+    text = {"text": TEXTS["linf"], "unit": unit}
+    return [
+        Measurement("linf", "L∞", group, max(found["linf"]), None, len(files), False, text),
+        measured("tv", "TV", group, found["tv"], {"unit": unit}, False),
+        measured("ssim", "SSIM", group, found["ssim"], {"unit": "none; 1 is the same"}, True),
+    ]
+
+
+def measured(
+    name: str, label: str, group: str, values: Any, facts: Mapping[str, Any], higher_is_better: bool
+) -> Measurement:
+    """The mean of one number an image, with its bootstrap interval."""
+    numbers = torch.as_tensor(np.array(values, dtype=np.float64))
+    judge: Classifier | None = facts.get("judge")
+    text = next(t for key, t in TEXTS.items() if name.startswith(key))
+    definition = (
+        {"text": text.format(judge=judge.alias), "judge": judge.alias, "network": judge.name}
+        if judge
+        else {"text": text, **facts}
+    )
+    if not len(numbers):
+        why = "no image carries a class in its name"
+        return Measurement(name, label, group, None, None, 0, higher_is_better, definition, why)
+    interval = bootstrap(mean_statistic(numbers), len(numbers)) if len(numbers) > 1 else None
+    value = math.fsum(numbers.tolist()) / len(numbers)
+    return Measurement(name, label, group, value, interval, len(numbers), higher_is_better, definition)

@@ -1,0 +1,1 @@
+"""The command `featvis concepts`: concepts of classes, their pictures, pages and records."""

@@ -1,0 +1,125 @@
+"""Feature inversion, end to end: images and layers in; canvases, a record a layer, a figure and a page out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from benchmark.records.record import Measurement
+from benchmark.report import montage
+from benchmark.report.montage import Panel, Strip, Tile
+from benchmark.running.produce import folder_of, produce, put_down, to_record
+from featvis.data.files import as_seen, list_images, open_rgb, to_tensor
+from featvis.errors import UserError
+from featvis.generators.inversion import Inversion, Inverted, units_of
+from featvis.metrics import bootstrap
+from featvis.metrics.resampling import mean_statistic
+from featvis.networks.classifier import Classifier
+from featvis.networks.devices import default_device
+from featvis.networks.layers import stages
+from featvis.networks.units import Unit
+
+SUITE = "invert"
+
+
+def find(network: Classifier, layers: Sequence[str], images: Path, limit: int | None) -> tuple[list[str], list[Path]]:
+    """The layers and the images, checked.
+
+    Raises:
+        UserError: for an unknown layer, or a folder or file without an image.
+    """
+    names = list(layers)
+    if not names:
+        blocks = stages(network.measured(), 5)
+        if not blocks:
+            raise UserError(f"{network.alias} has no layer with positions; name one with --layer")
+        names = list(dict.fromkeys((blocks[min(1, len(blocks) - 1)], blocks[-1])))
+    paths = [images] if images.is_file() else [f.path for f in list_images(images, network.synsets, "--images")]
+    paths = paths[:limit]
+    units_of(paths, names, network)
+    return names, paths
+
+
+def run(made: Inversion, layers: Sequence[str], paths: Sequence[Path], batch_size: int, out: Path, command: str) -> int:
+    """Make what is missing, the record of each layer, the figure and the page; 1 where an image failed."""
+    network = made.load_classifier()
+    units = units_of(paths, layers, network)
+    folder = folder_of(made, out, made.domain)
+    failed = produce(made, units, folder, batch_size)
+    # Lightning takes the network off its device at the end.
+    network.to(default_device())
+    made.to(default_device())
+    reached = {u.id: agreement(made, u, folder / f"{u.id}.png") for u in units if u.id not in failed}
+    metrics = [
+        _measure(layer, [reached[u.id] for u in units if u.layer == layer and u.id in reached]) for layer in layers
+    ]
+    facts = {"suite": SUITE, "method": made.domain, "preset": None, "command": command}
+    record = to_record(made, units, failed, metrics, out, **facts)
+    record.write(record.record_path(out))
+    for metric in metrics:
+        said = "no image" if metric.value is None else f"cosine {metric.value:.3f} over {metric.n} images"
+        print(f"{network.alias} {metric.label}: {said}")
+    report(network, layers, units, reached, folder, out)
+    return 1 if failed else 0
+
+
+@torch.no_grad()
+def agreement(made: Inversion, unit: Unit, path: Path) -> float:
+    """The cosine of a layer's activations for the canvas, as read back from its file, and for the image."""
+    assert isinstance(unit, Inverted)
+    network = made.load_classifier()
+    canvas = network.preprocess(to_tensor(open_rgb(path))[None].to(network.device))
+    image = as_seen(unit.path, network.input_size)[None].to(network.device)
+    found = made.activations(unit.layer, torch.cat([canvas, image])).flatten(1)
+    return float(F.cosine_similarity(found[0], found[1], dim=0))
+
+
+def _measure(layer: str, values: Sequence[float]) -> Measurement:
+    text = f"Cosine of the activations of {layer}, all positions and channels, for the canvas (its file) and the image."
+    definition = {"text": text, "layer": layer}
+    name, label = f"cosine_{layer}", f"cosine {layer}"
+    if not values:
+        return Measurement(name, label, "inversion", None, None, 0, True, definition, "there is no picture")
+    numbers = torch.tensor(values, dtype=torch.float64)
+    interval = bootstrap(mean_statistic(numbers), len(values)) if len(values) > 1 else None
+    return Measurement(name, label, "inversion", float(numbers.mean()), interval, len(values), True, definition)
+
+
+def report(
+    network: Classifier,
+    layers: Sequence[str],
+    units: Sequence[Unit],
+    reached: dict[str, float],
+    folder: Path,
+    out: Path,
+) -> None:
+    """The four columns of Fel et al. 2023, figure 6a, for each layer: image, canvas, transparency, both."""
+    panels = []
+    for layer in layers:
+        strips = []
+        for unit in units:
+            if not isinstance(unit, Inverted) or unit.layer != layer:
+                continue
+            file = folder / f"{unit.id}.png"
+            tiles = (
+                Tile(put_down(out, network.input_size, unit), "image"),
+                Tile(file, "inversion"),
+                Tile(file, "transparency", "mask"),
+                Tile(file, "both", "over_grey"),
+            )
+            said = f", cosine {reached[unit.id]:.3f}" if unit.id in reached else ""
+            strips.append(Strip(f"{unit.path.stem}{said}", tiles))
+        panels.append(Panel(f"{network.alias}, {layer}", tuple(strips)))
+    figure = montage.draw(panels, out / "figures" / f"inversion-{network.alias}.png")
+    page = montage.write_page(
+        out,
+        "Feature inversion",
+        "What a layer keeps of an image: a canvas that does to the layer what the image does. What the canvas has "
+        "lost, the layer does not see.",
+        panels,
+        [("Image, inversion, transparency, both (Fel et al. 2023, figure 6a).", figure)],
+    )
+    print(f"figure   {figure}\npage     {page}")

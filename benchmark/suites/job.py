@@ -1,0 +1,240 @@
+"""A suite and the flags over it in; a checked `Job` of cells (a method on a model each) out. Writes nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmark.arguments import command_line, split
+from benchmark.scoring import references
+from benchmark.scoring.plan import Plan, Row
+from benchmark.suites.methods import build
+from benchmark.suites.suite import Suite, _file_name, read, resolve
+from featvis.data.sets import ImageSet, Role, check_decodable, open_images
+from featvis.errors import Unreachable, UserError
+from featvis.generators import Generator
+from featvis.networks.classifier import Classifier
+from featvis.networks.devices import default_device
+from featvis.networks.loading import load
+from featvis.networks.units import Unit, parse_units
+from featvis.storage import images
+
+
+@dataclass
+class Cell:
+    """One method on one model.
+
+    Attributes:
+        method: the row's name.
+        preset: the file of configs/generator that it starts from, or None.
+        generator: the method itself, with the network shared.
+        class_path: of the generator.
+        init_args: of the generator, resolved.
+        folder: of its images.
+        units: all units of the suite.
+        missing: ids of the units without a verified image.
+        transparency: score the images over grey by their transparency.
+    """
+
+    method: str
+    preset: str | None
+    generator: Generator
+    class_path: str
+    init_args: dict[str, Any]
+    folder: Path
+    units: list[Unit]
+    missing: list[str] = field(default_factory=list)
+    transparency: bool = False
+
+
+@dataclass
+class Job:
+    """A suite that has been checked: everything that can be known to be wrong has been found by now."""
+
+    name: str
+    suite: Suite
+    out: Path
+    classifier: Classifier
+    units: list[Unit]
+    cells: list[Cell]
+    plan: Plan
+    described: dict[Role, str]
+
+
+def from_flags(path: str, flags: Mapping[str, Any], out: str | None, evaluation: Mapping[str, Any]) -> Job:
+    """The job of a suite with the flags of `featvis run` over it; None is a flag that was not given.
+
+    Args:
+        path: of the suite, or its name.
+        flags: as the command has them.
+        out: folder of the run; None: by the suite's name and the flags.
+        evaluation: further fields of the `Plan`.
+
+    Raises:
+        UserError: for anything that is wrong with them.
+    """
+    name, values = read(Path(path))
+    keys = ("model", "units", "batch_size", "seed", "data", "frechet_data", "spectrum_data", "tokens")
+    given: dict[str, Any] = {key: flags.get(key) for key in keys}
+    if (methods := flags.get("methods")) is not None:
+        if not split(methods):
+            raise UserError("--methods is empty; name some, for example --methods maco,fourier")
+        known = values.get("methods") or {}
+        given["methods"] = {m: (known.get(m) or {}) for m in split(methods)}
+    if (classifiers := flags.get("classifiers")) is not None:
+        given["classifiers"] = split(classifiers)
+    suite = resolve(values, f"--suite {path}", given)
+    options = {"steps": flags.get("steps"), "views": flags.get("crops"), "canvas": flags.get("canvas")}
+    plain = not any(v is not None for v in (*given.values(), *options.values()))
+    folder = Path(out) if out else default_out(name, suite, options, plain)
+    command = command_line("run", {"suite": path} | dict(flags))
+    return prepare(name, suite, folder, options, {"command": command, **evaluation})
+
+
+def prepare(name: str, suite: Suite, out: Path, options: Mapping[str, Any], evaluation: Mapping[str, Any]) -> Job:
+    """Check a suite whole, and expand it into cells; nothing is written.
+
+    Args:
+        name: the suite's.
+        suite: resolved.
+        out: the run's folder.
+        options: arguments that every generator gets over its own: steps, views, canvas (None: as they are).
+        evaluation: further fields of the `Plan`.
+
+    Raises:
+        UserError: for anything that is wrong with it.
+    """
+    if not 1 <= suite.batch_size <= 4096:
+        raise UserError(f"--batch-size must be between 1 and 4096, not {suite.batch_size}")
+    device = default_device()
+    cache = out.parent / "reference"
+    natural = None
+    if suite.spectrum_data is not None:
+        source = open_images(suite.spectrum_data, references.imagenet_synsets(), "spectrum", "--spectrum-data")
+        natural = references.spectrum_folder(source, cache)
+        if not (natural / "spectrum.safetensors").is_file():
+            raise UserError(
+                f"the spectrum of --spectrum-data {suite.spectrum_data} is not made yet; make it once: "
+                f"featvis reference --data {suite.spectrum_data} --spectrum --out {cache}"
+            )
+    methods = {m: build(m, values or {}, suite, options, natural) for m, values in suite.methods.items()}
+    classifier = load(suite.model)
+    _file_name(classifier.alias, "--model")
+    units = parse_units(suite.units, classifier, tokens=suite.tokens)
+    # What is missing or broken is found now, not after an hour of work.
+    sets = find_sets(suite.data, suite.frechet_data, suite.spectrum_data, classifier.synsets)
+    unavailable = {}
+    for key, names in (("classifiers", suite.classifiers), ("frechet", (suite.frechet,))):
+        for other in dict.fromkeys(names):
+            try:
+                load(other, flag=f"{key} of --suite {name}:")
+            except Unreachable as error:
+                if suite.data is None:
+                    raise
+                unavailable[other] = error.reason
+    cells: list[Cell] = []
+    for method, (generator, preset, class_path) in methods.items():
+        generator.classifier = classifier
+        generator.check_transforms()
+        config_hash = generator.config_hash(device)
+        # Rows that differ in how they are scored alone have the same images, in the folder of the first of them.
+        first = next((c.method for c in cells if c.generator.config_hash(device) == config_hash), method)
+        folder = out / classifier.alias / first / config_hash
+        transparency = bool((suite.methods[method] or {}).get("transparency"))
+        arguments = dict(generator.hparams)
+        cell = Cell(method, preset, generator, class_path, arguments, folder, units, transparency=transparency)
+        cell.missing = [u.id for u in units if images.verify(folder / f"{u.id}.png", config_hash) is not None]
+        cells.append(cell)
+    rows = [
+        Row(
+            method=cell.method,
+            folder=str(cell.folder.relative_to(out)),
+            preset=cell.preset,
+            config=cell.generator.config(device),
+            config_hash=cell.generator.config_hash(device),
+            transparency=cell.transparency,
+        )
+        for cell in cells
+    ]
+    plan = Plan(
+        out=str(out),
+        suite=name,
+        model=suite.model,
+        classifiers=list(suite.classifiers),
+        metrics=list(suite.metrics),
+        frechet=suite.frechet,
+        data=suite.data,
+        frechet_data=suite.frechet_data,
+        spectrum_data=suite.spectrum_data,
+        sets=said_of(sets),
+        cache=str(cache),
+        unavailable=unavailable,
+        seed=suite.seed,
+        units=[u.id for u in units],
+        labels=[u.label for u in units],
+        canvas=list(cells[0].generator.size) if cells else [256, 256],
+        rows=[Row("real"), *rows, Row("noise")],
+        **evaluation,
+    )
+    return Job(name, suite, out, classifier, units, cells, plan, {role: s.describe() for role, s in sets.items()})
+
+
+def findings(job: Job) -> list[str]:
+    """What was found of the data and the networks, and which columns will be absent, a sentence each."""
+    found = [f"data      {text}" for text in dict.fromkeys(job.described.values())]
+    return found + [f"absent    {reason}" for reason in job.plan.unavailable.values()]
+
+
+def find_sets(
+    data: str | None, frechet_data: str | None, spectrum_data: str | None, synsets: Sequence[str]
+) -> dict[Role, ImageSet]:
+    """The image sets for each use, checked: there, with classes that the network has, and an image that can be decoded.
+
+    Raises:
+        UserError: when one is not.
+    """
+    named: dict[Role, tuple[str | None, str]] = {
+        "bank": (data, "--data"),
+        "frechet": (frechet_data, "--frechet-data"),
+        "spectrum": (spectrum_data, "--spectrum-data"),
+    }
+    if data is None:
+        if other := next((flag for spec, flag in named.values() if spec is not None), None):
+            raise UserError(f"{other} needs --data too, the images among which the nearest is sought")
+        return {}
+    sets = {}
+    for role, (spec, flag) in named.items():
+        sets[role] = open_images(spec or data, synsets, role, flag if spec else "--data")
+        check_decodable(sets[role], flag if spec else "--data")
+    return sets
+
+
+def said_of(sets: Mapping[Role, ImageSet]) -> dict[str, dict[str, Any]]:
+    """What a record keeps of image sets: not where they lie."""
+    return {role: {"name": s.name, "images": len(s), "fingerprint": s.fingerprint[:12]} for role, s in sets.items()}
+
+
+def check_devices(devices: int) -> None:
+    """Raise a UserError for a number of devices that this machine does not have; processes on the CPU are free."""
+    limit, what = (
+        (torch.cuda.device_count(), "GPUs of this machine") if torch.cuda.is_available() else (1024, "processes")
+    )
+    if not 1 <= devices <= limit:
+        raise UserError(f"--devices must be between 1 and {limit} ({what}), not {devices}")
+
+
+def default_out(name: str, suite: Suite, options: Mapping[str, Any], plain: bool) -> Path:
+    """`runs/<suite>`, or, with flags over the suite, a name that says so: no two configurations share a folder."""
+    if plain:
+        return Path("runs") / name
+    text = json.dumps([dataclasses.asdict(suite), dict(options)], sort_keys=True)
+    model = re.sub(r"[^A-Za-z0-9_.+-]+", "-", suite.model)
+    return Path("runs") / f"{name}-{model}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"

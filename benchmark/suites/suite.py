@@ -1,0 +1,132 @@
+"""Suites: a YAML and the flags over it in; a checked `Job` of cells (a method on a model each) out. Writes nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmark.records import record as records
+from benchmark.records.schema import parse
+from benchmark.suites.presets import presets
+from featvis.errors import UserError, nearest
+from featvis.networks.units import Tokens
+from featvis.paths import CONFIGS
+
+METRIC_GROUPS = ("plausibility", "frechet", "transferability", "logit", "spectrum")
+"""What a suite may ask to be computed; `frechet` includes FID and KID."""
+PAPER_CLASSIFIERS = (
+    "mobilenetv1_100.ra4_e3600_r224_in1k",
+    "vgg16.tv_in1k",
+    "legacy_xception.tf_in1k",
+    "tf_efficientnet_b0.in1k",
+    "convnext_tiny.fb_in1k",
+    "densenet121.tv_in1k",
+)
+"""Fel et al. 2023, section 4: the six networks of the transferability score."""
+
+
+FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+"""What a suite, a network and a row may be called: their names become parts of file names."""
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What a suite YAML may say.
+
+    Attributes:
+        model: the target network.
+        units: which of its units, see `featvis.data.files`.
+        methods: a row of the table each: `preset` (a file of configs/generator; default: the row's name) or
+            `class_path`, arguments of the generator over it, and `transparency: true` where the images are to be scored
+            over a middle grey by their transparency. Rows of one configuration share their images.
+        classifiers: the networks of the transferability score.
+        frechet: the network whose features stand in where Inception's weights are not to be had.
+        metrics: groups to compute; empty: all.
+        seed: of all random streams.
+        batch_size: units optimised together.
+        data: real images to compare with, see `featvis.data.sets`; null: the embedded reference.
+        frechet_data: those that sets of images are compared with; null: `data`, its validation split where it has one.
+        spectrum_data: those whose spectrum MACO keeps and the deviation is from; null: MACO keeps the embedded one, and
+            the deviation is from that of `data`.
+        tokens: over which tokens of a transformer those units are averaged that do not say it: `all`, or `patches`.
+    """
+
+    model: str
+    units: str
+    methods: dict[str, Any]
+    classifiers: tuple[str, ...] = PAPER_CLASSIFIERS
+    frechet: str = "efficientnet_lite1"
+    metrics: tuple[str, ...] = ()
+    seed: int = 0
+    batch_size: int = 5
+    data: str | None = None
+    frechet_data: str | None = None
+    spectrum_data: str | None = None
+    tokens: Tokens = "all"
+
+
+def read(path: Path) -> tuple[str, dict[str, Any]]:
+    """A suite's name and its YAML as plain data.
+
+    Raises:
+        UserError: when the file is missing or is no YAML mapping.
+    """
+    if not path.is_file():
+        known = [p.stem for p in (CONFIGS / "suite").glob("*.yaml")]
+        named = CONFIGS / "suite" / f"{path}.yaml"
+        if not named.is_file():
+            raise UserError(
+                f"--suite {path} is not a file, nor the name of a suite: {nearest(str(path), sorted(known))}"
+            )
+        path = named
+    try:
+        data = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise UserError(f"--suite {path} cannot be read as YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(data, dict):
+        raise UserError(f"--suite {path} must hold keys and values: model, units, methods, …")
+    _file_name(path.stem, f"--suite {path}")
+    return path.stem, data
+
+
+def _file_name(name: str, what: str) -> None:
+    if FILE_NAME.fullmatch(name) is None:
+        raise UserError(
+            f"{what} is named {name!r}, which cannot be part of a file name; use letters, digits and _ . + -"
+        )
+
+
+def resolve(data: Mapping[str, Any], source: str, overrides: Mapping[str, Any]) -> Suite:
+    """The suite of a YAML's data with the flags that were given over it.
+
+    Raises:
+        UserError: for an unknown key or a wrong type.
+    """
+    merged = {**data, **{k: v for k, v in overrides.items() if v is not None}}
+    if isinstance(merged.get("methods"), list) and all(isinstance(name, str) for name in merged["methods"]):
+        merged["methods"] = {name: {} for name in merged["methods"]}
+    if isinstance(merged.get("units"), int) and not isinstance(merged["units"], bool):
+        merged["units"] = str(merged["units"])
+    suite = parse(Suite, merged, source)
+    if not suite.methods:
+        raise UserError(f"{source}: methods (--methods) is empty; name one or more of {', '.join(presets())}")
+    for group in suite.metrics:
+        if group not in METRIC_GROUPS:
+            raise UserError(f"{source}: metrics has {group!r}: {nearest(group, METRIC_GROUPS)}")
+    for name, values in suite.methods.items():
+        _file_name(name, f"{source}: a row of methods")
+        if name in records.REFERENCES:
+            raise UserError(f"{source}: methods.{name} is a row of every table already; call the method something else")
+        if values is not None and not isinstance(values, dict):
+            raise UserError(f"{source}: methods.{name} must hold keys and values, not {values!r:.60}")
+        for key, value in (values or {}).items():
+            if key in ("preset", "class_path") and not isinstance(value, str):
+                raise UserError(f"{source}: methods.{name}.{key} is {value!r:.60}, but must be a text")
+            if key == "transparency" and not isinstance(value, bool):
+                raise UserError(f"{source}: methods.{name}.{key} is {value!r:.60}, but must be true or false")
+    return suite

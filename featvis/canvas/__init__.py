@@ -1,0 +1,1 @@
+"""How a picture is written down (colour, spectrum, parametrization) and looked at (transforms, sampling)."""

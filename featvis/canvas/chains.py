@@ -1,0 +1,62 @@
+"""The named chains of transforms, as the papers and their codes have them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+
+from featvis.canvas.transforms import Blur, Flip, Jitter, Pad, Rotate, Scale, Transform, draw
+
+
+def lucid5() -> list[Transform]:
+    """The five transforms of Lucid (Olah et al. 2017, "Transformation robustness")."""
+    return [
+        Pad(12, 0.5),
+        Jitter(8),
+        Scale(tuple(round(0.90 + 0.02 * i, 2) for i in range(11))),
+        Rotate((*(float(d) for d in range(-10, 11)), 0.0, 0.0, 0.0, 0.0, 0.0)),
+        Jitter(4),
+    ]
+
+
+def xplique11(size: tuple[int, int]) -> list[Transform]:
+    """The eleven transforms of Fourier and CBR in the MACO paper (Fel et al. 2023, appendix), in units of H/16."""
+    u = max(1, min(size) // 16)
+    return [
+        Pad(4 * u, 0.0),
+        Jitter(2 * u),
+        Jitter(2 * u),
+        Jitter(4 * u),
+        Jitter(4 * u),
+        Jitter(4 * u),
+        Scale((0.92, 0.96), continuous=True),
+        Blur(1.0, 1.1),
+        Jitter(u),
+        Jitter(u),
+        Flip(),
+    ]
+
+
+def am3(size: tuple[int, int]) -> list[Transform]:
+    """Jitter, scale, rotate (Zhu and Cangelosi 2025, section 3); the amounts, which it does not give, are Lucid's."""
+    _, _, scale, rotate, _ = lucid5()
+    return [Jitter(max(1, min(size) // 16)), scale, rotate]
+
+
+Chain = Literal["xplique11", "lucid5", "am3", "none"]
+"""The named chains of transforms."""
+
+
+def named_chain(name: Chain, size: tuple[int, int]) -> list[Transform]:
+    """The transforms of a name, for a canvas of `size`; `none` shows the network the whole canvas as it is."""
+    return {"xplique11": lambda: xplique11(size), "lucid5": lucid5, "am3": lambda: am3(size), "none": list}[name]()
+
+
+def check(chain: Sequence[Transform], size: tuple[int, int]) -> None:
+    """Raise a ValueError if the chain's jitters leave nothing of a canvas of `size`."""
+    generator = torch.Generator().manual_seed(0)
+    left = float(draw(chain, size, 1, [generator]).size.min())
+    if left < 1:
+        raise ValueError(f"the transforms leave nothing of a canvas of {size[0]} x {size[1]} pixels")

@@ -1,0 +1,53 @@
+"""Colour spaces: RGB canvases (B, 3, H, W) in [0, 1] to and from the decorrelated space of the optimisation.
+
+The matrix is Lucid's square root of the colour covariance of ImageNet over its largest column norm, transposed
+(Olah et al. 2017, "Preconditioning and parameterization"), used as `x @ M` on the channel axis.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from featvis.canvas.constants import constant
+
+RECORRELATE = (
+    (0.56282854, 0.58447580, 0.58447580),
+    (0.19482528, 0.0, -0.19482528),
+    (0.04329450, -0.10823626, 0.06494176),
+)
+
+
+def recorrelate(x: Float[Tensor, "*b 3 h w"]) -> Float[Tensor, "*b 3 h w"]:
+    """From the decorrelated space to (linear, unbounded) RGB: `x @ M` on the channel axis."""
+    return _mix(x, constant(RECORRELATE, x.device, x.dtype))
+
+
+def decorrelate(x: Float[Tensor, "*b 3 h w"]) -> Float[Tensor, "*b 3 h w"]:
+    """From RGB to the decorrelated space, the inverse of `recorrelate`."""
+    inverse = torch.linalg.inv(torch.tensor(RECORRELATE, dtype=torch.float64))
+    return _mix(x, inverse.to(x.dtype).to(x.device))
+
+
+def _mix(x: Float[Tensor, "*b 3 h w"], matrix: Float[Tensor, "3 3"]) -> Float[Tensor, "*b 3 h w"]:
+    # Matrix on the left: the channels stay where they are, and nothing is permuted.
+    return (matrix.T @ x.flatten(-2)).view(x.shape)
+
+
+def to_bytes(canvas: Float[Tensor, "3 h w"]) -> np.ndarray:
+    """A canvas in [0, 1] as (H, W, 3), uint8, rounded to the nearest."""
+    return (canvas.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+
+
+def transparency(alpha: Float[Tensor, "h w"]) -> tuple[np.ndarray, float]:
+    """The transparency map as (H, W), uint8, and the raw value that 255 stands for.
+
+    The map is scaled by its 95th percentile: a few pixels have many times the median, and scaled by the largest the
+    picture would vanish. Values above it are opaque.
+    """
+    scale = float(torch.quantile(alpha.flatten().float(), 0.95))
+    if not scale > 0:
+        return np.full(alpha.shape, 255, np.uint8), 0.0
+    return ((alpha / scale).clamp(0, 1) * 255).round().byte().numpy(), scale

@@ -1,0 +1,281 @@
+"""How a canvas is written down: parameters (B, ...) in, canvas (B, 3, H, W) in [0, 1] out.
+
+Each parametrization has the same two functions. `init` draws what each unit needs from that unit's own random stream:
+the parameters, and what stays fixed (or None). `decode` is differentiable and treats every canvas of the batch alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from featvis.canvas.color import recorrelate
+from featvis.engine import decoding
+from featvis.engine.fft import irfft2, irfft2_gradient
+
+
+@runtime_checkable
+class Parametrization(Protocol):
+    """What the optimisation needs to know of a canvas."""
+
+    def init(self, generators: Sequence[torch.Generator]) -> tuple[Tensor, Tensor | None]:
+        """Parameters, and fixed values, of one canvas a generator, drawn from it alone, on its device."""
+        ...
+
+    def decode(self, parameters: Tensor, fixed: Tensor | None = None) -> Tensor:
+        """Parameters (B, ...) to canvas (B, 3, H, W) in [0, 1]."""
+        ...
+
+
+def _normal(shape: Sequence[int], generators: Sequence[torch.Generator]) -> Tensor:
+    return torch.stack([torch.randn(*shape, generator=g, device=g.device) for g in generators])
+
+
+def _to_rgb(x: Float[Tensor, "b 3 h w"], min_max: bool) -> Float[Tensor, "b 3 h w"]:
+    if decoding.takes(x):
+        canvas: Tensor = decoding.ToRGB.apply(x)
+    else:
+        canvas = recorrelate(x).sigmoid()
+    return _Stretch.apply(canvas) if min_max else canvas
+
+
+class _Stretch(torch.autograd.Function):
+    """Each image to [0, 1], with the derivative written out: comparing every pixel with the extremes is slow."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        rows = x.flatten(1, -2)
+        # The extremes row by row, because CPUs find a value in a long row slowly.
+        high, low = rows.amax(-1).amax(1), rows.amin(-1).amin(1)
+        span = (high - low).clamp_min(1e-6).view(-1, 1, 1, 1)
+        y = (x - low.view(-1, 1, 1, 1)).div_(span)
+        ctx.save_for_backward(y, span)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (gradient,), (y, span) = gradients, ctx.saved_tensors
+        # Contiguous, or else what is flattened below would be a copy.
+        found = (gradient / span).contiguous()
+        stretched, whole = (found * y).flatten(1).sum(1), found.flatten(1).sum(1)
+        image = torch.arange(len(y), device=y.device)
+        # The brightest pixel moves the span, the darkest the span and the origin.
+        for pick, change in ((torch.argmax, -stretched), (torch.argmin, stretched - whole)):
+            row, column = _position(y.flatten(1, -2), pick)
+            found.flatten(1, -2)[image, row, column] += change
+        return found
+
+
+def _position(x: Float[Tensor, "b r w"], pick: Callable[..., Tensor]) -> tuple[Tensor, Tensor]:
+    """Row and column of the extreme of each image; `pick` is argmax or argmin."""
+    extreme = x.amax(-1) if pick is torch.argmax else x.amin(-1)
+    row = pick(extreme, dim=1)
+    return row, pick(x[torch.arange(len(x), device=x.device), row], dim=1)
+
+
+@dataclass(frozen=True)
+class Pixel:
+    """Pixels in the decorrelated space (CBR). Parameters: (B, 3, H, W).
+
+    Attributes:
+        size: (H, W) in pixels.
+        std: deviation of the initial values.
+        min_max: stretch each canvas to [0, 1] after the sigmoid.
+    """
+
+    size: tuple[int, int]
+    std: float = 0.01
+    min_max: bool = True
+
+    def init(self, generators: Sequence[torch.Generator]) -> tuple[Float[Tensor, "b 3 h w"], None]:
+        """N(0, std) pixels."""
+        return self.std * _normal((3, *self.size), generators), None
+
+    def decode(self, parameters: Float[Tensor, "b 3 h w"], fixed: Tensor | None = None) -> Float[Tensor, "b 3 h w"]:
+        """Colour, sigmoid and, where asked for, min-max."""
+        return _to_rgb(parameters, self.min_max)
+
+
+@dataclass(frozen=True)
+class ScaledSpectrum:
+    """A complex spectrum scaled by frequency (Olah et al. 2017, "Preconditioning"). Parameters: (B, 3, H, W//2+1, 2).
+
+    Canvas = irfft2(z * scale) / 4, scale = sqrt(HW) / max(f, 1/max(H, W))^decay with f in cycles per pixel.
+
+    Attributes:
+        size: (H, W) in pixels.
+        decay: exponent of the frequency scaling; 0 leaves the spectrum as it is.
+        std: deviation of the initial real and imaginary parts.
+        min_max: stretch each canvas to [0, 1] after the sigmoid.
+    """
+
+    size: tuple[int, int]
+    decay: float = 1.0
+    std: float = 0.01
+    min_max: bool = False
+
+    def scale(self) -> Float[Tensor, "h f"]:
+        """The factor of each bin."""
+        h, w = self.size
+        f = torch.hypot(torch.fft.fftfreq(h)[:, None], torch.fft.rfftfreq(w)[None, :])
+        return math.sqrt(h * w) / f.clamp_min(1 / max(h, w)) ** self.decay
+
+    def init(self, generators: Sequence[torch.Generator]) -> tuple[Float[Tensor, "b 3 h f 2"], None]:
+        """N(0, std) real and imaginary parts."""
+        return self.std * _normal((3, self.size[0], self.size[1] // 2 + 1, 2), generators), None
+
+    def decode(self, parameters: Float[Tensor, "b 3 h f 2"], fixed: Tensor | None = None) -> Float[Tensor, "b 3 h w"]:
+        """Scaled inverse FFT, colour, sigmoid."""
+        return _to_rgb(self.pixels(parameters), self.min_max)
+
+    def pixels(self, parameters: Float[Tensor, "b 3 h f 2"]) -> Float[Tensor, "b 3 h w"]:
+        """The picture in the decorrelated space, before colour and sigmoid."""
+        return _SpectrumToImage.apply(parameters, _there(self._scales, parameters), self.size)
+
+    @cached_property
+    def _scales(self) -> list[Float[Tensor, "h f 2"]]:
+        # Once for the real part and once for the imaginary one: real products take less time than complex ones.
+        return [torch.stack([self.scale() / 4] * 2, -1)]
+
+
+@dataclass(frozen=True, eq=False)
+class Phase:
+    """A phase spectrum under a fixed magnitude (MACO: Fel et al. 2023, section 3). Parameters: (B, 3, H, W//2+1).
+
+    Canvas = sigmoid(colour(standardise(irfft2(r * exp(i * phase))))). irfft2 keeps only the Hermitian part of the
+    columns 0 and W/2, so the canvas has the magnitude r in the interior columns alone.
+
+    Attributes:
+        size: (H, W) in pixels.
+        magnitude: r, (3, H, W//2+1).
+        distribution: of the initial phases: `uniform` on (-pi, pi), or `normal` of deviation 1.
+        phase_std: deviation to which each image's phases are standardised before use; None leaves them alone.
+            Standardising is what makes the optimisation converge: as the raw phases spread, the same step turns them
+            less and less, an annealed step size. But phases of a small deviation s add up coherently at pixel (0, 0),
+            with a weight of E[cos] = exp(-s^2/2) for normal phases (0.61 at s = 1, 0.19 at pi/sqrt(3), 0.01 at 3): the
+            four bright corners of the public implementations.
+        offset: add a fixed U(-pi, pi) phase to every bin, drawn once a unit, after standardising. The weight above is
+            then zero at every deviation, and the corners are like the rest of the canvas.
+    """
+
+    size: tuple[int, int]
+    magnitude: Float[Tensor, "3 h f"]
+    distribution: Literal["uniform", "normal"] = "uniform"
+    phase_std: float | None = 1.0
+    offset: bool = False
+
+    def init(
+        self, generators: Sequence[torch.Generator]
+    ) -> tuple[Float[Tensor, "b 3 h f"], Float[Tensor, "b 3 h f"] | None]:
+        """Initial phases in radians and, with `offset`, the phases that are added to them throughout."""
+        phase = torch.stack([self._draw(self.distribution, g) for g in generators])
+        fixed = torch.stack([self._draw("uniform", g) for g in generators]) if self.offset else None
+        return phase, fixed
+
+    def _draw(self, distribution: str, generator: torch.Generator) -> Float[Tensor, "3 h f"]:
+        shape, device = self.magnitude.shape, generator.device
+        if distribution == "normal":
+            return torch.randn(*shape, generator=generator, device=device)
+        return (2 * torch.rand(*shape, generator=generator, device=device) - 1) * math.pi
+
+    def decode(
+        self, parameters: Float[Tensor, "b 3 h f"], fixed: Float[Tensor, "b 3 h f"] | None = None
+    ) -> Float[Tensor, "b 3 h w"]:
+        """Phases to canvas; fixed: phases to add."""
+        magnitude = _there(self._magnitudes, parameters)
+        if decoding.takes(parameters):
+            canvas: Tensor = decoding.PhaseToCanvas.apply(parameters, magnitude, fixed, self.phase_std, self.size)
+            return canvas
+        phase = parameters
+        if self.phase_std is not None:
+            phase = _standardise(phase)
+            phase = phase if self.phase_std == 1 else phase * self.phase_std
+        if fixed is not None:
+            phase = phase + fixed
+        return _to_rgb(_standardise(_PhaseToImage.apply(phase, magnitude, self.size)), min_max=False)
+
+    @cached_property
+    def _magnitudes(self) -> list[Float[Tensor, "3 h f"]]:
+        return [self.magnitude]
+
+
+def _there(copies: list[Tensor], like: Tensor) -> Tensor:
+    """The first of `copies` on the device and in the type of `like`; a copy is kept for the next time."""
+    for copied in copies:
+        if copied.device == like.device and copied.dtype == like.dtype:
+            return copied
+    # A copy made in inference mode could never be part of a gradient.
+    with torch.inference_mode(False):
+        copies.append(copies[0].to(like))
+    return copies[-1]
+
+
+def _standardise(x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+    """Zero mean and unit deviation over all values of each image."""
+    return _Standardise.apply(x)
+
+
+class _Standardise(torch.autograd.Function):
+    """(x - mean) / std an image, with the derivative written out: autograd takes three times the passes for it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        y = x - _mean(x)
+        each = tuple(range(1, x.ndim))
+        std = torch.linalg.vector_norm(y, dim=each, keepdim=True).div_(math.sqrt(x[0].numel())).clamp_min_(1e-8)
+        y /= std
+        ctx.save_for_backward(y, std)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (gradient,), (y, std) = gradients, ctx.saved_tensors
+        # What moves the mean or the deviation of an image is taken back by the standardisation.
+        product = gradient * y
+        torch.mul(y, _mean(product), out=product)
+        return (gradient - _mean(gradient)).sub_(product).div_(std)
+
+
+class _PhaseToImage(torch.autograd.Function):
+    """irfft2(magnitude * exp(i * phase)) and its derivative to the phase.
+
+    Written out, because `torch.polar` is not vectorised on CPUs and autograd keeps and copies complex arrays.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, phase: Tensor, magnitude: Tensor, size: tuple[int, int]) -> Tensor:
+        spectrum = torch.complex(phase.cos(), phase.sin()).mul_(magnitude)
+        image = irfft2(spectrum, size)
+        ctx.save_for_backward(spectrum.conj_physical_())
+        return image
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,), (conjugate,) = gradients, ctx.saved_tensors
+        # Turning a phase by d adds i * spectrum * d.
+        return irfft2_gradient(gradient).mul_(conjugate).imag.contiguous(), None, None
+
+
+class _SpectrumToImage(torch.autograd.Function):
+    """irfft2 of scale times a complex spectrum, and its derivative to the spectrum."""
+
+    @staticmethod
+    def forward(ctx: Any, parameters: Tensor, scale: Tensor, size: tuple[int, int]) -> Tensor:
+        ctx.save_for_backward(scale)
+        return irfft2(torch.view_as_complex(parameters * scale), size)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (scale,) = ctx.saved_tensors
+        return torch.view_as_real(irfft2_gradient(gradients[0])).mul_(scale), None, None
+
+
+def _mean(x: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
+    return x.mean(tuple(range(1, x.ndim)), keepdim=True)

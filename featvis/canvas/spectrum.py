@@ -1,0 +1,88 @@
+"""The natural magnitude spectrum, E|F(x)|: images (3, H, W) in, (3, H, W//2+1) out; and its use at any canvas size.
+
+Frequencies are stated in cycles per short side of the canvas. A canvas of another size takes, at each of its own
+frequencies, the magnitude that the reference has there, so a smaller square canvas keeps exactly the low-frequency
+block (what antialiased downsampling of the images would give) and a non-square one stays isotropic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from featvis.canvas.color import decorrelate
+
+
+def magnitude(canvas: Float[Tensor, "*b 3 h w"]) -> Float[Tensor, "*b 3 h f"]:
+    """|rfft2| of a canvas in the decorrelated space (unnormalised FFT; DC in bin (0, 0))."""
+    return torch.fft.rfft2(decorrelate(canvas)).abs()
+
+
+def mean_magnitude(canvases: Iterable[Float[Tensor, "3 h w"]]) -> tuple[Float[Tensor, "3 h f"], int]:
+    """E|F(x)| over canvases of one size, in one pass.
+
+    Args:
+        canvases: RGB images in [0, 1], all of one size (H, W), odd and non-square allowed.
+
+    Returns:
+        The mean magnitude (3, H, W//2+1), float32, accumulated in float64, and the number of images.
+
+    Raises:
+        ValueError: when there is no image.
+    """
+    total, count = None, 0
+    for canvas in canvases:
+        spectrum = magnitude(canvas).double()
+        total = spectrum if total is None else total + spectrum
+        count += 1
+    if total is None:
+        raise ValueError("a mean spectrum needs at least one image")
+    return (total / count).float(), count
+
+
+def frequencies(size: tuple[int, int]) -> tuple[Float[Tensor, "h 1"], Float[Tensor, "1 f"]]:
+    """Signed vertical and non-negative horizontal frequencies of rfft2's bins, in cycles per short side of (H, W)."""
+    h, w = size
+    short = min(h, w)
+    return torch.fft.fftfreq(h, 1 / short)[:, None], torch.fft.rfftfreq(w, 1 / short)[None, :]
+
+
+def resize_spectrum(
+    spectrum: Float[Tensor, "3 hr fr"], size: tuple[int, int], width: int | None = None
+) -> Float[Tensor, "3 h f"]:
+    """The magnitudes that a canvas of `size` should have, read off a square reference at the same frequencies.
+
+    Log-magnitudes are interpolated bilinearly. Beyond the reference's highest frequency f0 the edge value continues as
+    f0/f, the law of natural images (Torralba and Oliva 2003). Magnitudes scale with the number of pixels, as an
+    unnormalised FFT's do.
+
+    Args:
+        spectrum: (3, R, R//2+1), of R x R images.
+        size: (H, W) of the canvas.
+        width: the reference's width where it is not its height.
+
+    Returns:
+        (3, H, W//2+1), float32.
+    """
+    side = spectrum.shape[1]
+    width = width or side
+    fy, fx = frequencies(size)
+    fy, fx = torch.broadcast_tensors(fy, fx)
+    # Rows in ascending order of frequency: negative ones first.
+    log = torch.fft.fftshift(spectrum.double().clamp_min(1e-12).log(), dim=1)
+    lowest = -(side // 2)
+    top, right = float((side - 1) // 2), float(spectrum.shape[2] - 1)
+    # An even reference has its Nyquist row on the negative side only; |F| is even there, so +N/2 reads -N/2.
+    if side % 2 == 0:
+        log = torch.cat([log, log[:, :1]], dim=1)
+        top = float(side // 2)
+    y, x = fy.clamp(lowest, top), fx.clamp(0, right)
+    grid = torch.stack([2 * x / right - 1, 2 * (y - lowest) / (log.shape[1] - 1) - 1], dim=-1).double()
+    out = F.grid_sample(log[None], grid[None], mode="bilinear", align_corners=True, padding_mode="border")[0].exp()
+    beyond = torch.hypot(fy, fx) / torch.hypot(y, x).clamp_min(1e-12)
+    beyond = torch.where(torch.hypot(fy, fx) > 0, beyond, torch.ones_like(beyond))
+    return (out / beyond * (size[0] * size[1] / (side * width))).float()

@@ -1,0 +1,273 @@
+"""Random views of a canvas: canvas (B, 3, H, W) in, views (B * V, 3, h, w) out, an own draw for each view.
+
+Every geometric transform is an affine map, so a chain of them is one 2 x 3 matrix a view and the canvas is sampled
+once, bilinearly: no copy a transform, no blur a step, and the cost of one `grid_sample` however long the chain. Blur
+commutes with shifts, rotations and flips, and with scaling once its width is scaled too, so it is applied to the views,
+which are smaller than the canvas; they are sampled with a margin for it. Noise is added to the finished views.
+
+Coordinates are continuous pixels (x, y): the first pixel's centre lies at (.5, .5). A `Frame` follows what the
+sequential transforms would have done: its matrix takes a view's coordinates to the canvas's, its size is the size that
+the picture would have by then.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Literal, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from featvis.canvas.constants import constant
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The state of a batch of views between two transforms.
+
+    Attributes:
+        matrix: (B, V, 2, 3), coordinates of the view to coordinates of the canvas.
+        size: (B, V, 2), height and width so far, in pixels.
+        blur: (B, V) deviation of the Gaussian blur in canvas pixels, or None.
+        reach: largest deviation of the blur that the chain draws, as a fraction of the picture; 0: to be looked up.
+        fill: value in [0, 1] outside the canvas; None continues its edge, as a plain resize does.
+        noise: deviation of the normal noise and half-width of the uniform one, in [0, 1] units.
+    """
+
+    matrix: Float[Tensor, "b v 2 3"]
+    size: Float[Tensor, "b v 2"]
+    blur: Float[Tensor, "b v"] | None = None
+    reach: float = 0.0
+    fill: float | None = None
+    noise: tuple[float, float] = (0.0, 0.0)
+
+    @classmethod
+    def whole(cls, size: tuple[int, int], batch: int, views: int, device: torch.device | str = "cpu") -> Frame:
+        """The untouched canvas, `views` times for each of `batch` units."""
+        eye = torch.eye(2, 3, device=device).expand(batch, views, 2, 3)
+        return cls(eye, constant(size, torch.device(device)).expand(batch, views, 2))
+
+    def move(self, linear: Tensor | float, shift: Tensor, size: Tensor | None = None) -> Frame:
+        """The frame whose coordinates p are this one's `linear @ p + shift`; linear a factor (..., 1, 1) or 2 x 2."""
+        a, b = self.matrix[..., :2], self.matrix[..., 2:]
+        step = a * linear if isinstance(linear, float) or linear.shape[-1] == 1 else a @ linear
+        matrix = torch.cat([step, a @ shift[..., None] + b], dim=-1)
+        return replace(self, matrix=matrix, size=self.size if size is None else size)
+
+    def select(self, units: slice, views: slice) -> Frame:
+        """The frames of some units and views."""
+        blur = None if self.blur is None else self.blur[units, views]
+        return replace(self, matrix=self.matrix[units, views], size=self.size[units, views], blur=blur)
+
+
+@runtime_checkable
+class Transform(Protocol):
+    """One step of a chain."""
+
+    @property
+    def draws(self) -> int:
+        """How many numbers a view needs."""
+        ...
+
+    def __call__(self, frame: Frame, u: Float[Tensor, "b v k"]) -> Frame:
+        """The next frame, from `draws` uniform numbers on [0, 1) a view."""
+        ...
+
+
+def _xy(h_w: Tensor) -> Tensor:
+    return h_w.flip(-1)
+
+
+@dataclass(frozen=True)
+class Pad:
+    """Pad every side by `pixels` of `value` (lucid5, xplique11). The value also fills what later transforms uncover."""
+
+    pixels: int
+    value: float = 0.0
+    draws: int = field(default=0, init=False)
+
+    def __call__(self, frame: Frame, u: Float[Tensor, "b v k"]) -> Frame:  # noqa: D102
+        shift = torch.full_like(frame.size, -float(self.pixels))
+        return replace(frame.move(1.0, shift, frame.size + 2 * self.pixels), fill=self.value)
+
+
+@dataclass(frozen=True)
+class Jitter:
+    """Crop to a size `pixels` smaller at a whole-pixel offset, uniform on 0..pixels."""
+
+    pixels: int
+    draws: int = field(default=2, init=False)
+
+    def __call__(self, frame: Frame, u: Float[Tensor, "b v k"]) -> Frame:  # noqa: D102
+        return frame.move(1.0, torch.floor(u * (self.pixels + 1)), frame.size - self.pixels)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Resize by a factor, one of `values` or, with exactly two values and `continuous`, uniform between them."""
+
+    values: tuple[float, ...]
+    continuous: bool = False
+    draws: int = field(default=1, init=False)
+
+    def __call__(self, frame: Frame, u: Float[Tensor, "b v k"]) -> Frame:  # noqa: D102
+        factor = _pick(self.values, self.continuous, u)
+        return frame.move(1 / factor[..., None], torch.zeros_like(frame.size), frame.size * factor)
+
+
+@dataclass(frozen=True)
+class Rotate:
+    """Rotate about the centre by one of `degrees`, counter-clockwise, the size unchanged."""
+
+    degrees: tuple[float, ...]
+    draws: int = field(default=1, init=False)
+
+    def __call__(self, frame: Frame, u: Float[Tensor, "b v k"]) -> Frame:  # noqa: D102
+        angle = _pick(self.degrees, False, u)[..., 0] * (math.pi / 180)
+        cos, sin = angle.cos(), angle.sin()
+        turn = torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)
+        centre = _xy(frame.size) / 2
+        return frame.move(turn, centre - (turn @ centre[..., None])[..., 0])
+
+
+@dataclass(frozen=True)
+class Flip:
+    """Mirror left and right with probability `p`."""
+
+    p: float = 0.5
+    draws: int = field(default=1, init=False)
+
+    def __call__(self, frame: Frame, u: Float[Tensor, "b v k"]) -> Frame:  # noqa: D102
+        flipped = (u[..., 0] < self.p).to(u.dtype)
+        sign, one = 1 - 2 * flipped, torch.ones_like(flipped)
+        mirror = torch.diag_embed(torch.stack([sign, one], -1))
+        return frame.move(mirror, torch.stack([flipped * frame.size[..., 1], torch.zeros_like(flipped)], -1))
+
+
+@dataclass(frozen=True)
+class Blur:
+    """Gaussian blur of deviation U(low, high) pixels, cut at four deviations either side.
+
+    xplique11 has an even kernel of 10, which also shifts the picture by half a pixel; this one does not, and the
+    weights that it adds or leaves out are below 1e-4.
+    """
+
+    low: float
+    high: float
+    draws: int = field(default=1, init=False)
+
+    def __call__(self, frame: Frame, u: Float[Tensor, "b v k"]) -> Frame:  # noqa: D102
+        sigma = self.low + (self.high - self.low) * u[..., 0]
+        sigma = sigma * torch.linalg.det(frame.matrix[..., :2]).abs().sqrt()
+        return replace(frame, blur=sigma if frame.blur is None else torch.hypot(frame.blur, sigma))
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A square crop whose side is a fraction of the canvas's short side (MACO: Fel et al. 2023, section 3).
+
+    The crop always lies inside the canvas: with `inside` its place is uniform among those that do, with `normal` its
+    centre is N(.5, .15) of the canvas, moved inside where it is not.
+
+    Attributes:
+        side: mean fraction.
+        spread: deviation of the `normal` distribution, or half the width of the `uniform` one.
+        distribution: of the side, clipped to [.05, 1].
+        centre: how the place is drawn.
+    """
+
+    side: float
+    spread: float
+    distribution: Literal["normal", "uniform"] = "normal"
+    centre: Literal["inside", "normal"] = "inside"
+    centre_std: float = 0.15
+    draws: int = field(default=3, init=False)
+
+    def __call__(self, frame: Frame, u: Float[Tensor, "b v k"]) -> Frame:  # noqa: D102
+        z = _ndtri(u[..., 0]) if self.distribution == "normal" else 2 * u[..., 0] - 1
+        fraction = (self.side + self.spread * z).clamp(0.05, 1.0)
+        side = (fraction * frame.size.amin(-1))[..., None]
+        room = (_xy(frame.size) - side).clamp_min(0)
+        if self.centre == "inside":
+            corner = u[..., 1:] * room
+        else:
+            middle = (0.5 + self.centre_std * _ndtri(u[..., 1:])) * _xy(frame.size)
+            corner = torch.minimum((middle - side / 2).clamp_min(0), room)
+        return frame.move(1.0, corner, side.expand_as(frame.size))
+
+
+@dataclass(frozen=True)
+class Noise:
+    """N(0, normal) plus U(-uniform, uniform) on every value of a view, stated in the (-1, 1) range of the methods."""
+
+    normal: float = 0.0
+    uniform: float = 0.0
+    draws: int = field(default=0, init=False)
+
+    def __call__(self, frame: Frame, u: Float[Tensor, "b v k"]) -> Frame:  # noqa: D102
+        # A canvas spans [0, 1], half the width of (-1, 1).
+        return replace(frame, noise=(self.normal / 2, self.uniform / 2))
+
+
+def _ndtri(u: Tensor) -> Tensor:
+    """The standard normal quantile; u in [0, 1), 0 moved to where it is finite."""
+    return torch.special.ndtri(u.double().clamp(1e-9, 1 - 1e-9)).float()
+
+
+def _pick(values: tuple[float, ...], continuous: bool, u: Float[Tensor, "b v 1"]) -> Float[Tensor, "b v 1"]:
+    if continuous:
+        low, high = values
+        return low + (high - low) * u
+    table = constant(tuple(values), u.device)
+    return table[(u * len(values)).long().clamp_max(len(values) - 1)]
+
+
+def draw(chain: Sequence[Transform], size: tuple[int, int], views: int, generators: Sequence[torch.Generator]) -> Frame:
+    """Draw the views of a batch of units, each unit from its own stream.
+
+    Args:
+        chain: transforms in order.
+        size: (H, W) of the canvas.
+        views: V, views a unit.
+        generators: one a unit, on the device of the canvas.
+
+    Returns:
+        The frame of all B * V views.
+
+    Raises:
+        ValueError: when jitters leave nothing of the canvas.
+    """
+    device = generators[0].device
+    frame = Frame.whole(size, len(generators), views, device)
+    total = sum(t.draws for t in chain)
+    u = torch.stack([torch.rand(views, max(total, 1), generator=g, device=device) for g in generators])
+    at = 0
+    for transform in chain:
+        frame = transform(frame, u[..., at : at + transform.draws])
+        at += transform.draws
+    if frame.blur is not None and not frame.reach:
+        frame = replace(frame, reach=_reach(tuple(chain), size))
+    return frame
+
+
+@lru_cache(maxsize=64)
+def _reach(chain: tuple[Transform, ...], size: tuple[int, int]) -> float:
+    """The widest blur of many draws, as a fraction of the picture: known beforehand, so that no GPU is waited for."""
+    frame = replace(Frame.whole(size, 1, 256), reach=1.0)
+    u = torch.rand(1, 256, max(sum(t.draws for t in chain), 1), generator=torch.Generator().manual_seed(0))
+    at = 0
+    for transform in chain:
+        frame = transform(frame, u[..., at : at + transform.draws])
+        at += transform.draws
+    return _widest(frame)
+
+
+def _widest(frame: Frame) -> float:
+    if frame.blur is None:
+        return 0.0
+    extent = (torch.linalg.det(frame.matrix[..., :2]).abs() * frame.size.prod(-1)).sqrt()
+    return float((frame.blur / extent).max())

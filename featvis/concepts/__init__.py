@@ -1,0 +1,1 @@
+"""Concepts of a class: factorised activations, their importance for the logit."""

@@ -1,0 +1,167 @@
+"""What goes into a run: units in, batches of them out; and image folders: a path in, RGB canvases out."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import struct
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from featvis.errors import UserError
+
+IMAGE_SUFFIXES = frozenset((".jpeg", ".jpg", ".png", ".webp", ".bmp", ".tif", ".tiff"))
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """An image of a folder.
+
+    Attributes:
+        path: the file.
+        label: its class, or None where its name carries none.
+    """
+
+    path: Path
+    label: int | None
+
+
+def list_images(folder: Path, synsets: Sequence[str], flag: str = "--data") -> list[ImageFile]:
+    """The images below a folder, sorted, each with the class that its name carries.
+
+    A class is a synset (`n02165456`) in the name of the file or of its folder, or else a class index that is the name
+    of its folder, or starts or ends the file's name (`301.png`, `ladybug_301.png`). `folder` itself names no class.
+
+    Raises:
+        UserError: when the folder is missing or holds no image.
+    """
+    if not folder.is_dir():
+        raise UserError(
+            f"{flag} {folder} is not a folder; name one with images in it (one folder a class, named by synset)"
+        )
+    found = (p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
+    files = sorted(p for p in found if p.is_file())
+    if not files:
+        raise UserError(f"{flag} {folder} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    index = {synset: i for i, synset in enumerate(synsets)}
+    return [ImageFile(p, _label(p, index, p.parent.name if p.parent != folder else "")) for p in files]
+
+
+def image_file(path: Path, synsets: Sequence[str]) -> ImageFile:
+    """One image, with the class that its name or its folder's carries (see `list_images`)."""
+    return ImageFile(path, _label(path, {synset: i for i, synset in enumerate(synsets)}, path.parent.name))
+
+
+def check_labelled(folder: Path, synsets: Sequence[str], flag: str = "--data") -> None:
+    """Raise a UserError unless a folder has an image that can be decoded and whose name carries a class."""
+    named = [f for f in list_images(folder, synsets, flag) if f.label is not None]
+    if not named:
+        raise UserError(
+            f"{flag} {folder}: no image carries a class in its name or its folder's; name the folders by synset "
+            "(n02165456) or by index (301)"
+        )
+    for file in named:
+        try:
+            open_rgb(file.path)
+        except OSError:
+            continue
+        return
+    raise UserError(
+        f"{flag} {folder}: none of the {len(named)} images with a class can be decoded; name a folder of whole ones"
+    )
+
+
+def _label(path: Path, index: dict[str, int], parent: str) -> int | None:
+    synsets = [synset for text in (path.stem, parent) for synset in re.findall(r"n\d{8}", text)]
+    if synsets:
+        # Where the network knows none of them, no number beside them is a class either.
+        return next((index[s] for s in synsets if s in index), None)
+    # A folder that is a number is a class; the files in it may well be counted from 0.
+    match = (
+        re.fullmatch(r"(\d{1,3})", parent)
+        or re.match(r"(\d{1,3})(?!\d)", path.stem)
+        or re.search(r"(?<!\d)(\d{1,3})$", path.stem)
+    )
+    return int(match[1]) if match is not None and int(match[1]) < len(index) else None
+
+
+def digest(path: Path) -> int:
+    """63 bits of the SHA-256 of a file's bytes: what says that two files are the same image. Never 0."""
+    return digest_of(path.read_bytes())
+
+
+def digest_of(data: bytes) -> int:
+    """`digest` of a file's bytes."""
+    return (int.from_bytes(hashlib.sha256(data).digest()[:8], "big") >> 1) or 1
+
+
+_BROKEN = (
+    SyntaxError, ValueError, TypeError, LookupError, EOFError, OverflowError, struct.error, zlib.error,
+    Image.DecompressionBombError,
+)  # fmt: skip
+"""What Pillow's readers raise, besides OSError, for bytes that are not what their format says."""
+
+
+def open_rgb(source: Path | bytes) -> Image.Image:
+    """An image, a file or its bytes, as RGB, upright, whole; an alpha channel is dropped, never blended.
+
+    Raises:
+        OSError: when it cannot be decoded.
+    """
+    try:
+        with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as image:
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode == "RGBA":
+                return Image.merge("RGB", upright.split()[:3])
+            return upright.convert("RGB")
+    except UnidentifiedImageError as error:
+        # Pillow's message has the place of the bytes in memory.
+        raise OSError("no known image format") from error
+    except _BROKEN as error:
+        raise OSError(str(error)) from error
+
+
+def to_tensor(image: Image.Image) -> Float[Tensor, "3 h w"]:
+    """RGB in [0, 1]."""
+    return torch.from_numpy(np.asarray(image, dtype=np.float32).transpose(2, 0, 1) / 255)
+
+
+def fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Resize (bicubic, antialiased) to cover `size` (h, w), then crop the centre: never stretched, a square whole."""
+    return ImageOps.fit(image, (size[1], size[0]), Image.Resampling.BICUBIC)
+
+
+def as_seen(path: Path, size: tuple[int, int]) -> Float[Tensor, "3 h w"]:
+    """An image as a network of that input sees it: it covers `size`, antialiased, centre-cropped, on 256 levels.
+
+    Raises:
+        OSError: when it cannot be decoded.
+    """
+    return to_tensor(fit(open_rgb(path), size))
+
+
+def canvases(
+    files: Sequence[ImageFile],
+    prepare: Callable[[Image.Image], Image.Image],
+    skipped: list[Path],
+    report: Callable[[Path, str], None],
+) -> Iterator[tuple[ImageFile, Float[Tensor, "3 h w"]]]:
+    """Each image that can be decoded, prepared, with its file; the others are reported and added to `skipped`."""
+    for file in files:
+        try:
+            image = open_rgb(file.path)
+        except OSError as error:
+            skipped.append(file.path)
+            report(file.path, str(error))
+            continue
+        yield file, to_tensor(prepare(image))

@@ -1,0 +1,182 @@
+"""Batch norms folded into the convolutions before them: a frozen network in, the same function, faster, out.
+
+In eval mode a batch norm is a fixed affine map a channel, which the convolution's own weights can carry (Jacob et al.
+2018, section 3.2). The ReLU that follows goes into the same operation, and convolutions that feed only one another
+into one module.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from featvis.engine.convolutions import ACTIVATIONS, CONVOLUTION, FrozenChain, FrozenConv2d, freeze_convolutions
+
+
+def fold_batch_norms(net: nn.Module, example: Tensor, tolerance: float = 1e-3, freeze: bool = True) -> nn.Module | None:
+    """A copy of a network in eval mode with each batch norm, and a ReLU after it, in the convolution that feeds it.
+
+    Args:
+        net: the network; left as it is.
+        example: an input (N, 3, h, w), to see what feeds what and to check the result.
+        tolerance: largest deviation of the copy's output, relative to the output's largest value.
+        freeze: make `FrozenConv2d` of the convolutions, which take the ReLUs in.
+
+    Returns:
+        The copy, or None where there is nothing to fold or the copy is not the same function.
+    """
+    chains = _chains(net, example)
+    if not chains:
+        return None
+    # Something else may read what a norm puts out: then the ReLUs must stay where they are.
+    for relus in (True, False) if freeze else (False,):
+        folded = _fold(net, chains, relus)
+        folded = freeze_convolutions(folded) if freeze else folded
+        if same_function(net, folded, example, tolerance):
+            linked = _link(folded, example) if freeze else folded
+            return linked if linked is folded or same_function(net, linked, example, tolerance) else folded
+    return None
+
+
+def _fold(net: nn.Module, chains: list[tuple[str, str, str | None]], relus: bool) -> nn.Module:
+    folded = copy.deepcopy(net)
+    modules = dict(folded.named_modules())
+    for conv_name, norm_name, act_name in chains:
+        conv, norm = modules[conv_name], modules[norm_name]
+        fused = fuse_conv_bn_eval(conv, norm)
+        # timm's norm layers also hold the dropout and the activation that follow.
+        held = [m for m in (getattr(norm, "drop", None), getattr(norm, "act", None)) if isinstance(m, nn.Module)]
+        held = [m for m in held if not isinstance(m, nn.Identity)]
+        after = held + ([modules[act_name]] if act_name else [])
+        if relus and len(after) == 1 and type(after[0]) in ACTIVATIONS and FrozenConv2d.can_be(fused):
+            fused, held = FrozenConv2d(fused, after[0]), []
+            if act_name:
+                _replace(folded, act_name, nn.Identity())
+        _replace(folded, conv_name, fused)
+        _replace(folded, norm_name, nn.Sequential(*held) if held else nn.Identity())
+    return folded
+
+
+def same_function(net: nn.Module, copied: nn.Module, example: Tensor, tolerance: float = 1e-3) -> bool:
+    """Whether two networks put out the same for an example, and have the same gradient with respect to it.
+
+    But for a deviation of the output relative to its largest value, and of a tenth of the gradient's length: a few
+    ReLUs at their kink turn with the last bit.
+    """
+    found = []
+    for f in (net, copied):
+        x = example.detach().requires_grad_()
+        try:
+            with torch.enable_grad():
+                y = f(x)
+                (gradient,) = torch.autograd.grad(y.square().sum(), x)
+        except (AttributeError, RuntimeError, TypeError):
+            return False  # what is in the one's way need not be in the other's: the network as it is says so itself
+        found.append((y.detach(), gradient))
+    (y, g), (other_y, other_g) = found
+    same = (y - other_y).abs().max() <= tolerance * y.abs().max().clamp_min(1e-3)
+    return bool(same and (g - other_g).norm() <= 0.1 * g.norm().clamp_min(1e-6))
+
+
+def _chains(net: nn.Module, example: Tensor) -> list[tuple[str, str, str | None]]:
+    """Names of a convolution, the batch norm that takes its output, and the ReLU that takes the norm's if one does.
+
+    Only modules that run once; that nothing else reads what is between them is for the check of the output to find.
+    """
+    # What convolutions, and norms after them, put out, by its id and by how often it was written to: something may have
+    # been added to it in place. The tensor is kept too, as an id may be given anew.
+    made: dict[tuple[int, int], tuple[str, Tensor]] = {}
+    normed: dict[tuple[int, int], tuple[str, Tensor]] = {}
+    pairs: dict[str, str] = {}
+    acts: dict[str, str] = {}
+    runs: dict[str, int] = {}
+    names = {module: name for name, module in net.named_modules()}
+
+    def before(module: nn.Module, inputs: Any) -> None:
+        # Ahead of the module's work, which may be in place.
+        name = names[module]
+        runs[name] = runs.get(name, 0) + 1
+        if not inputs or not isinstance(inputs[0], Tensor):
+            return
+        key = (id(inputs[0]), inputs[0]._version)
+        if isinstance(module, nn.BatchNorm2d) and key in made:
+            pairs[name] = made[key][0]
+        elif type(module) in ACTIVATIONS and key in normed:
+            acts[normed[key][0]] = name
+
+    def after(module: nn.Module, inputs: Any, output: Any) -> None:
+        key = (id(output), output._version)
+        if isinstance(module, nn.Conv2d):
+            made[key] = (names[module], output)
+        elif names[module] in pairs:
+            normed[key] = (names[module], output)
+
+    watched = [m for m in net.modules() if isinstance(m, nn.Conv2d | nn.BatchNorm2d) or type(m) in ACTIVATIONS]
+    handles = [m.register_forward_pre_hook(before) for m in watched]
+    handles += [m.register_forward_hook(after) for m in watched]
+    try:
+        with torch.no_grad():
+            net(example)
+    finally:
+        for handle in handles:
+            handle.remove()
+    once = {name for name, count in runs.items() if count == 1}
+    found = [(conv, norm, acts.get(norm)) for norm, conv in pairs.items() if {conv, norm} <= once]
+    return [(conv, norm, act if act in once else None) for conv, norm, act in found]
+
+
+def _link(net: nn.Module, example: Tensor) -> nn.Module:
+    """A copy of a network whose frozen convolutions that feed one another, and nothing else, are `FrozenChain`s."""
+    runs = _rows(net, example)
+    if not runs:
+        return net
+    linked = freeze_convolutions(net)
+    modules = dict(linked.named_modules())
+    for names in runs:
+        chain = FrozenChain([cast(FrozenConv2d, modules[name]) for name in names])
+        for name in names:
+            _replace(linked, name, nn.Identity() if name != names[0] else chain)
+    return linked
+
+
+def _rows(net: nn.Module, example: Tensor) -> list[list[str]]:
+    """Names of frozen convolutions, in rows of two or more, each of which takes what the one before put out.
+
+    Autograd's graph tells: nothing else has to do with what is between, as far as gradients go. What does without is
+    for the check of the output to find.
+    """
+    x = example.detach().requires_grad_()
+    with torch.enable_grad():
+        todo = [net(x).grad_fn]
+    after: dict[Any, list[Any]] = {}
+    seen = set(todo)
+    while todo:
+        node = todo.pop()
+        for before, _ in node.next_functions:
+            if before is not None:
+                after.setdefault(before, []).append(node)
+                if before not in seen:
+                    seen.add(before)
+                    todo.append(before)
+    names = {module: name for name, module in net.named_modules()}
+    conv_of: dict[Any, Any] = {node: cast(Any, node).convs[0] for node in seen if isinstance(node, CONVOLUTION)}
+    runs = Counter(conv_of.values())
+    once = {node for node, conv in conv_of.items() if runs[conv] == 1}
+    following = {node: after[node][0] for node in once if len(after.get(node, [])) == 1 and after[node][0] in once}
+    rows = []
+    for node in set(following) - set(following.values()):
+        row = [node]
+        while row[-1] in following:
+            row.append(following[row[-1]])
+        rows.append([names[conv_of[n]] for n in row])
+    return rows
+
+
+def _replace(net: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(net.get_submodule(parent), child, module)

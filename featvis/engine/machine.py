@@ -1,0 +1,104 @@
+"""Pieces of work side by side on a CPU: few threads a piece lose less time waiting for each other than many."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import cache
+from typing import TypeVar
+
+import torch
+
+T = TypeVar("T")
+MOST = 4
+"""Pieces at once, which bounds their memory."""
+
+
+def workers_for(pieces: int) -> int:
+    """How many of so many pieces are worked on at once."""
+    return max(1, min(pieces, torch.get_num_threads(), MOST))
+
+
+def side_by_side(work: Callable[[T], object], pieces: Sequence[T]) -> None:
+    """Do `work` on each of the pieces, which must not depend on one another.
+
+    As many at a time as there are threads of PyTorch's, at most `MOST`, share these out among them; pieces that are
+    left over have all the threads, one after the other.
+
+    Raises:
+        BaseException: the first that a piece raised, once those at work with it have ended.
+    """
+    at_once = workers_for(len(pieces))
+    together = len(pieces) // at_once * at_once if at_once > 1 else 0
+    if together:
+        pool = _pool(at_once, torch.get_num_threads())
+        futures: list[Future[object]] = []
+        try:
+            for piece in pieces[:together]:
+                futures.append(pool.submit(work, piece))
+            for future in futures:
+                future.result()
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            wait(futures)
+            raise
+    for piece in pieces[together:]:
+        work(piece)
+
+
+@cache
+def _pool(workers: int, threads: int) -> ThreadPoolExecutor:
+    """Workers that share PyTorch's threads out among them."""
+    all_there = threading.Barrier(workers + 1)
+
+    def start() -> None:
+        torch.set_num_threads(threads // workers)
+        # The number is a thread's own from the first time that it is read; before, it is what was set last by any.
+        torch.get_num_threads()
+        all_there.wait()
+
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="featvis")
+    try:
+        for _ in range(workers):
+            pool.submit(start)
+        all_there.wait()
+    except BaseException:
+        # Nobody may wait for those that did not come.
+        all_there.abort()
+        pool.shutdown(wait=False)
+        raise
+    # The last number set, by whichever thread, is what new threads begin with.
+    torch.set_num_threads(threads)
+    return pool
+
+
+# A forked process has none of its parent's threads.
+os.register_at_fork(after_in_child=_pool.cache_clear)
+
+
+# The numbers of <malloc.h>.
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
+
+
+@cache
+def keep_freed() -> bool:
+    """Have the C library keep what is freed for what is asked for next, up to 1 GB; where it is glibc.
+
+    Tensors of some megabytes come and go at every step. Given back to the system each time, their pages are fetched and
+    zeroed again one by one: about 180 000 page faults a step of 32 views, a tenth of its time.
+
+    Returns:
+        Whether that could be asked for.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    # 32 MB is the most that glibc takes for the first: what is larger is mapped and given back alone.
+    wanted = ((M_MMAP_THRESHOLD, 2**25), (M_TRIM_THRESHOLD, 2**30), (M_TOP_PAD, 2**26))
+    done = [mallopt(key, value) == 1 for key, value in wanted]
+    return all(done)

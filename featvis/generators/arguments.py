@@ -1,0 +1,58 @@
+"""What a generator is made with: noted when it is made, checked against its annotations."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import lightning
+
+from featvis.errors import UserError
+
+
+class NotesArguments(type(lightning.LightningModule)):  # type: ignore[misc]
+    """Notes what a generator is made with: Lightning's own way of finding that out fails behind decorators."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        """An instance, which knows its arguments."""
+        arguments = _arguments(cls, args, kwargs)
+        _check_values(cls, arguments)
+        self: Any = cls.__new__(cls, *args, **kwargs)
+        object.__setattr__(self, "_arguments", arguments)
+        self.__init__(*args, **kwargs)
+        return self
+
+
+def _arguments(cls: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Every argument of a class's constructors, its bases' included: the defaults, and what was given over them."""
+    found: dict[str, Any] = {}
+    for base in reversed(cls.__mro__):
+        if isinstance(base, NotesArguments) and "__init__" in vars(base):
+            parameters = list(inspect.signature(vars(base)["__init__"]).parameters.values())[1:]
+            found |= {p.name: p.default for p in parameters if p.default is not p.empty}
+    names = list(inspect.signature(cls.__init__).parameters)[1:]
+    return found | dict(zip(names, args, strict=False)) | kwargs
+
+
+def _check_values(cls: Any, arguments: dict[str, Any]) -> None:
+    """Raise a UserError for a null where the annotation has none, and for a number that is not finite."""
+    seen: set[str] = set()
+    for base in cls.__mro__:
+        if isinstance(base, NotesArguments) and "__init__" in vars(base):
+            for name, parameter in inspect.signature(vars(base)["__init__"]).parameters.items():
+                if name in seen:
+                    # A method may take a null where its base does not.
+                    continue
+                seen.add(name)
+                kind = str(parameter.annotation)
+                typed = parameter.annotation is not parameter.empty and not any(
+                    n in kind for n in ("None", "Optional", "Any")
+                )
+                if typed and name in arguments and arguments[name] is None:
+                    raise UserError(f"{name} must not be null; leave it out to have its default")
+    for name, value in arguments.items():
+        for number in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(number, float) and not math.isfinite(number):
+                raise UserError(f"{name} must be finite, not {value}")

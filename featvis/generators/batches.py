@@ -1,0 +1,66 @@
+"""Units for a Trainer: a text, or units at hand, in; batches, cut before they are dealt to devices, out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import lightning
+from torch.utils.data import DataLoader
+
+from featvis.errors import UserError
+from featvis.networks.units import Unit, cut, parse_units
+
+
+def _as_is(batch: list[Unit]) -> list[Unit]:
+    return batch
+
+
+class Units(lightning.LightningDataModule):
+    """Batches of units for `Trainer.predict`.
+
+    Args:
+        units: which ones, see `featvis.networks.units`.
+        batch_size: units optimised together.
+    """
+
+    def __init__(self, units: str = "first:10", batch_size: int = 5) -> None:
+        super().__init__()
+        # There may be fewer batches than devices.
+        self.allow_zero_length_dataloader_with_multiple_devices = True
+        if not 1 <= batch_size <= 4096:
+            raise UserError(f"--batch-size must be between 1 and 4096, not {batch_size}")
+        self.text, self.batch_size = units, batch_size
+        self.units: list[Unit] = []
+        self.finished: set[str] = set()
+        """Ids of the units that need no work; the ImageWriter fills it in from the files that verify."""
+
+    def setup(self, stage: str) -> None:
+        """Read the units' text, with the network of the generator that the trainer runs."""
+        assert self.trainer is not None
+        module: Any = self.trainer.lightning_module
+        self.units = parse_units(self.text, module.load_classifier())
+
+    def pending(self) -> list[list[Unit]]:
+        """The batches of which a unit is missing; each is redone whole, so that a resumed image has the same bytes."""
+        return [b for b in cut(self.units, self.batch_size) if any(u.id not in self.finished for u in b)]
+
+    def predict_dataloader(self) -> DataLoader:
+        """Whole batches, one an item; Lightning deals them to the devices."""
+        return DataLoader(self.pending(), batch_size=None, collate_fn=_as_is)  # type: ignore[arg-type]
+
+
+class GivenUnits(Units):
+    """Units that are at hand already, such as pairs of an image and a target.
+
+    Args:
+        units: in their order.
+        batch_size: units optimised together.
+    """
+
+    def __init__(self, units: Sequence[Unit], batch_size: int = 16) -> None:
+        super().__init__("", batch_size)
+        self.units = list(units)
+
+    def setup(self, stage: str) -> None:
+        """Nothing is to be read."""

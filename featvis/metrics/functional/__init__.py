@@ -1,0 +1,6 @@
+"""What every number means: pure functions, tensors in, tensors out.
+
+In: features `(n, d)`, logits `(n, c)` or magnitude spectra `(3, H, W // 2 + 1)` of a network's view of `n` images,
+float32 or float64, and the same of a reference ("bank"). Out: float64, one score an image `(n,)` or one scalar, on
+the features' device. Nothing here sees an image: each network is run once, and every metric reads what it gave.
+"""

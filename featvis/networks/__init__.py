@@ -1,0 +1,1 @@
+"""A name or a module in, a frozen classifier with addressable units out."""

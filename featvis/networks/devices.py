@@ -1,0 +1,33 @@
+"""Where a network runs, and in which type it computes there."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+def fast_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 is faster than float32 on a device: tensor cores, or AMX / AVX512-BF16 on the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):
+        return False
+    has = torch.cpu.get_capabilities()
+    return bool(has.get("amx_bf16") or has.get("avx512_bf16"))
+
+
+def compute_dtype(precision: Precision, device: torch.device) -> torch.dtype:
+    """The type in which a network computes on a device."""
+    if precision == "auto":
+        return torch.bfloat16 if fast_bfloat16(device) else torch.float32
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
+
+
+def default_device() -> torch.device:
+    """The device that Lightning's `auto` takes."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

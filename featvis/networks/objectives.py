@@ -1,0 +1,192 @@
+"""What an image is optimised for: the activations of N views in, N scalars out (pre-softmax, higher is more).
+
+A term reads one tap of the network, written as `featvis.networks.layers` has it: (N, C), or (N, P, C) for `layer[:]`.
+
+Objectives are values. `0.5 * logit(301) - channel("blocks.2", 7)` makes a new one and prints as it reads; no operator
+changes its operands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from featvis.networks.layers import tap
+
+LOGITS = "logits"
+"""The name of the classifier's output among the layers."""
+
+
+@runtime_checkable
+class Term(Protocol):
+    """One summand of an objective."""
+
+    @property
+    def tap(self) -> str:
+        """What it reads."""
+        ...
+
+    def __call__(self, activation: Tensor) -> Tensor:
+        """The activations of its tap, to (N,)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One channel of a layer, or one logit: its mean over space (CNN) or over tokens, CLS included (ViT).
+
+    Attributes:
+        layer: its name.
+        index: of the channel.
+        where: other positions than all of them, see `featvis.networks.layers`.
+    """
+
+    layer: str
+    index: int
+    where: str = ""
+
+    @property
+    def tap(self) -> str:
+        """What it reads."""
+        return tap(self.layer, self.where)
+
+    def __call__(self, activation: Float[Tensor, "n c"]) -> Float[Tensor, n]:
+        """The channel's mean activation."""
+        return activation[:, self.index]
+
+    def __str__(self) -> str:
+        return f"{self.layer}:{self.index}" + (f"[{self.where}]" if self.where else "")
+
+
+@dataclass(frozen=True)
+class Direction:
+    """The dot product of a layer's mean activation with a direction of its channel space.
+
+    Attributes:
+        layer: its name.
+        vector: (C,).
+        where: other positions than all of them, see `featvis.networks.layers`.
+        cosine: dot * max(cos, .1)^2 instead. The dot product alone can grow along one strong channel; the cosine asks
+            for the direction as a whole.
+    """
+
+    layer: str
+    vector: tuple[float, ...]
+    where: str = ""
+    cosine: bool = False
+
+    @property
+    def tap(self) -> str:
+        """What it reads."""
+        return tap(self.layer, self.where)
+
+    def __call__(self, activation: Float[Tensor, "n c"]) -> Float[Tensor, n]:
+        """Raises ValueError if the direction has another number of channels than the layer."""
+        if len(self.vector) != activation.shape[1]:
+            raise ValueError(
+                f"the direction has {len(self.vector)} components, but {self.layer} has {activation.shape[1]} channels"
+            )
+        vector = torch.tensor(self.vector, dtype=activation.dtype, device=activation.device)
+        return _agreement(activation, vector) if self.cosine else activation @ vector
+
+    def __str__(self) -> str:
+        return f"direction({self.layer}, {len(self.vector)} channels{', cosine' if self.cosine else ''})"
+
+
+def _agreement(activation: Float[Tensor, "n d"], target: Float[Tensor, d]) -> Float[Tensor, n]:
+    """dot * max(cos, .1)^2 (Olah et al. 2017, "Caricatures" of Lucid)."""
+    return activation @ target * F.cosine_similarity(activation, target[None], dim=1).clamp_min(0.1).square()
+
+
+@dataclass(frozen=True, eq=False)
+class Match:
+    """How well a layer's activations agree with given ones: dot * max(cos, .1)^2 over all positions and channels.
+
+    The dot product alone could grow without end along one strong feature; the cosine asks for all of them (Olah et al.
+    2017, "Caricatures" of Lucid; Fel et al. 2023, section 5, feature inversion). Each view is compared on its own.
+
+    Attributes:
+        layer: its name.
+        target: (P, C), the activations asked for, as `Layer.read(..., ":")` gives them.
+    """
+
+    layer: str
+    target: Float[Tensor, "p c"]
+
+    @property
+    def tap(self) -> str:
+        """What it reads."""
+        return tap(self.layer, ":")
+
+    def __call__(self, activation: Float[Tensor, "n p c"]) -> Float[Tensor, n]:
+        """Divided by the target's norm, so that layers and images are comparable."""
+        target = self.target.to(activation).flatten()
+        return _agreement(activation.flatten(1), target / target.norm().clamp_min(1e-12))
+
+    def __str__(self) -> str:
+        return f"match({self.layer})"
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A weighted sum of terms; immutable.
+
+    Attributes:
+        terms: (weight, term) pairs.
+    """
+
+    terms: tuple[tuple[float, Term], ...]
+
+    @property
+    def taps(self) -> frozenset[str]:
+        """What must be read of the network."""
+        return frozenset(term.tap for _, term in self.terms)
+
+    def __call__(self, activations: Mapping[str, Tensor]) -> Float[Tensor, n]:
+        """One scalar a view, from the activations of each tap."""
+        return torch.stack([weight * term(activations[term.tap]) for weight, term in self.terms]).sum(0)
+
+    def __add__(self, other: Objective) -> Objective:
+        return Objective(self.terms + other.terms) if isinstance(other, Objective) else NotImplemented
+
+    def __mul__(self, factor: float | int) -> Objective:
+        return Objective(tuple((weight * factor, term) for weight, term in self.terms))
+
+    __rmul__ = __mul__
+
+    def __neg__(self) -> Objective:
+        return self * -1.0
+
+    def __sub__(self, other: Objective) -> Objective:
+        return self + -other if isinstance(other, Objective) else NotImplemented
+
+    def __str__(self) -> str:
+        text = " + ".join(str(term) if weight == 1 else f"{weight:g}*{term}" for weight, term in self.terms)
+        return text.replace("+ -1*", "- ").replace("+ -", "- ")
+
+
+def logit(index: int) -> Objective:
+    """The pre-softmax score of a class."""
+    return channel(LOGITS, index)
+
+
+def channel(layer: str, index: int, where: str = "") -> Objective:
+    """The activation of a channel of a layer, its mean over all positions or over those of `where`."""
+    return Objective(((1.0, Channel(layer, index, where)),))
+
+
+def direction(layer: str, vector: Tensor | tuple[float, ...], where: str = "", cosine: bool = False) -> Objective:
+    """The mean activation of a layer along a direction (C,); `cosine`: see `Direction`."""
+    values = vector.tolist() if isinstance(vector, Tensor) else vector
+    return Objective(((1.0, Direction(layer, tuple(float(v) for v in values), where, cosine)),))
+
+
+def match(layer: str, target: Float[Tensor, "p c"]) -> Objective:
+    """The agreement of a layer's activations with given ones, position by position."""
+    return Objective(((1.0, Match(layer, target)),))

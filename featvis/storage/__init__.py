@@ -1,0 +1,1 @@
+"""Files that are finished or not there: images, directions, locks, and stopping between two writes."""

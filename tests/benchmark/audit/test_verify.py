@@ -1,0 +1,197 @@
+"""featvis verify and featvis rerun: what is right passes, and every way of being wrong is found."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from commands import command
+
+from benchmark.cli import main
+from benchmark.records import record as records
+from featvis.storage import images
+
+RUN = [
+    "--methods",
+    "maco",
+    "--units",
+    "301,323",
+    "--steps",
+    "2",
+    "--crops",
+    "1",
+    "--canvas",
+    "48",
+    "--wandb",
+    "disabled",
+]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("verify")
+    done = command("run", *RUN, "--out", "out", cwd=folder)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder / "out"
+
+
+@pytest.fixture
+def run(whole, tmp_path) -> Path:
+    return Path(shutil.copytree(whole, tmp_path / "out"))
+
+
+def record_of(run: Path) -> Path:
+    return run / "records" / "efficientnet_lite0" / "maco.json"
+
+
+def picture_of(run: Path) -> Path:
+    return run / str(records.Record.read(record_of(run)).images) / "301.png"
+
+
+def changed(run: Path, **fields: object) -> None:
+    path = record_of(run)
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+
+def test_a_run_follows_from_its_images(run, capsys):
+    assert main(["verify", str(run)]) == 0
+    said = capsys.readouterr().out
+    # Two images of MACO, two of noise; each of three rows has its numbers.
+    assert "4 images and" in said
+    assert "numbers checked, 0 problems" in said
+    checked = int(said.split("4 images and ")[1].split()[0])
+    present = sum(m.value is not None for r in records.load_all(run / "records") for m in r.metrics)
+    assert checked == present > 20
+
+
+def cut(run: Path) -> None:
+    path = picture_of(run)
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def painted(run: Path) -> None:
+    """Other pixels under the same facts: what a PNG's own checksums cannot know."""
+    pixels, facts = images.read(picture_of(run))
+    pixels = pixels.copy()
+    pixels[:24, :, :3] = 255 - pixels[:24, :, :3]
+    images.write(picture_of(run), pixels[..., :3], pixels[..., 3], facts)
+
+
+def swapped(run: Path) -> None:
+    a, b = picture_of(run), picture_of(run).with_name("323.png")
+    data = a.read_bytes()
+    a.write_bytes(b.read_bytes())
+    b.write_bytes(data)
+
+
+def other_seed(run: Path) -> None:
+    pixels, facts = images.read(picture_of(run))
+    images.write(picture_of(run), pixels[..., :3], pixels[..., 3], facts | {"seed": 5})
+
+
+def better_logit(run: Path) -> None:
+    metrics = json.loads(record_of(run).read_text())["metrics"]
+    for metric in metrics:
+        if metric["name"] == "logit":
+            metric["value"] += 1.0
+            metric["interval"] = [x + 1.0 for x in metric["interval"]]
+    changed(run, metrics=metrics)
+
+
+def cheaper(run: Path) -> None:
+    config = json.loads(record_of(run).read_text())["config"]
+    config["generator"]["init_args"]["steps"] = 1
+    changed(run, config=config)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (cut, ["301.png is cut off"]),
+        (lambda run: picture_of(run).unlink(), ["301.png is missing"]),
+        (painted, ["are not those that it was made from"]),
+        (swapped, ["its unit is '323', and the record's '301'"]),
+        (other_seed, ["its seed is 5, and the record's 0"]),
+        (cheaper, ["its config_hash is not that of its configuration"]),
+        (lambda run: changed(run, n=3), ["it is said to be of 3 images, and there are 2"]),
+        (lambda run: changed(run, images_sha256=None), ["it has no digest of its images"]),
+        (lambda run: changed(run, images=None), ["it names no folder of images"]),
+        (lambda run: changed(run, units_hash="0" * 12), ["units_hash does not belong to the units listed"]),
+        (lambda run: (picture_of(run).parent / "config.yaml").write_text("a: 1"), ["is not the configuration of"]),
+    ],
+)
+def test_what_is_wrong_with_the_files_is_found(run, capsys, damage, words):
+    damage(run)
+    assert main(["verify", str(run), "--files-only"]) == 1
+    said = capsys.readouterr()
+    for word in words:
+        assert word in said.err
+    assert "Traceback" not in said.err
+
+
+def test_numbers_that_do_not_follow_from_the_images_are_caught(run, capsys):
+    better_logit(run)
+    assert main(["verify", str(run), "--files-only"]) == 0, "the files say nothing against it"
+    capsys.readouterr()
+    assert main(["verify", str(run)]) == 1
+    said = capsys.readouterr().err
+    assert "efficientnet_lite0 / maco: Logit is" in said
+    assert "follows from its images" in said
+    assert sum("in the record, but" in line for line in said.splitlines()) == 1, "the other numbers are right"
+
+
+def test_images_painted_after_scoring_change_the_numbers_too(run, capsys):
+    painted(run)
+    digest = images.pixels_hash(sorted(picture_of(run).parent.glob("[0-9]*.png")))
+    changed(run, images_sha256=digest)
+    assert main(["verify", str(run), "--files-only"]) == 0, "whoever paints can write the digest as well"
+    capsys.readouterr()
+    assert main(["verify", str(run)]) == 1
+    assert "Logit is" in capsys.readouterr().err
+
+
+def test_the_command_of_a_record_is_printed_and_checked(run, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for method in ("maco", "real", "noise"):
+        assert main(["rerun", str(record_of(run).with_name(f"{method}.json"))]) == 0
+        assert capsys.readouterr().out.splitlines()[0] == (
+            "featvis run --suite quick --methods maco --units 301,323 --steps 2 --crops 1 --canvas 48"
+        )
+    assert [p.name for p in tmp_path.iterdir()] == ["out"], "nothing is written"
+    command_of = json.loads(record_of(run).read_text())["command"]
+    changed(run, command=command_of.replace("--steps 2", "--steps 3"))
+    assert main(["rerun", str(record_of(run))]) == 1
+    assert "init_args.steps was 2, and would be 3" in capsys.readouterr().err
+    changed(run, command=command_of.replace("--units 301,323", "--units 301"), versions={"torch": "1.0", "timm": "0.1"})
+    assert main(["rerun", str(record_of(run))]) == 1
+    said = capsys.readouterr()
+    assert "it would make 1 other units than the record's 2" in said.err
+    assert f"note: torch 1.0 then, {importlib.metadata.version('torch')} now" in said.out
+    changed(run, command=None)
+    assert main(["rerun", str(record_of(run))]) == 2
+    assert "the record has no command" in capsys.readouterr().err
+
+
+def test_real_images_must_be_those_of_the_record(sample, tmp_path, capsys):
+    for name in ("n02165456", "n02279972", "n01440764"):
+        shutil.copytree(sample / name, tmp_path / "data" / name)
+    done = command("run", *RUN, "--data", "data", "--out", "run/out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    out, record = tmp_path / "run" / "out", tmp_path / "run" / "out" / "records" / "efficientnet_lite0" / "maco.json"
+    assert str(tmp_path) not in record.read_text(), "a record does not say where things lie"
+    assert main(["verify", str(out), "--data", str(tmp_path / "data")]) == 0
+    assert "0 problems" in capsys.readouterr().out
+    assert main(["verify", str(out)]) == 0
+    assert "not checked: the numbers of efficientnet_lite0, suite quick: the real images of quick are not given" in (
+        capsys.readouterr().out
+    )
+    assert main(["rerun", str(record), "--data", str(tmp_path / "data")]) == 0
+    capsys.readouterr()
+    shutil.rmtree(tmp_path / "data" / "n01440764")
+    assert main(["verify", str(out), "--data", str(tmp_path / "data")]) == 0
+    assert "data is not the set that quick was scored with (3 images of data" in capsys.readouterr().out
+    assert main(["rerun", str(record), "--data", str(tmp_path / "data")]) == 1
+    assert "evaluation.data.bank.images was 3, and would be 2" in capsys.readouterr().err

@@ -1,0 +1,203 @@
+"""The benchmark of speed: what it says is there, adds up, and comes from what was run; never how fast that was."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+import timm
+import torch
+from commands import ROOT, Refusals, command
+from lightning import seed_everything
+from sample_records import TOP1, metric, record
+
+from benchmark.perf import measure, peers, worker
+from benchmark.perf import passes as speed
+from benchmark.perf import record as perf_records
+from benchmark.records.record import Budget
+from benchmark.report import costs, tables
+from featvis.networks.units import parse_units
+
+PEERS = ROOT / ".peers"
+
+
+@pytest.fixture
+def refused(tmp_path, capsys, monkeypatch) -> Refusals:
+    monkeypatch.chdir(tmp_path)
+    return Refusals(tmp_path, capsys)
+
+
+WRONG = {
+    "network": (["perf", "--models", "efficientnet_lit0"], ["--models efficientnet_lit0", "efficientnet_lite0"]),
+    "method": (["perf", "--methods", "maca"], ["maca", "did you mean maco"]),
+    "no method": (["perf", "--methods", ","], ["--methods is empty"]),
+    "batch": (["perf", "--batches", "8*4"], ["--batches 8*4", "for example 8x4"]),
+    "batch of nothing": (["perf", "--memory", "0x4"], ["--memory 0x4", "from 1 to 4096"]),
+    "canvas": (["perf", "--canvas", "8"], ["--canvas must be between 16 and 8192, not 8"]),
+    "seconds": (["perf", "--seconds", "0"], ["--seconds must be between 0 and 3600, not 0"]),
+    "precision": (["perf", "--precision", "float16"], ["--precision must be", "float32", "not float16"]),
+    "out": (["perf", "--out", "/dev/null/x"], ["--out /dev/null/x", "not a folder"]),
+    "no libraries": (["perf-peers", "--folder", "nowhere"], ["--folder nowhere", "horama", "make perf-peers"]),
+    "layer for peers": (["perf-peers", "--units", "blocks.2:0"], ["--units blocks.2:0", "classes"]),
+    "crops for peers": (["perf-peers", "--crops", "0"], ["--crops must be between 1 and 1024, not 0"]),
+}
+
+
+@pytest.mark.parametrize(("args", "words"), WRONG.values(), ids=WRONG)
+def test_bad_input(refused, args, words):
+    refused(args, *words)
+
+
+def test_a_record_adds_up(tmp_path):
+    done = command(
+        "perf", "--models", "efficientnet_lite0,vit_tiny_patch16_224.augreg_in21k", "--methods", "maco",
+        "--batches", "1x2,64x64", "--memory", "", "--canvas", "64", "--seconds", "0.3", "--processes", "false",
+        "--out", str(tmp_path), cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (path,) = tmp_path.glob("perf-*.json")
+    found = perf_records.read(path)
+    assert path.with_suffix(".md").read_text() == perf_records.markdown(found)
+    assert path.with_suffix(".md").read_text().strip() in done.stdout
+    assert [(t.model, t.random_weights, t.method) for t in found.timings] == [
+        ("tf_efficientnet_lite0.in1k", False, "maco"),
+        ("vit_tiny_patch16_224.augreg_in21k", True, "maco"),
+    ]
+    # A step of 4096 views takes far more than the .3 seconds: it is left out, and said to be.
+    assert [(o.units, o.views) for o in found.left_out] == [(64, 64)] * 2
+    assert done.stdout.count("Left out: ") == 2
+    for t in found.timings:
+        # One view of a small canvas: by far the most of a step is the network.
+        assert t.stages_ms["network"] > 0.6 * t.step_ms
+        assert set(t.stages_ms) == set(perf_records.STAGES)
+        assert t.network_ms > 0
+        assert t.shipped_ms > 0
+        assert t.overhead > 0.5
+        assert t.times_shipped > 0.25
+    data = json.loads(path.read_text())
+    data["timings"][0]["overhead"] = "little"
+    path.write_text(json.dumps(data))
+    with pytest.raises(perf_records.UserError, match="overhead"):
+        perf_records.read(path)
+
+
+def test_memory_tells_the_parameters_from_the_rest():
+    job = {
+        "model": "efficientnet_lite0",
+        "method": "maco",
+        "precision": "float32",
+        "units": 2,
+        "views": 2,
+        "canvas": 64,
+    }
+    found = worker.memory(job)
+    # The phases of a canvas of 64: 3 x 64 x 33 numbers of 4 bytes a unit.
+    assert found["parameters_mb"] == pytest.approx(2 * 3 * 64 * 33 * 4 / 1e6)
+    assert 50 < found["before_mb"] < 50_000
+    assert found["peak_mb"] < 50_000
+
+
+def test_hours_are_the_papers_passes_at_the_measured_speed():
+    timing = perf_records.Timing("m", False, "maco", "float32", 8, 4, 512, 3, 20.0, 10.0, 12.0, 2.0, 1.7, {})
+    slower = perf_records.Timing("m", False, "maco", "float32", 8, 1, 512, 3, 50.0, 10.0, 12.0, 5.0, 4.2, {})
+    others = [dataclasses.replace(t, method="fourier") for t in (timing, slower)]
+    found = perf_records.PerfRecord("c", "d", 2, {}, None, "2026", (timing, slower, *others), (), (), (), None)
+    # 256 steps x 32 crops x 20 ms = 163.84 s an image; 500 of them are 22.8 hours. One view a step takes 50 ms.
+    assert perf_records.paper_rows(found) == [["m", "0.0061", "22.8", "1.8", ""]]
+
+
+def test_other_libraries_make_the_same_picture_with_our_network_as_with_theirs(classifier):
+    """A folded network is only faster: from the same seed, two steps give what they give with timm's."""
+    if not (PEERS / "horama").is_dir():
+        pytest.skip("needs the libraries that `make perf-peers` installs")
+    (unit,) = parse_units("ladybug", classifier)
+    made = {}
+    for peer in peers.peers(PEERS, classifier, views=2, canvas=64):
+        seed_everything(0, verbose=False)
+        made[peer.library, peer.how] = peer.draw(unit.index, 2)
+    for library in peers.LIBRARIES:
+        one = made[library, peers.DOCUMENTED]
+        assert one.shape == (3, 64, 64)
+        assert 0 <= float(one.min()) < float(one.max()) <= 1
+        for how, least in ((peers.TUNED, 0.99), (peers.HELPED, 0.9)):
+            assert torch.corrcoef(torch.stack([one.flatten(), made[library, how].flatten()]))[0, 1] > least
+
+
+def test_the_floor_is_the_network_on_the_views_of_a_step(classifier):
+    made = measure.generator("maco", classifier, views=3, canvas=64)
+    made.micro_batch = 4
+    floor = measure.Floor(made, units=5)
+    assert sum(len(x) for x in floor.inputs) == 15
+    assert all(len(x) <= 4 for x in floor.inputs)
+    spent: dict[str, float]
+    with measure.stages(classifier.device) as spent:
+        made.step(measure.started(made, measure.units_of(classifier, 2)))
+    assert set(spent) == set(perf_records.STAGES)
+
+
+# --- what quality costs -----------------------------------------------------------------------------------------------
+
+
+def row(method: str, seconds: float, passes: int, top1: float, logit: float, preset: str = "maco"):
+    return record(
+        method, metric(TOP1, top1, 0.1), metric("logit", logit, 1.0), preset=preset, seconds_per_image=seconds,
+        budget=Budget(passes, 1, passes, (32, 32)), suite="budget",
+    )  # fmt: skip
+
+
+ROWS = (
+    row("maco_32x1", 1.0, 32, 0.2, 5.0),
+    row("maco_64x1", 2.0, 64, 0.5, 9.0),
+    row("maco_64x1_slow", 3.0, 64, 0.5, 8.0),
+    row("maco_128x1", 4.0, 128, 0.5, 12.0),
+    row("cbr_64", 2.5, 64, 0.1, 2.0, "cbr"),
+    row("cbr_128", 5.0, 128, 0.2, 3.0, "cbr"),
+)
+
+
+def test_the_front_holds_what_no_faster_row_beats_in_both():
+    found = tables.budget_frame(ROWS)
+    assert list(found["method"]) == ["maco_32x1", "maco_64x1", "cbr_64", "maco_64x1_slow", "maco_128x1", "cbr_128"]
+    # The slow one has no more of either than maco_64x1; cbr_128 has less than MACO, but more than cbr_64.
+    assert list(found["front"]) == [True, True, True, False, True, True]
+    assert list(found["transferability"]) == [0.2, 0.5, 0.1, 0.5, 0.5, 0.2]
+
+
+def test_a_suite_of_one_budget_has_no_such_table_and_no_figure(tmp_path):
+    same = (row("maco", 1.0, 64, 0.2, 5.0), row("maco_b", 1.0, 64, 0.2, 5.0), row("maco_c", 1.0, 32, 0.2, 5.0))
+    unjudged = [dataclasses.replace(r, metrics=tuple(m for m in r.metrics if m.name != TOP1)) for r in ROWS]
+    assert tables.budget_sheet(same) is None
+    assert tables.budget_sheet(unjudged) is None
+    assert costs.budgets(same, tmp_path / "costs.png") == []
+
+
+def test_the_table_and_the_figure_are_written(tmp_path):
+    written = {p.name for p in tables.build(ROWS, tmp_path)}
+    assert {"flexivit_budget.md", "flexivit_budget.csv", "flexivit_budget.tex"} <= written
+    text = (tmp_path / "budget" / "flexivit_budget.md").read_text()
+    lines = [line for line in text.splitlines() if line.startswith("| maco_64x1 ")]
+    assert lines == ["| maco_64x1 | 2 | 64 | 64 × 1 | 32 | **50 %** | 50 % [40, 60] | 9.0 [8.0, 10.0] |"]
+    assert "both scores: maco_32x1, maco_64x1, cbr_64, maco_128x1, cbr_128." in text
+    (figure,) = costs.budgets(ROWS, tmp_path / "costs.svg")
+    drawn = figure.read_text()
+    for label in ("64x1 slow", "128x1", "seconds an image"):
+        assert label in drawn
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "shape"),
+    [
+        ("efficientnet_lite0", 49, "96 to 96 in 96, 112x112, 3x3/2, ReLU6"),
+        ("convnext_atto.d2_in1k", 40, "40 to 40 in 40, 56x56, 7x7/1"),
+    ],
+)
+def test_every_convolution_of_a_network_is_timed(capsys, name, count, shape):
+    speed.convolutions(name, views=1, repeats=1)
+    lines = [line.split("|")[1:-1] for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    (_, how_many, *_), *rows = lines
+    assert how_many.strip() == "how many"
+    net = timm.create_model(name, pretrained=False)
+    assert sum(int(row[1]) for row in rows) == sum(isinstance(m, torch.nn.Conv2d) for m in net.modules()) == count
+    assert any(row[0].strip() == shape for row in rows)
+    assert all(float(time) > 0 for row in rows for time in row[2:])

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from sample_records import metric, record, write_images
+
+from benchmark.report import figures as plots
+from featvis.errors import UserError
+
+
+def test_decorrelation_undoes_the_recorrelation_of_a_canvas() -> None:
+    x = np.random.default_rng(0).normal(size=(5, 4, 3))
+    canvas = np.einsum("hwi,ij->hwj", x, plots.DECORRELATION)
+    np.testing.assert_allclose(plots.decorrelate(canvas), x, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (15, 12), (12, 15)])
+def test_mean_magnitude_is_the_mean_of_each_images_plain_fourier_sum(size: tuple[int, int]) -> None:
+    height, width = size
+    images = np.random.default_rng(1).random((3, height, width, 3))
+    # The definition, summed out: F(v, u) = sum_y sum_x c(y, x) exp(-2 pi i (v y / H + u x / W)).
+    rows = np.exp(-2j * np.pi * np.outer(np.arange(height), np.arange(height)) / height)
+    columns = np.exp(-2j * np.pi * np.outer(np.arange(width), np.arange(width // 2 + 1)) / width)
+    inverse = np.linalg.solve(plots.DECORRELATION.T, images.reshape(-1, 3).T).T.reshape(images.shape)
+    expected = np.abs(np.einsum("vy,nyxc,xu->ncvu", rows, inverse, columns)).mean(axis=0)
+    np.testing.assert_allclose(plots.mean_magnitude(iter(images)), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_mean_magnitude_refuses_nothing_and_mixed_sizes() -> None:
+    with pytest.raises(UserError, match="at least one"):
+        plots.mean_magnitude([])
+    with pytest.raises(UserError, match="one size"):
+        plots.mean_magnitude([np.zeros((4, 4, 3)), np.zeros((4, 6, 3))])
+
+
+@settings(max_examples=25, deadline=None)
+@given(height=st.integers(2, 9), width=st.integers(2, 9), seed=st.integers(0, 99))
+def test_the_full_plane_is_the_shifted_complete_transform(height: int, width: int, seed: int) -> None:
+    image = np.random.default_rng(seed).random((height, width))
+    expected = np.fft.fftshift(np.abs(np.fft.fft2(image)))
+    np.testing.assert_allclose(plots.full_plane(np.abs(np.fft.rfft2(image)), width), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize(("cycles", "axis"), [(5, 0), (5, 1), (11, 1)])
+def test_a_cosine_peaks_at_its_cycles_per_image(cycles: int, axis: int) -> None:
+    wave = np.cos(2 * np.pi * cycles * np.arange(32) / 32)
+    image = np.broadcast_to((wave[:, None] if axis == 0 else wave[None, :])[..., None], (32, 32, 3)) * 0.4 + 0.5
+    frequencies, means = plots.radial_average(plots.mean_magnitude([image]).mean(axis=0), 32)
+    assert frequencies[np.argmax(means)] == cycles
+    others = np.delete(means, np.argmax(means))
+    assert others.max() < 1e-9 * means.max()
+
+
+@pytest.mark.parametrize("size", [(16, 16), (17, 17), (16, 15), (12, 20)])
+def test_the_radial_average_of_a_function_of_the_ring_is_that_function(size: tuple[int, int]) -> None:
+    height, width = size
+    v = np.fft.fftfreq(height, 1 / height)[:, None]
+    u = np.arange(width // 2 + 1)[None, :]
+    ring = np.rint(np.sqrt(u**2 + v**2))
+    frequencies, means = plots.radial_average(1 / np.maximum(ring, 1), width)
+    np.testing.assert_allclose(frequencies, np.arange(1, min(size) // 2 + 1))
+    np.testing.assert_allclose(means, 1 / frequencies)
+
+
+def test_the_radial_average_counts_every_frequency_of_the_plane_once() -> None:
+    image = np.random.default_rng(3).random((8, 10))
+    whole = np.abs(np.fft.fft2(image))
+    sums: dict[int, list[float]] = {}
+    for y in range(8):
+        for x in range(10):
+            v, u = (y if y < 4 else y - 8), (x if x < 5 else x - 10)
+            sums.setdefault(round(math.hypot(v, u)), []).append(float(whole[y, x]))
+    frequencies, means = plots.radial_average(np.abs(np.fft.rfft2(image)), 10)
+    np.testing.assert_allclose(means, [np.mean(sums[int(f)]) for f in frequencies])
+
+
+def test_a_method_keeps_its_colour_whoever_else_is_there() -> None:
+    alone, together = plots.colours(["maco", "am"]), plots.colours(["am", "cbr", "fourier", "maco", "noise", "real"])
+    assert alone["maco"] == together["maco"]
+    assert alone["am"] == together["am"]
+    many = plots.colours([f"method{i}" for i in range(8)])
+    assert len(set(many.values())) == 8
+
+
+def test_the_grid_shows_opaque_pictures_in_their_own_proportions(tmp_path: Path) -> None:
+    maco, cbr = record("maco"), record("cbr")
+    write_images(maco, tmp_path)
+    written = plots.grid([cbr, maco, record("real")], tmp_path, tmp_path / "figures" / "grid.png")
+    assert written == [tmp_path / "figures" / "grid.png"]
+    with Image.open(written[0]) as figure:
+        pixels = np.asarray(figure.convert("RGB")).astype(int)
+    # Where the picture is: its RGB also where its alpha is 0, once for each unit, each wider than high as 32 x 24 is.
+    hit = np.abs(pixels - np.array([200, 40, 90])).max(axis=2) < 3
+    rows, columns = np.flatnonzero(hit.any(axis=1)), np.flatnonzero(hit.any(axis=0))
+    runs = np.split(columns, np.flatnonzero(np.diff(columns) > 1) + 1)
+    assert len(runs) == 2
+    assert len(runs[0]) / len(rows) == pytest.approx(32 / 24, rel=0.02)
+    assert plots.grid([record("real")], tmp_path, tmp_path / "none.png") == []
+    assert not (tmp_path / "none.png").exists()
+
+
+def test_several_models_make_several_figures(tmp_path: Path) -> None:
+    records = [record("maco", metric("fid", 1.0)), record("maco", metric("fid", 1.0), alias="vit")]
+    written = plots.scores(records, tmp_path / "scores.png")
+    assert [p.name for p in written] == ["scores-quick-flexivit.png", "scores-quick-vit.png"]
+
+
+def test_scores_mark_what_is_absent_and_point_to_the_better_side(tmp_path: Path) -> None:
+    records = [
+        record("maco", metric("fid", 231.0, 6.0), metric("logit", 8.0, 1.0)),
+        record("cbr", metric("fid", None), metric("logit", 6.0, 1.0)),
+        record("am", status="failed", error="no"),
+    ]
+    path = plots.scores(records, tmp_path / "scores.svg")[0]
+    text = path.read_text(encoding="utf-8")
+    # In an SVG every text is a comment beside its glyphs.
+    for expected in ("fid ↓", "logit ↑", "absent", "failed", "flexivit, suite quick"):
+        assert f"<!-- {expected} -->" in text
+    assert text.count("<!-- failed -->") == 2
+    with pytest.raises(UserError, match=r"\.xyz"):
+        plots.scores(records, tmp_path / "scores.xyz")
+    assert plots.scores([record("am", status="failed", error="no")], tmp_path / "none.png") == []
+
+
+def test_spectra_take_files_arrays_and_a_reference(tmp_path: Path) -> None:
+    maco = record("maco")
+    write_images(maco, tmp_path)
+    files = sorted((tmp_path / str(maco.images)).glob("*.png"))
+    rng = np.random.default_rng(0)
+    reference = plots.mean_magnitude(rng.random((2, 16, 16, 3)))
+    np.savez(tmp_path / "natural.npz", spectrum=reference.astype(np.float32), n=np.array(2))
+    images = {"maco": files, "cbr": list(rng.random((2, 16, 16, 3))), "none": []}
+    written = plots.spectra(images, tmp_path / "natural.npz", tmp_path / "spectra.svg")
+    text = written[0].read_text(encoding="utf-8")
+    order = [text.index(f"<!-- {name} -->") for name in ("natural", "maco", "cbr")]
+    assert order == sorted(order)
+    assert "<!-- none -->" not in text
+    assert "cycles per image" in text
+    assert plots.spectra({}, None, tmp_path / "none.png") == []
+    with pytest.raises(UserError, match="shape"):
+        plots.spectra({}, np.zeros((16, 9)), tmp_path / "none.png")
+
+
+def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
+    records = [record("maco", metric("fid", 231.0, 6.0))]
+    one, other = plots.scores(records, tmp_path / "a.png")[0], plots.scores(records, tmp_path / "b.png")[0]
+    assert one.read_bytes() == other.read_bytes()

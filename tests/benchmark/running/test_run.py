@@ -1,0 +1,382 @@
+"""The harness end to end: small suites run as a user runs them, killed, resumed, on two processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from commands import ROOT, command
+from safetensors.torch import save_file
+
+from benchmark.cli import main
+from benchmark.records import record as records
+from featvis.paths import CONFIGS
+from featvis.storage import images
+
+SMALL = ["--steps", "2", "--crops", "1", "--canvas", "48"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A suite of two units and two methods, run once for all tests of this file."""
+    folder = tmp_path_factory.mktemp("finished")
+    done = command("run", "--methods", "maco,fourier", "--units", "ladybug,323", *SMALL, "--out", "out", cwd=folder)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder / "out"
+
+
+def test_a_run_leaves_records_tables_figures_page_and_wandb(finished):
+    found = {r.method: r for r in records.load_all(finished / "records")}
+    assert set(found) == {"real", "noise", "maco", "fourier"}
+    assert all(r.status == "done" and r.units == ("301", "323") for r in found.values())
+    assert found["maco"].budget is not None
+    assert found["maco"].budget.passes_per_image == 2
+    assert found["maco"].seconds_per_image is not None
+    tables = {p.name: p for p in (finished / "tables").rglob("*.*") if p.is_file()}
+    alias = found["maco"].alias
+    assert set(tables) == {f"{stem}.{suffix}" for stem in (alias, "comparison") for suffix in ("csv", "md", "tex")}
+    assert {p.name for p in (finished / "figures").iterdir()} == {"scores.png", "spectra.png", "visualizations.png"}
+    page = (finished / "index.html").read_text()
+    assert "ladybug" in page
+    assert "maco" in page
+    assert list((finished / "wandb").glob("offline-run-*/run-*.wandb")), "an offline W&B run"
+    table = pd.read_csv(tables[f"{alias}.csv"])
+    logit = found["fourier"].metric("logit")
+    assert logit is not None
+    row = table[(table.method == "fourier") & (table.metric == "logit")]
+    assert float(row.value.iloc[0]) == pytest.approx(logit.value)
+
+
+def test_what_the_wandb_run_holds(finished):
+    """Config, curves, pictures, metrics and the table are in the offline files."""
+    text = b"".join(p.read_bytes() for p in (finished / "wandb").glob("offline-run-*/run-*.wandb"))
+    for wanted in (b"score/301 ladybug", b"logit/low", b"passes_per_image", b"weights", b"visualizations"):
+        assert wanted in text, wanted
+    media = [p.name for p in (finished / "wandb").rglob("media/*/*.*")] + [
+        p.name for p in (finished / "wandb").rglob("*.png")
+    ]
+    assert any(name.startswith("visualizations") for name in media)
+    assert list((finished / "wandb").rglob("*.table.json"))
+
+
+def test_a_second_run_has_nothing_to_do_and_says_so(finished):
+    before = {p: p.stat().st_mtime_ns for p in finished.rglob("*.png") if "figures" not in p.parts}
+    start = time.monotonic()
+    done = command(
+        "run", "--methods", "maco,fourier", "--units", "ladybug,323", *SMALL, "--out", str(finished), cwd=finished
+    )
+    assert done.returncode == 0
+    assert "Nothing to do" in done.stdout
+    assert before == {p: p.stat().st_mtime_ns for p in before}
+    print(f"second run: {time.monotonic() - start:.1f} s")
+
+
+def test_the_rows_do_not_depend_on_who_reads_the_images(finished):
+    """The record's spectrum deviation and noise row follow from the files alone, by NumPy."""
+    import numpy as np
+    from PIL import Image
+
+    record = records.Record.read(finished / "records" / "efficientnet_lite0" / "maco.json")
+    from featvis.data.reference import natural_spectrum
+
+    matrix = np.array(
+        [[0.56282854, 0.5844758, 0.5844758], [0.19482528, 0, -0.19482528], [0.0432945, -0.10823626, 0.06494176]]
+    )
+    spectra = []
+    for unit in record.units:
+        rgb = np.asarray(Image.open(finished / str(record.images) / f"{unit}.png"))[..., :3] / 255.0
+        spectra.append(np.abs(np.fft.rfft2(rgb @ np.linalg.inv(matrix), axes=(0, 1))))
+    ratio = np.log(np.mean(spectra, 0).transpose(2, 0, 1) / natural_spectrum((48, 48)).numpy())
+    weight = np.full(25, 2.0)
+    weight[[0, -1]] = 1
+    weight = np.broadcast_to(weight, (3, 48, 25)).copy()
+    weight[:, 0, 0] = 0
+    mean = (ratio * weight).sum() / weight.sum()
+    expected = np.sqrt((weight * (ratio - mean) ** 2).sum() / weight.sum())
+    found = record.metric("spectrum_deviation")
+    assert found is not None
+    assert found.value == pytest.approx(expected, rel=1e-5)
+
+
+def cell(folder: Path, out: str, units: str = "0-7", **trainer: object) -> Path:
+    config = {
+        "model": {
+            "class_path": "featvis.generators.MACO",
+            "init_args": {"steps": 12, "canvas": 64, "views": 1, "crop_side": [0.9, 0.5], "precision": "float32"},
+        },
+        "data": {"units": units, "batch_size": 2},
+        "trainer": {"enable_progress_bar": False, **trainer},
+        "out": out,
+    }
+    path = folder / f"{out}.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> tuple[Path, dict[str, bytes]]:
+    """The images of a cell that ran in one go on one process."""
+    folder = tmp_path_factory.mktemp("cell")
+    done = command("generate", "--config", str(cell(folder, "whole")), cwd=folder)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder, pngs(folder / "whole")
+
+
+def pngs(folder: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in folder.glob("*.png")}
+
+
+def test_two_processes_give_the_same_bytes(undisturbed):
+    folder, expected = undisturbed
+    path = cell(folder, "two", accelerator="cpu", devices=2, strategy="ddp")
+    done = command("generate", "--config", str(path), cwd=folder)
+    assert done.returncode == 0, done.stderr[-3000:]
+    ranks = {json.loads(line)["rank"] for line in (folder / "two" / "timings.jsonl").read_text().splitlines()}
+    assert ranks == {0, 1}, "both processes must have worked"
+    assert pngs(folder / "two") == expected
+    assert len(expected) == 8
+
+
+def test_killed_five_times_and_resumed_the_images_are_the_same(undisturbed):
+    folder, expected = undisturbed
+    path = cell(folder, "killed")
+    out = folder / "killed"
+    seen = []
+    for kill in range(5):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "benchmark", "generate", "--config", str(path)], cwd=folder,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        # Different moments: before the folder is claimed, at its claim, and in the middle of later batches.
+        moments = [lambda: False, (out / "config.yaml").is_file, *[lambda n=n: len(pngs(out)) >= n for n in (1, 3, 5)]]
+        started = time.monotonic()
+        while (
+            process.poll() is None and not moments[kill]() and time.monotonic() - started < (2.5 if kill == 0 else 60)
+        ):
+            time.sleep(0.01)
+        time.sleep(0.05 * kill)
+        assert process.poll() is None, "the run was over before it could be killed"
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        seen.append(len(pngs(out)))
+    assert len(set(seen)) >= 3, f"the kills came at moments that differ: {seen}"
+    assert seen[-1] < 8
+    done = command("generate", "--config", str(path), cwd=folder)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert f"({seen[-1]} were there before)" in done.stdout
+    assert pngs(out) == expected
+    assert not list(out.glob(".*.tmp"))
+
+
+METHOD = '''
+"""A method of somebody else's: the mean colour of the canvas, and nothing else, is optimised."""
+
+from dataclasses import dataclass
+
+import torch
+
+from featvis.generators import Generator
+from featvis.canvas.transforms import Jitter
+
+
+@dataclass(frozen=True)
+class Flat:
+    size: tuple[int, int]
+
+    def init(self, generators):
+        return torch.stack([torch.randn(3, 1, 1, generator=g) for g in generators]), None
+
+    def decode(self, parameters, fixed=None):
+        return parameters.sigmoid().expand(-1, 3, *self.size)
+
+
+class OneColour(Generator):
+    def __init__(self, steps: int = 4, canvas: int | tuple[int, int] = 64, strength: float = 1.0, **kwargs):
+        super().__init__(steps=steps, canvas=canvas, **kwargs)
+        self.parametrization = Flat(self.size)
+
+    def transforms(self, step):
+        return [Jitter(8)]
+'''
+
+
+def test_a_method_in_a_file_of_its_own_gets_a_row(tmp_path):
+    assert len(METHOD.strip().splitlines()) < 40
+    (tmp_path / "somebodys.py").write_text(METHOD)
+    done = command(
+        "run", "--methods", "somebodys.OneColour", "--units", "301", "--steps", "3", "--wandb", "disabled",
+        "--out", "out",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "OneColour" in done.stdout
+    record = records.Record.read(next((tmp_path / "out" / "records").rglob("*OneColour.json")))
+    assert record.status == "done"
+    assert record.config["generator"]["class_path"] == "somebodys.OneColour"
+    pixels, _ = images.read(
+        next((tmp_path / "out").rglob("301.png"))
+        if record.images is None
+        else tmp_path / "out" / record.images / "301.png"
+    )
+    assert (pixels[..., :3] == pixels[0, 0, :3]).all(), "its own canvas: one colour"
+
+
+@pytest.mark.plumbing
+def test_flexivit_runs_the_same_path_with_random_weights(tmp_path):
+    import timm
+
+    torch.manual_seed(0)
+    net = timm.create_model("flexivit_base.1200ep_in1k", pretrained=False)
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    save_file({k: v.half() for k, v in net.state_dict().items()}, weights / "flexivit.safetensors")
+    done = command(
+        "run", "--model", "flexivit", "--methods", "maco", "--units", "301,blocks.3:5", *SMALL, "--wandb", "disabled",
+        "--out", "out", cwd=tmp_path, FEATVIS_WEIGHTS=str(weights),
+    )  # fmt: skip
+    shutil.rmtree(weights)
+    assert done.returncode == 0, done.stderr[-3000:]
+    record = records.Record.read(tmp_path / "out" / "records" / "flexivit" / "maco.json")
+    assert record.model == "flexivit_base.1200ep_in1k"
+    assert record.units == ("301", "blocks.3-5")
+    assert record.n == 2
+
+
+def test_flexivit_without_weights_and_network_fails_in_seconds(tmp_path):
+    start = time.monotonic()
+    done = command(
+        "run", "--model", "flexivit", cwd=tmp_path, HF_HOME=str(tmp_path / "empty"), HF_ENDPOINT="http://127.0.0.1:9"
+    )
+    assert time.monotonic() - start < 30
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1
+    for way in ("FEATVIS_WEIGHTS", "efficientnet_lite0", "cache"):
+        assert way in done.stderr
+    assert [p.name for p in tmp_path.iterdir()] in ([], ["empty"])
+
+
+def test_real_images_beat_every_method(sample, finished, tmp_path, capsys):
+    """Twenty real images, named by class, scored by the command: what a reader would expect of them."""
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    for i, source in enumerate(sorted(sample.glob("*/*.JPEG"))[5::50]):
+        shutil.copy(source, folder / f"{source.parent.name}_{i}.JPEG")
+    assert len(list(folder.iterdir())) == 20
+    assert main(["evaluate", str(folder), "--out", str(tmp_path / "out")]) == 0
+    assert "photographs" in capsys.readouterr().out
+    row = records.Record.read(tmp_path / "out" / "records" / "efficientnet_lite0" / "photographs.json")
+    quick = [
+        records.Record.read(p)
+        for p in sorted((ROOT / "results" / "records" / "quick" / "efficientnet_lite0").glob("*.json"))
+    ]
+    methods = [r for r in quick if r.method not in records.REFERENCES]
+    assert len(methods) >= 3
+    for name in ("frechet_efficientnet_lite1", "kernel_efficientnet_lite1", "top1_tf_efficientnet_lite2.in1k"):
+        mine = row.metric(name)
+        assert mine is not None
+        assert mine.value is not None
+        for method in methods:
+            theirs = method.metric(name)
+            assert theirs is not None
+            assert theirs.value is not None
+            better = mine.value > theirs.value if mine.higher_is_better else mine.value < theirs.value
+            assert better, f"{name}: {mine.value} against {method.method}'s {theirs.value}"
+    top1 = row.metric("top1_tf_efficientnet_lite1.in1k")
+    assert top1 is not None
+    assert top1.value is not None
+    assert top1.value >= 0.8
+    # Each of these images is the only one of its class in the reference: there is nothing to compare it with.
+    pooled = row.metric("plausibility_pooled")
+    assert pooled is not None
+    assert pooled.value is None
+    assert "no other image" in str(pooled.absent)
+
+
+def test_data_replaces_the_embedded_reference(sample, tmp_path):
+    """With a folder of one's own the same figures come out of its images, the embedded pack aside."""
+    data = tmp_path / "data"
+    for name in ("n02165456", "n02279972", "n01440764", "n07753275"):
+        shutil.copytree(sample / name, data / name)
+    (data / "n02165456" / "broken.JPEG").write_bytes(b"not an image")
+    arguments = ["run", "--methods", "maco", "--units", "301,953", *SMALL, "--data", str(data), "--wandb", "disabled"]
+    done = command(*arguments, "--out", "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "broken.JPEG cannot be decoded and is skipped" in done.stderr
+    assert "1 of 5 images" in done.stderr
+    record = records.Record.read(tmp_path / "out" / "records" / "efficientnet_lite0" / "maco.json")
+    flat = record.metric("plausibility_flat")
+    assert flat is not None
+    assert flat.value is not None
+    assert flat.definition["bank"] == "4 images, each of its class looked at and none stored: data"
+    assert flat.n == 2
+    pooled = record.metric("plausibility_pooled")
+    assert pooled is not None
+    assert pooled.definition["bank"] == "2 images: data"
+    fid = record.metric("fid")
+    assert fid is not None
+    assert "pt_inception-2015-12-05-6726825d.pth" in str(fid.absent)
+    # What was computed of the data lies beside the run, for others; a second run finds it and changes no number.
+    again = command(*arguments, "--out", "again", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert "features of" not in again.stderr
+    second = records.Record.read(tmp_path / "again" / "records" / "efficientnet_lite0" / "maco.json")
+    assert second.metrics == record.metrics
+
+
+def test_dry_run_prints_the_plan_and_writes_nothing(tmp_path):
+    done = command("run", "--methods", "maco,fourier", "--units", "301,323", *SMALL, "--dry-run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = {
+        line.split()[0]: line.split()
+        for line in done.stdout.splitlines()
+        if line.startswith(("maco", "fourier", "total"))
+    }
+    assert rows["maco"][1:4] == ["2", "2", "4"]
+    assert rows["total"][3] == "8"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("path", sorted((CONFIGS / "suite").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_suite_opens_with_its_command_and_is_parsed(path):
+    from benchmark.suites.methods import build
+    from benchmark.suites.suite import read, resolve
+
+    text = path.read_text()
+    assert text.startswith("# make bench")
+    assert "# Cost: " in text
+    assert "# Expect: " in text
+    _, data = read(path)
+    suite = resolve(data, str(path), {})
+    for method, values in suite.methods.items():
+        build(method, values, suite, {})
+
+
+def test_published_tables_are_not_stale(tmp_path):
+    """results/ and the README's block follow from results/records."""
+    from benchmark.report import report, tables
+
+    published = ROOT / "results"
+    shutil.copytree(published / "records", tmp_path / "results" / "records")
+    for readme in ("README.md", "results/README.md"):
+        shutil.copy(ROOT / readme, tmp_path / readme)
+    report.published(tmp_path / "results" / "records", tmp_path / "results")
+    fresh = {p.relative_to(tmp_path): p for p in (tmp_path / "results" / "tables").rglob("*.*")}
+    assert fresh
+    for name, path in fresh.items():
+        assert (ROOT / name).read_text() == path.read_text(), f"{name} is stale: run make tables"
+    for readme in ("README.md", "results/README.md"):
+        assert (ROOT / readme).read_text() == (tmp_path / readme).read_text(), "run make tables"
+    for suite, readme in (("fifty", "README.md"), ("quick", "results/README.md")):
+        found = [r for r in records.load_all(published / "records") if r.suite == suite]
+        assert tables.readme_block(found).strip() in (ROOT / readme).read_text()

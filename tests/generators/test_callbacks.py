@@ -1,0 +1,130 @@
+"""A Trainer around a generator: what it writes, what it skips, what it shows."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import CSVLogger
+
+from featvis.canvas.color import to_bytes, transparency
+from featvis.errors import UserError
+from featvis.generators import MACO, Fourier
+from featvis.generators.batches import Units
+from featvis.generators.callbacks import ImageWriter, RunLogger, StepProgress
+from featvis.storage import images
+
+
+def trainer(folder, *callbacks, logger=False) -> Trainer:
+    return Trainer(
+        accelerator="cpu", logger=logger, enable_checkpointing=False, enable_model_summary=False,
+        callbacks=[ImageWriter(str(folder)), *callbacks],
+    )  # fmt: skip
+
+
+def generator(classifier, **changes) -> MACO:
+    found = MACO(**{"steps": 2, "canvas": 48, "views": 1, "precision": "float32"} | changes)
+    found.classifier = classifier
+    return found
+
+
+def test_images_carry_the_optimisation_and_its_facts(classifier, tmp_path):
+    method = generator(classifier)
+    trainer(tmp_path).predict(method, datamodule=Units("301,323", 2), return_predictions=False)
+    expected = generator(classifier).predict_step(units_of(classifier, "301,323"))
+    for i, unit in enumerate(("301", "323")):
+        pixels, facts = images.read(tmp_path / f"{unit}.png")
+        assert np.array_equal(pixels[..., :3], to_bytes(expected.canvas[i]))
+        # A scaled alpha tells the raw map: to half a level, where it is not clipped.
+        raw = expected.alpha[i].numpy()
+        shown = pixels[..., 3].astype(float) / 255 * facts["alpha_scale"]
+        inside = raw < facts["alpha_scale"]
+        assert np.abs(shown - raw)[inside].max() <= 0.51 / 255 * facts["alpha_scale"]
+        assert (pixels[..., 3][~inside] == 255).all()
+        assert 0.04 < (~inside).mean() < 0.06
+        assert facts["config_hash"] == method.config_hash()
+        assert facts["logit"] == pytest.approx(float(expected.activations[i]), abs=1e-5)
+        assert facts["label"] == {"301": "ladybug", "323": "monarch"}[unit]
+    assert {"301", "323"} == set(json.loads((tmp_path / "timings.jsonl").read_text())["units"])
+
+
+def units_of(classifier, text):
+    from featvis.networks.units import parse_units
+
+    return parse_units(text, classifier)
+
+
+def test_only_batches_with_a_missing_unit_are_redone(classifier, tmp_path):
+    method = generator(classifier)
+    trainer(tmp_path).predict(method, datamodule=Units("301,323,953,985", 2), return_predictions=False)
+    before = {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in tmp_path.glob("*.png")}
+    cut = tmp_path / "985.png"
+    cut.write_bytes(cut.read_bytes()[:-200])
+    (tmp_path / ".985.png.1.tmp").write_bytes(b"left by a killed run")
+    trainer(tmp_path).predict(generator(classifier), datamodule=Units("301,323,953,985", 2), return_predictions=False)
+    after = {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in tmp_path.glob("*.png")}
+    assert {k: v[0] for k, v in before.items()} == {k: v[0] for k, v in after.items()}
+    assert before["301.png"] == after["301.png"]
+    assert before["953.png"][1] < after["953.png"][1], "the neighbour in the batch is redone with it"
+    assert not list(tmp_path.glob(".*.tmp"))
+
+
+def test_a_folder_belongs_to_one_configuration(classifier, tmp_path):
+    trainer(tmp_path).predict(generator(classifier), datamodule=Units("301", 1), return_predictions=False)
+    other = Fourier(steps=1, canvas=48, precision="float32")
+    other.classifier = classifier
+    with pytest.raises(UserError, match="another configuration"):
+        trainer(tmp_path).predict(other, datamodule=Units("301", 1), return_predictions=False)
+
+
+def test_the_bar_moves_with_steps(classifier, tmp_path):
+    bar = StepProgress()
+    moved = []
+    bar_update = bar.on_optimization_step
+
+    def count(*args):
+        bar_update(*args)
+        moved.append((bar.predict_progress_bar.n, bar.predict_progress_bar.total))
+
+    bar.on_optimization_step = count  # type: ignore[method-assign]
+    trainer(tmp_path, bar).predict(
+        generator(classifier, steps=3), datamodule=Units("301,323", 1), return_predictions=False
+    )
+    assert moved == [(n, 6) for n in range(1, 7)]
+
+
+def test_curves_go_to_the_loggers(classifier, tmp_path):
+    log = CSVLogger(tmp_path / "logs")
+    trainer(tmp_path / "images", RunLogger(), logger=log).predict(
+        generator(classifier, steps=3), datamodule=Units("301", 1), return_predictions=False
+    )
+    log.save()
+    lines = (tmp_path / "logs" / "lightning_logs" / "version_0" / "metrics.csv").read_text().splitlines()
+    expected = generator(classifier, steps=3).predict_step(units_of(classifier, "301")).scores[:, 0]
+    column = lines[0].split(",").index("score/301 ladybug")
+    assert [float(line.split(",")[column]) for line in lines[1:]] == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+def test_a_full_disk_is_one_sentence_and_loses_nothing(classifier, tmp_path, monkeypatch):
+    write, calls = images.write, []
+
+    def full(path, *args):
+        calls.append(path)
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device")
+        write(path, *args)
+
+    monkeypatch.setattr(images, "write", full)
+    with pytest.raises(UserError, match="No space left on device.*run the same command again"):
+        trainer(tmp_path).predict(generator(classifier), datamodule=Units("301,323", 1), return_predictions=False)
+    assert images.verify(tmp_path / "301.png", generator(classifier).config_hash()) is None
+    assert not (tmp_path / "323.png").exists()
+
+
+def test_transparency_of_nothing_is_opaque():
+    alpha, scale = transparency(torch.zeros(4, 5))
+    assert scale == 0
+    assert (alpha == 255).all()

@@ -1,0 +1,117 @@
+"""Intervals against scipy's bootstrap; the fast statistics of resamples against doing each one over."""
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+
+from featvis.errors import UserError
+from featvis.metrics import bootstrap, frechet_distance, kernel_distance, spectrum_deviation
+from featvis.metrics.functional.distance import polynomial_kernel
+from featvis.metrics.functional.spectrum import spectrum_weights
+from featvis.metrics.resampling import frechet_statistic, kernel_statistic, mean_statistic, spectrum_statistic
+
+
+def draw(n, d, seed, offset=0.0):
+    g = torch.Generator().manual_seed(seed)
+    return torch.randn(n, d, generator=g, dtype=torch.float64) * torch.linspace(0.2, 2, d) + offset
+
+
+def resamples(n, r, seed):
+    """Indices of r resamples, and the counts they are."""
+    picked = np.random.default_rng(seed).integers(n, size=(r, n))
+    counts = np.stack([np.bincount(row, minlength=n) for row in picked])
+    return torch.tensor(picked), torch.tensor(counts, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("n", [10, 80])
+def test_the_interval_of_a_mean_is_scipys(n):
+    values = draw(n, 1, 0)[:, 0] ** 2
+    ours = bootstrap(mean_statistic(values), n, resamples=20000)
+    theirs = scipy.stats.bootstrap((values.numpy(),), np.mean, n_resamples=20000, method="percentile", rng=1)
+    width = theirs.confidence_interval.high - theirs.confidence_interval.low
+    np.testing.assert_allclose(ours, theirs.confidence_interval, atol=0.03 * width)
+
+
+def test_the_interval_of_a_mean_covers_it_about_as_often_as_it_says():
+    inside = 0
+    for seed in range(150):
+        values = draw(40, 1, seed, 1.0)[:, 0]
+        low, high = bootstrap(mean_statistic(values), 40, resamples=200)
+        inside += low <= 1.0 <= high
+    assert 0.88 <= inside / 150 <= 0.99
+
+
+def test_it_repeats_and_chunks_do_not_show(monkeypatch):
+    values = draw(30, 1, 1)[:, 0]
+    first = bootstrap(mean_statistic(values), 30, resamples=100, seed=3)
+    assert first == bootstrap(mean_statistic(values), 30, resamples=100, seed=3)
+    assert first != bootstrap(mean_statistic(values), 30, resamples=100, seed=4)
+    monkeypatch.setattr("featvis.metrics.resampling.CHUNK", 30 * 7)
+    np.testing.assert_allclose(first, bootstrap(mean_statistic(values), 30, resamples=100, seed=3), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("n", "m", "d"), [(6, 9, 14), (20, 9, 14), (9, 40, 5), (40, 9, 5), (30, 40, 5), (2, 2, 3)])
+def test_a_resampled_frechet_distance_is_that_of_the_resampled_images(n, m, d):
+    x, y = draw(n, d, 2, 0.5), draw(m, d, 3)
+    picked, counts = resamples(n, 12, 4)
+    want = torch.stack([frechet_distance(x[rows], y) for rows in picked])
+    torch.testing.assert_close(frechet_statistic(x, y)(counts), want, rtol=1e-6, atol=1e-6)
+
+
+def test_a_resampled_kernel_distance_is_that_of_the_resampled_images():
+    x, y = draw(11, 6, 5, 0.5), draw(17, 6, 6)
+    picked, counts = resamples(11, 12, 7)
+    want = torch.stack([kernel_distance(x[rows], y) for rows in picked])
+    torch.testing.assert_close(kernel_statistic(x, y)(counts), want, rtol=1e-9, atol=1e-9)
+
+
+def test_a_resampled_spectrum_deviation_is_that_of_the_resampled_groups():
+    spectra = draw(24, 3 * 4 * 3, 8).abs().reshape(24, 3, 4, 3) + 0.1
+    reference = draw(1, 36, 9).abs().reshape(3, 4, 3) + 0.1
+    groups = torch.tensor([0] * 10 + [1] * 2 + [2] * 12)
+    sums = torch.stack([spectra[groups == g].sum(0) for g in range(3)])
+    statistic = spectrum_statistic(
+        sums.flatten(1), groups.bincount().double(), reference.reshape(-1), spectrum_weights(4, 3)
+    )
+    picked, counts = resamples(3, 9, 10)
+    want = [spectrum_deviation(torch.cat([spectra[groups == g] for g in rows]).mean(0), reference) for rows in picked]
+    torch.testing.assert_close(statistic(counts), torch.stack(want))
+
+
+def test_resampling_biases_the_distances_up_and_centring_undoes_it():
+    x, y = draw(40, 60, 11), draw(200, 60, 12)
+    for statistic, value in (
+        (frechet_statistic(x, y), float(frechet_distance(x, y))),
+        (kernel_statistic(x, y), float(kernel_distance(x, y))),
+    ):
+        plain = bootstrap(statistic, 40, resamples=400)
+        centred = bootstrap(statistic, 40, resamples=400, centre=value)
+        assert plain[0] > value  # the plain interval does not even hold the value
+        assert centred[0] < value < centred[1]
+        assert centred[1] - centred[0] == pytest.approx(plain[1] - plain[0])
+
+
+def test_the_centred_interval_of_a_kernel_distance_covers_it():
+    # The truth, with the reference held fixed, from a very large draw.
+    y = draw(60, 4, 13, 1.0)
+    many = draw(1500, 4, 14)
+    kernel = polynomial_kernel(many, many)
+    within = (kernel.sum() - kernel.diagonal().sum()) / (1500 * 1499)
+    reference = polynomial_kernel(y, y)
+    yy = (reference.sum() - reference.diagonal().sum()) / (60 * 59)
+    truth = float(within + yy - 2 * polynomial_kernel(many, y).mean())
+    inside = 0
+    for seed in range(60):
+        x = draw(60, 4, 1000 + seed)
+        low, high = bootstrap(kernel_statistic(x, y), 60, resamples=150, seed=seed, centre=float(kernel_distance(x, y)))
+        inside += low <= truth <= high
+    assert 0.85 <= inside / 60 <= 1
+
+
+def test_bad_input_is_said_in_a_sentence():
+    for n, r, level in ((0, 10, 0.9), (5, 0, 0.9), (5, 10, 1.0)):
+        with pytest.raises(UserError, match="bootstrap needs"):
+            bootstrap(lambda counts: counts[:, 0], n, resamples=r, level=level)
+    with pytest.raises(UserError, match="no resample"):
+        bootstrap(lambda counts: counts[:, 0] * torch.nan, 5)

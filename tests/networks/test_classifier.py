@@ -1,0 +1,236 @@
+"""Networks: real weights on real images, and where the weights come from."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from featvis.data.files import fit, list_images, open_rgb, to_tensor
+from featvis.errors import UserError
+from featvis.networks import classifier as models
+from featvis.networks import weights
+from featvis.networks.classifier import Classifier
+from featvis.networks.loading import load
+from featvis.networks.weights import ModelSpec, locate, resolve
+
+LITE0 = "efficientnet_lite0"
+
+
+def photographs(folder: Path, classifier: Classifier, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+    files = list_images(folder, classifier.synsets)[::step]
+    images = torch.stack([to_tensor(fit(open_rgb(f.path), classifier.input_size)) for f in files])
+    return images, torch.tensor([f.label for f in files])
+
+
+@torch.no_grad()
+def test_real_weights_know_real_images(classifier, sample):
+    images, labels = photographs(sample, classifier, 25)
+    assert float((classifier(images).argmax(1) == labels).float().mean()) >= 0.8
+    out = classifier.features(images[:4])
+    assert torch.allclose(out["logits"], classifier(images[:4]), atol=1e-3)
+    # The head is linear: the logits follow from the pooled features by hand.
+    head = classifier.net.classifier
+    assert torch.allclose(out["pooled"] @ head.weight.T + head.bias, out["logits"], atol=1e-3)
+
+
+@torch.no_grad()
+def test_zoo_weights_are_built_as_their_metadata_says(zoo, sample, monkeypatch):
+    monkeypatch.setenv("FEATVIS_WEIGHTS", str(zoo))
+    network = load("mobilenetv1_100", "float32")
+    images, labels = photographs(sample, network, 25)
+    assert float((network(images).argmax(1) == labels).float().mean()) >= 0.85
+    assert resolve("mobilenetv1_100").create_kwargs == {"pad_type": "same"}
+    assert network.mean.flatten().tolist() == [0.5, 0.5, 0.5]
+    assert {s.alias for s, w, _ in weights.available() if w} >= {"mobilenetv1_100", "mobilenetv2_100", LITE0}
+
+
+@torch.no_grad()
+def test_mean_and_std_are_applied_inside(classifier):
+    x = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(classifier(x), classifier.net((x - 0.5) / 0.5), atol=1e-3)
+
+
+def test_names_and_labels(classifier):
+    assert classifier.name == "tf_efficientnet_lite0.in1k"
+    assert (classifier.labels[301], classifier.synsets[301]) == ("ladybug", "n02165456")
+    assert classifier.input_size == (224, 224)
+    assert not classifier.train().training
+    assert not any(p.requires_grad for p in classifier.parameters())
+
+
+@torch.no_grad()
+def test_positions_are_averaged_as_the_layout_demands(classifier):
+    x = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    kept = {}
+    handle = classifier.net.blocks[3].register_forward_hook(lambda m, a, o: kept.update(map=o))
+    classifier.net((x - 0.5) / 0.5)
+    handle.remove()
+    found = classifier.activations(x, frozenset({"blocks.3", "logits"}))
+    assert torch.allclose(found["blocks.3"], kept["map"].mean((2, 3)), atol=1e-4)
+    assert torch.allclose(found["logits"], classifier(x), atol=1e-3)
+    vit = Classifier(
+        timm.create_model("vit_tiny_patch16_224").eval(), ModelSpec("vit", "vit_tiny_patch16_224"), precision="float32"
+    )
+    handle = vit.net.blocks[5].register_forward_hook(lambda m, a, o: kept.update(tokens=o))
+    vit.net((x - vit.mean) / vit.std)
+    handle.remove()
+    assert kept["tokens"].shape == (2, 197, 192)
+    # A channel of a ViT is a hidden dimension over all tokens, CLS included, never one token.
+    assert torch.allclose(vit.activations(x, frozenset({"blocks.5"}))["blocks.5"], kept["tokens"].mean(1), atol=1e-4)
+    assert vit.layer("blocks.5").channels == 192
+    swin = Classifier(
+        timm.create_model("swin_tiny_patch4_window7_224").eval(), ModelSpec("swin", "swin"), precision="float32"
+    )
+    assert swin.layer("layers.1").channels == 192
+
+
+def test_hooks_are_removed_even_after_an_error(classifier):
+    with pytest.raises(RuntimeError, match="stop"), classifier.tapped({"blocks.1", "conv_head"}):
+        raise RuntimeError("stop")
+    assert not any(m._forward_hooks for m in classifier.net.modules())
+    with pytest.raises(UserError, match=r"no layer blocks\.11: did you mean blocks\.1"):
+        classifier.layer("blocks.11")
+
+
+def weights_folder(tmp_path: Path, monkeypatch) -> Path:
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    monkeypatch.setenv("FEATVIS_WEIGHTS", str(folder))
+    return folder
+
+
+def plain(classifier: Classifier) -> dict[str, torch.Tensor]:
+    """A state dict that safetensors takes; channels_last is a layout that it does not."""
+    return {k: v.clone().contiguous() for k, v in classifier.net.state_dict().items()}
+
+
+def test_the_directory_comes_before_the_package(classifier, tmp_path, monkeypatch):
+    assert locate(resolve(LITE0)).kind == "package"
+    folder = weights_folder(tmp_path, monkeypatch)
+    state = plain(classifier)
+    state["classifier.bias"] += 1
+    save_file(state, folder / f"{LITE0}.safetensors", metadata={"mean": json.dumps([0.4, 0.4, 0.4])})
+    assert locate(resolve(LITE0)).kind == "directory"
+    changed = load(LITE0, "float32")
+    assert torch.allclose(changed.net.classifier.bias, classifier.net.classifier.bias + 1)
+    assert changed.weights_hash != classifier.weights_hash
+    assert changed.mean.flatten().tolist() == pytest.approx([0.4] * 3)
+
+
+class Malicious:
+    def __init__(self, marker: Path):
+        self.marker = marker
+
+    def __reduce__(self):
+        return (Path.touch, (self.marker,))
+
+
+def test_files_that_are_no_weights(classifier, tmp_path, monkeypatch):
+    folder = weights_folder(tmp_path, monkeypatch)
+    path = folder / f"{LITE0}.safetensors"
+    save_file(plain(classifier), path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=rf"{LITE0}\.safetensors cannot be read"):
+        load(LITE0)
+    save_file(plain(load("efficientnet_lite1")) | {"extra": torch.zeros(1)}, path)
+    with pytest.raises(UserError, match=r"of another network than tf_efficientnet_lite0\.in1k.*missing|unknown|shape"):
+        load(LITE0)
+    marker = tmp_path / "executed"
+    path.write_bytes(pickle.dumps(Malicious(marker)))
+    with pytest.raises(UserError, match="cannot be read"):
+        load(LITE0)
+    torch.save(Malicious(marker), tmp_path / "x.pth")
+    with pytest.raises(UserError, match="pickled objects are never loaded"):
+        weights._read(tmp_path / "x.pth")
+    assert not marker.exists()
+
+
+def test_the_hubs_cache_is_enough(classifier, tmp_path):
+    """A file in the cache is used without a question to the network."""
+    hub = tmp_path / "hub" / "models--timm--resnet10t.c3_in1k"
+    snapshot = hub / "snapshots" / "0123456789abcdef0123456789abcdef01234567"
+    snapshot.mkdir(parents=True)
+    (hub / "refs").mkdir()
+    (hub / "refs" / "main").write_text(snapshot.name)
+    torch.manual_seed(0)
+    net = timm.create_model("resnet10t", pretrained=False)
+    save_file(net.state_dict(), snapshot / "model.safetensors")
+    code = (
+        "import time; from featvis.networks.classifier import load; "
+        "from featvis.networks.weights import locate, resolve; t = time.time();"
+        "w = locate(resolve('resnet10t.c3_in1k')); n = load('resnet10t.c3_in1k');"
+        "print(w.kind, n.weights_hash, time.time() - t < 4)"
+    )
+    env = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_ENDPOINT": "http://127.0.0.1:9"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["cache", models.content_hash(net), "True"], done.stderr[-2000:]
+
+
+def test_an_unreachable_hub_costs_seconds_and_names_the_ways_out(monkeypatch):
+    monkeypatch.delenv("FEATVIS_WEIGHTS", raising=False)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(UserError, match="HF_HUB_OFFLINE is set.*FEATVIS_WEIGHTS.*efficientnet_lite0.*cache"):
+        load("resnetv2")
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+
+    def silent(*args, **kwargs):
+        time.sleep(30)
+
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", silent)
+    monkeypatch.setattr(weights, "_SILENCE", [])
+    start = time.monotonic()
+    assert weights.hub_error("timm/anything", timeout=1.0) == "no answer within 1 s"
+    assert weights.hub_error("timm/another", timeout=30.0) == "no answer within 1 s", "it is not asked again at once"
+    assert time.monotonic() - start < 5
+
+
+def test_a_hub_that_answers_is_asked_for_the_networks_file(monkeypatch, tmp_path):
+    from huggingface_hub.errors import EntryNotFoundError
+
+    asked = []
+
+    def fetch(repository, filename):
+        asked.append((repository, filename))
+        if filename == "model.safetensors":
+            raise EntryNotFoundError("404")
+        return str(tmp_path / filename)
+
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr(weights, "_SILENCE", [])
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", lambda *args, **kwargs: None)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", fetch)
+    assert weights.download(resolve("resnetv2")) == tmp_path / "pytorch_model.bin"
+    repository = "timm/resnetv2_50.a1h_in1k"
+    assert asked == [(repository, "model.safetensors"), (repository, "pytorch_model.bin")]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("efficientnet_lite9", "did you mean.*efficientnet_lite"),
+        ("resnet50", "has no tag.*resnet50.a1_in1k"),
+        ("flexivitt", "flexivit"),
+    ],
+)
+def test_unknown_names(name, message):
+    with pytest.raises(UserError, match=message):
+        load(name)
+
+
+@torch.no_grad()
+def test_every_model_file_is_parsed():
+    for alias in weights.aliases():
+        spec = resolve(alias)
+        assert timm.is_model(spec.name), alias
+        assert (weights.CONFIGS / "model" / f"{alias}.yaml").read_text().startswith(f"# featvis run --model {alias} ")
