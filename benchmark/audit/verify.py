@@ -13,8 +13,8 @@ import yaml
 from tqdm import tqdm
 
 from benchmark.records import record as records
+from benchmark.records.columns import share_groups
 from benchmark.records.record import Measurement, Record
-from benchmark.report.tables.sheet import PERCENT
 from benchmark.scoring.evaluate import evaluate_row
 from benchmark.scoring.plan import Plan, Row
 from benchmark.scoring.scorer import Scorer
@@ -30,8 +30,6 @@ TOLERANCE = 1e-3
 """Relative: another processor rounds otherwise; what follows from other images differs by far more."""
 BY_COMMAND = ("probe", "invert", "concepts")
 """Suites whose numbers need more than the images: layers of the network, or the pictures that were inverted."""
-SHARES = PERCENT | {"transfer"}
-"""Groups of metrics that count images."""
 
 
 @dataclass
@@ -267,7 +265,7 @@ def compare(
         return
     report.numbers += 1
     # One image more or less is what rounding can do to a share.
-    slack = 1 / max(1, said.n) if said.group in SHARES else 0.0
+    slack = 1 / max(1, said.n) if said.group in share_groups() else 0.0
     if said.n != follows.n or abs(said.value - follows.value) > slack + TOLERANCE * max(1e-3, abs(follows.value)):
         report.problems.append(
             f"{where} is {said.value:.6g} of {said.n} in the record, "

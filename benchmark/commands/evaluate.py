@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmark.arguments import WandbMode, check_out, command_line, split
-from featvis.errors import UserError, nearest
 
 
 def evaluate(
@@ -32,16 +31,14 @@ def evaluate(
         out: folder of the records.
         wandb: whether the table is logged.
     """
+    from benchmark.records import columns
     from benchmark.report import tables
     from benchmark.scoring.evaluate import evaluate_folder
     from benchmark.suites import job as jobs
-    from benchmark.suites import suite as suites
     from featvis.networks.loading import check, load
 
     groups = split(metrics)
-    for group in groups:
-        if group not in suites.METRIC_GROUPS:
-            raise UserError(f"unknown --metrics {group}: {nearest(group, suites.METRIC_GROUPS)}")
+    columns.check(groups, "--metrics")
     check_out(Path(out), "evaluate")
     for flag, names in (("--model", [model]), ("--classifiers", split(classifiers)), ("--frechet", [frechet])):
         for name in names:

@@ -17,7 +17,7 @@ from benchmark.arguments import command_line, split
 from benchmark.scoring import references
 from benchmark.scoring.plan import Plan, Row
 from benchmark.suites.methods import build
-from benchmark.suites.suite import Suite, _file_name, read, resolve
+from benchmark.suites.suite import Suite, check_file_name, read, resolve
 from featvis.data.sets import ImageSet, Role, check_decodable, open_images
 from featvis.errors import Unreachable, UserError
 from featvis.generators import Generator
@@ -127,7 +127,7 @@ def prepare(name: str, suite: Suite, out: Path, options: Mapping[str, Any], eval
             )
     methods = {m: build(m, values or {}, suite, options, natural) for m, values in suite.methods.items()}
     classifier = load(suite.model)
-    _file_name(classifier.alias, "--model")
+    check_file_name(classifier.alias, "--model")
     units = parse_units(suite.units, classifier, tokens=suite.tokens)
     # What is missing or broken is found now, not after an hour of work.
     sets = find_sets(suite.data, suite.frechet_data, suite.spectrum_data, classifier.synsets)
