@@ -24,6 +24,7 @@ from sample_records import TOP1, metric, record, write_images
 
 from benchmark import tracking
 from benchmark.records.record import Record
+from benchmark.running import runner
 from benchmark.scoring import evaluate
 from benchmark.scoring.plan import Plan, Row
 from featvis.errors import UserError
@@ -270,14 +271,15 @@ def test_the_artifact_holds_every_record(logged):
 
 
 def scored_again(out: Path, monkeypatch: pytest.MonkeyPatch) -> int:
-    """`evaluate` of a suite, without its networks."""
+    """What a run does of a suite that lacks a score, without its networks."""
     plan, found = suite(out)
     by_method = {r.method: r for r in found}
     monkeypatch.setattr(evaluate, "scored", lambda plan, row: False)
-    monkeypatch.setattr(evaluate, "Scorer", lambda plan: SimpleNamespace(networks=[]))
-    monkeypatch.setattr(evaluate, "flat_distances", lambda *args: {}, raising=False)
+    monkeypatch.setattr(evaluate, "Scorer", lambda plan, *given: SimpleNamespace(networks=[]))
+    monkeypatch.setattr(evaluate, "flat_distances", lambda *args: {})
     monkeypatch.setattr(evaluate, "evaluate_row", lambda plan, row, *args: by_method[row.method])
-    return evaluate.evaluate(plan)
+    job = SimpleNamespace(plan=plan, out=out, classifier=SimpleNamespace(alias=plan.model), sources=None, networks=None)
+    return runner.evaluate(job, devices=1)
 
 
 @pytest.mark.parametrize("what", ["disk", "network", "second start"])
@@ -394,7 +396,8 @@ def test_disabled_nothing_happens_and_wandb_is_not_needed(tmp_path):
     before = sorted(tmp_path.rglob("*"))
     code = (
         "import json, sys; sys.modules['wandb'] = None\n"
-        "from benchmark import evaluate, generate, tracking; from benchmark.scoring.scorer import Plan\n"
+        "from benchmark import tracking; from benchmark.running import generate\n"
+        "from benchmark.scoring.plan import Plan\n"
         "tracking.log_scores(Plan(**json.loads(sys.argv[1]))); print('done')"
     )
     done = subprocess.run(

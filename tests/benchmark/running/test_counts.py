@@ -1,0 +1,64 @@
+"""What a run costs beside the work itself: processes, networks loaded, image sets listed."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmark import launch
+from benchmark.cli import main
+from benchmark.running import cells, generate
+from featvis.data.sets import FolderImages
+from featvis.networks.classifier import Classifier
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Counts of (process, what) while a run goes on in this process, and those that it starts in it too, in turn."""
+    process, loads, listings = [0], Counter[tuple[int, str]](), Counter[str]()
+    load, listing = Classifier.__init__, FolderImages.__init__
+
+    def loaded(self, net, spec, *args, **kwargs):
+        loads[process[0], spec.alias] += 1
+        load(self, net, spec, *args, **kwargs)
+
+    def listed(self, folder, *args, **kwargs):
+        listings[str(folder)] += 1
+        listing(self, folder, *args, **kwargs)
+
+    def call(arguments, alone=False):
+        process[0] += 1
+        here, process[0] = process[0], process[0]
+        work = {"benchmark.running.cells": cells.main, "benchmark": lambda given: generate.main(list(given[1:]))}
+        try:
+            return work[arguments[1]](arguments[2:])
+        finally:
+            process.append(here)
+            process[0] = 0
+
+    monkeypatch.setattr(Classifier, "__init__", loaded)
+    monkeypatch.setattr(FolderImages, "__init__", listed)
+    monkeypatch.setattr(launch, "call", call)
+    return process, loads, listings
+
+
+@pytest.mark.parametrize("given", ["one set for all", "two sets"])
+def test_networks_are_loaded_once_a_process_and_image_sets_listed_once(tmp_path, monkeypatch, counted, given):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for i, name in enumerate(("301", "323", "301", "323", "301")):
+        for folder in ("data", "val"):
+            path = tmp_path / folder / name / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 255, (40, 40, 3), dtype=np.uint8)).resize((96, 96)).save(path)
+    sets = ["--data", "data"] + (["--frechet-data", "val"] if given == "two sets" else [])
+    small = ["--units", "301,323", "--steps", "1", "--crops", "1", "--canvas", "48", "--wandb", "disabled"]
+    assert main(["run", "--methods", "maco,fourier,cbr", *small, *sets, "--out", "out"]) == 0
+    process, loads, listings = counted
+    assert process[1:] == [1], "one process makes the images of all methods, and this one scores them"
+    assert max(loads.values()) == 1, loads
+    assert {name for at, name in loads if at == 1} == {"efficientnet_lite0"}, "a judge is no business of generating"
+    assert listings == ({"data": 1} if given == "one set for all" else {"data": 1, "val": 1})
