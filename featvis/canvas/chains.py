@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -51,7 +51,13 @@ Chain = Literal["xplique11", "lucid5", "am3", "none"]
 
 def named_chain(name: Chain, size: tuple[int, int]) -> list[Transform]:
     """The transforms of a name, for a canvas of `size`; `none` shows the network the whole canvas as it is."""
-    return {"xplique11": lambda: xplique11(size), "lucid5": lucid5, "am3": lambda: am3(size), "none": list}[name]()
+    chains: dict[str, Callable[[], list[Transform]]] = {
+        "xplique11": lambda: xplique11(size),
+        "lucid5": lucid5,
+        "am3": lambda: am3(size),
+        "none": list,
+    }
+    return chains[name]()
 
 
 def check(chain: Sequence[Transform], size: tuple[int, int]) -> None:

@@ -19,7 +19,8 @@ from featvis.canvas.color import decorrelate
 
 def magnitude(canvas: Float[Tensor, "*b 3 h w"]) -> Float[Tensor, "*b 3 h f"]:
     """|rfft2| of a canvas in the decorrelated space (unnormalised FFT; DC in bin (0, 0))."""
-    return torch.fft.rfft2(decorrelate(canvas)).abs()
+    spectrum: Tensor = torch.fft.rfft2(decorrelate(canvas))
+    return spectrum.abs()
 
 
 def mean_magnitude(canvases: Iterable[Float[Tensor, "3 h w"]]) -> tuple[Float[Tensor, "3 h f"], int]:

@@ -215,7 +215,8 @@ class Noise:
 
 def _ndtri(u: Tensor) -> Tensor:
     """The standard normal quantile; u in [0, 1), 0 moved to where it is finite."""
-    return torch.special.ndtri(u.double().clamp(1e-9, 1 - 1e-9)).float()
+    quantile: Tensor = torch.special.ndtri(u.double().clamp(1e-9, 1 - 1e-9))
+    return quantile.float()
 
 
 def _pick(values: tuple[float, ...], continuous: bool, u: Float[Tensor, "b v 1"]) -> Float[Tensor, "b v 1"]:

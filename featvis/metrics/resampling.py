@@ -132,7 +132,8 @@ def frechet_statistic(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Stati
             inner = across[drawn][:, drawn]
             mean = inner @ w
             product = (inner - mean[:, None] - mean + w @ mean) * (w[:, None] * w).sqrt()
-        return (torch.linalg.eigvalsh(product) * n / (n - 1)).clamp(min=0).sqrt().sum()
+        eigenvalues: Tensor = torch.linalg.eigvalsh(product)
+        return (eigenvalues * n / (n - 1)).clamp(min=0).sqrt().sum()
 
     def distance(w: Tensor) -> Tensor:
         gap = w @ gram @ w
@@ -189,7 +190,7 @@ def spectrum_statistic(
 
     def deviation(counts: Tensor) -> Tensor:
         shares = counts / (counts @ sizes)[:, None]
-        first, second = torch.zeros(2, len(counts), dtype=torch.float64)
+        first, second = torch.zeros(2, len(counts), dtype=torch.float64).unbind()
         # All resamples of a few frequencies at a time: the other way round would read every sum again and again.
         for part in torch.arange(len(weights)).split(max(1, CHUNK // 16 // len(counts))):
             columns = slice(int(part[0]), int(part[-1]) + 1)

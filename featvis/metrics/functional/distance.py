@@ -34,7 +34,7 @@ def frechet_distance(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Float6
     x, y = x.double(), y.double().to(x.device)
     a, b = covariance_roots(x, y)
     gap = (x - y.mean(0)).mean(0)
-    cross = torch.linalg.svdvals(a @ b.T).sum()
+    cross: Tensor = torch.linalg.svdvals(a @ b.T).sum()
     return (gap.square().sum() + a.square().sum() + b.square().sum() - 2 * cross).clamp(min=0)
 
 

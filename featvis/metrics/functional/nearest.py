@@ -111,7 +111,8 @@ def deep_knn(
 
 
 def _on_sphere(x: Float[Tensor, "*n d"], eps: float) -> Float[Tensor, "*n d"]:
-    return x / (x.norm(dim=-1, keepdim=True) + eps)
+    norm: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return x / (norm + eps)
 
 
 def _copies(ids: Int64[Tensor, " n"] | None, bank_ids: Int64[Tensor, " m"] | None) -> int:
