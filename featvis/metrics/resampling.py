@@ -50,6 +50,15 @@ def bootstrap(
 
     Raises:
         UserError: for fewer than one image or resample, or a level outside (0, 1).
+
+    Example:
+        >>> import torch
+        >>> from featvis.metrics import bootstrap
+        >>> from featvis.metrics.resampling import mean_statistic
+        >>> values = torch.arange(100.0, dtype=torch.float64)
+        >>> low, high = bootstrap(mean_statistic(values), len(values))
+        >>> 40 < low < 49.5 < high < 60  # 49.5 -+ 1.96 * 28.9 / 10
+        True
     """
     if n < 1 or resamples < 1 or not 0 < level < 1:
         raise UserError(
@@ -93,6 +102,13 @@ def mean_statistic(values: Float64[Tensor, " n"]) -> Statistic:
 
     Returns:
         The statistic.
+
+    Example:
+        >>> import torch
+        >>> from featvis.metrics.resampling import mean_statistic
+        >>> statistic = mean_statistic(torch.tensor([1.0, 2.0, 6.0], dtype=torch.float64))
+        >>> statistic(torch.tensor([[1, 1, 1], [3, 0, 0]], dtype=torch.float64)).tolist()  # each once; the first thrice
+        [3.0, 1.0]
     """
     values = values.cpu()
     return lambda counts: counts @ values / len(values)
