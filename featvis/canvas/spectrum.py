@@ -18,7 +18,14 @@ from featvis.canvas.color import decorrelate
 
 
 def magnitude(canvas: Float[Tensor, "*b 3 h w"]) -> Float[Tensor, "*b 3 h f"]:
-    """|rfft2| of a canvas in the decorrelated space (unnormalised FFT; DC in bin (0, 0))."""
+    """|rfft2| of a canvas in the decorrelated space (unnormalised FFT; DC in bin (0, 0)).
+
+    Example:
+        >>> import torch
+        >>> from featvis.canvas.spectrum import magnitude
+        >>> magnitude(torch.rand(2, 3, 5, 7)).shape
+        torch.Size([2, 3, 5, 4])
+    """
     spectrum: Tensor = torch.fft.rfft2(decorrelate(canvas))
     return spectrum.abs()
 
@@ -46,7 +53,14 @@ def mean_magnitude(canvases: Iterable[Float[Tensor, "3 h w"]]) -> tuple[Float[Te
 
 
 def frequencies(size: tuple[int, int]) -> tuple[Float[Tensor, "h 1"], Float[Tensor, "1 f"]]:
-    """Signed vertical and non-negative horizontal frequencies of rfft2's bins, in cycles per short side of (H, W)."""
+    """Signed vertical and non-negative horizontal frequencies of rfft2's bins, in cycles per short side of (H, W).
+
+    Example:
+        >>> from featvis.canvas.spectrum import frequencies
+        >>> vertical, horizontal = frequencies((4, 6))
+        >>> vertical.flatten().tolist(), horizontal.flatten().tolist()
+        ([0.0, 1.0, -2.0, -1.0], [0.0, 0.6666666865348816, 1.3333333730697632, 2.0])
+    """
     h, w = size
     short = min(h, w)
     return torch.fft.fftfreq(h, 1 / short)[:, None], torch.fft.rfftfreq(w, 1 / short)[None, :]
@@ -68,6 +82,14 @@ def resize_spectrum(
 
     Returns:
         (3, H, W//2+1), float32.
+
+    Example:
+        >>> import torch
+        >>> from featvis.canvas.spectrum import resize_spectrum
+        >>> natural = torch.rand(3, 8, 5) + 1
+        >>> half = resize_spectrum(natural, (4, 4))  # the low frequencies, for a quarter of the pixels
+        >>> bool(torch.allclose(half[:, :2, :2], natural[:, :2, :2] / 4))
+        True
     """
     side = spectrum.shape[1]
     width = width or side

@@ -9,7 +9,13 @@ VERSIONED = ("featvis", "torch", "timm", "lightning", "numpy", "pillow")
 
 
 def versions(packages: Sequence[str] = VERSIONED) -> dict[str, str]:
-    """The versions of the packages that an image or a score depends on."""
+    """The versions of the packages that an image or a score depends on.
+
+    Example:
+        >>> from featvis.storage.versions import versions
+        >>> versions(["no-such-package"])
+        {'no-such-package': 'not installed'}
+    """
     found = {}
     for package in packages:
         try:
