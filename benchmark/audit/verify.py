@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,25 +12,25 @@ import yaml
 from tqdm import tqdm
 
 from benchmark.records import record as records
+from benchmark.records.columns import share_groups
 from benchmark.records.record import Measurement, Record
-from benchmark.report.tables.sheet import PERCENT
 from benchmark.scoring.evaluate import evaluate_row
-from benchmark.scoring.plan import Plan, Row
+from benchmark.scoring.pictures import flat_distances
+from benchmark.scoring.plan import Plan, Row, Sources
 from benchmark.scoring.scorer import Scorer
 from benchmark.studies.attacks.run import SUITE as ATTACK
 from benchmark.studies.attacks.run import remeasure
-from benchmark.suites.job import find_sets, said_of
 from featvis.errors import Unreachable, UserError
+from featvis.networks.classifier import Classifier
 from featvis.networks.devices import default_device
 from featvis.networks.loading import load
 from featvis.storage import images
+from featvis.storage.hashing import config_hash
 
 TOLERANCE = 1e-3
 """Relative: another processor rounds otherwise; what follows from other images differs by far more."""
 BY_COMMAND = ("probe", "invert", "concepts")
 """Suites whose numbers need more than the images: layers of the network, or the pictures that were inverted."""
-SHARES = PERCENT | {"transfer"}
-"""Groups of metrics that count images."""
 
 
 @dataclass
@@ -137,8 +136,7 @@ def _configuration(folder: Path, record: Record) -> Iterator[str]:
     generator = record.config.get("generator")
     if generator is None:
         return
-    text = json.dumps(generator, sort_keys=True, separators=(",", ":"))
-    if hashlib.sha256(text.encode()).hexdigest()[:12] != record.config_hash:
+    if config_hash(generator) != record.config_hash:
         yield "its config_hash is not that of its configuration"
     path = folder / "config.yaml"
     try:
@@ -163,60 +161,70 @@ def _groups(found: Sequence[Record]) -> list[list[Record]]:
     return list(groups.values())
 
 
-def plan_of(run: Path, group: Sequence[Record], data: dict[str, str | None]) -> Plan:
-    """The plan that the records of a group were scored by.
+def plan_of(
+    run: Path, group: Sequence[Record], data: dict[str, str | None]
+) -> tuple[Plan, Sources, dict[str, Classifier]]:
+    """The plan that the records of a group were scored by, its real images and its networks.
 
     Raises:
         UserError: when the real images are not given, or are others; or the networks cannot be had.
     """
     first = next((r for r in group if r.budget is not None), group[0])
     said = first.config.get("evaluation") or {}
-    target = load(first.alias, "float32")
-    sets = find_sets(data.get("data"), data.get("frechet_data"), data.get("spectrum_data"), target.synsets)
+    networks, unavailable = {first.alias: load(first.alias, "float32")}, dict[str, str]()
+    sources = Sources()
+    if said.get("data"):
+        sources = Sources.open(
+            data.get("data"), data.get("frechet_data"), data.get("spectrum_data"), networks[first.alias].synsets
+        )
     for role, facts in (said.get("data") or {}).items():
-        if role not in sets:
+        source = sources.of(role)
+        if source is None:
             raise UserError(f"the real images of {first.suite} are not given: --data {facts['name']}")
-        if sets[role].fingerprint[:12] != facts["fingerprint"]:
+        if source.fingerprint[:12] != facts["fingerprint"]:
             raise UserError(
-                f"--data: {sets[role].name} is not the set that {first.suite} was scored with "
+                f"--data: {source.name} is not the set that {first.suite} was scored with "
                 f"({facts['images']} images of {facts['name']}, fingerprint {facts['fingerprint']})"
             )
-    unavailable = {}
     for name in dict.fromkeys([*said.get("classifiers", []), said.get("frechet")]):
-        try:
-            load(name)
-        except Unreachable as error:
-            unavailable[name] = error.reason
+        if name not in networks:
+            try:
+                networks[name] = load(name, "float32")
+            except Unreachable as error:
+                unavailable[name] = error.reason
     rows = [
         Row(
-            r.method, r.images, r.preset, r.config.get("generator"), r.config_hash,
-            bool((r.config.get("evaluation") or {}).get("transparency")),
+            method=r.method,
+            kind="real" if r.images is None else "method",
+            folder=r.images,
+            preset=r.preset,
+            config=r.config.get("generator"),
+            config_hash=r.config_hash,
+            transparency=bool((r.config.get("evaluation") or {}).get("transparency")),
         )
         for r in group
         if r.status == "done"
-    ]  # fmt: skip
+    ]
     canvas = list(first.budget.canvas) if first.budget is not None else [256, 256]
     given = {key: value if said.get("data") else None for key, value in data.items()}
-    return Plan(
+    plan = Plan(
         out=str(run), suite=first.suite, model=first.alias, classifiers=list(said.get("classifiers", [])),
         frechet=str(said.get("frechet")), seed=int(said.get("seed", 0)), units=list(first.units),
         labels=list(first.labels), canvas=canvas, rows=rows, metrics=list(said.get("metrics") or []),
         data=given.get("data"), frechet_data=given.get("frechet_data"), spectrum_data=given.get("spectrum_data"),
-        sets=said_of(sets) if said.get("data") else {}, cache=str(run.parent / "reference"),
-        unavailable=unavailable,
+        sets=sources.facts(), cache=str(run.parent / "reference"), unavailable=unavailable,
     )  # fmt: skip
+    return plan, sources, networks
 
 
 def _numbers(run: Path, group: Sequence[Record], data: dict[str, str | None], report: Report) -> None:
     name = f"{group[0].alias}, suite {group[0].suite}"
     try:
-        plan = plan_of(run, group, data)
-        scorer = Scorer(plan)
+        plan, sources, networks = plan_of(run, group, data)
+        scorer = Scorer(plan, sources, networks)
     except UserError as error:
         report.unchecked.append(f"the numbers of {name}: {error}")
         return
-    from benchmark.scoring.pictures import flat_distances
-
     scorer.flat = flat_distances(plan, scorer, {"devices": 1})
     by_method = {r.method: r for r in group}
     for row in tqdm(plan.rows, desc=f"scores of {name}", unit="row"):
@@ -267,7 +275,7 @@ def compare(
         return
     report.numbers += 1
     # One image more or less is what rounding can do to a share.
-    slack = 1 / max(1, said.n) if said.group in SHARES else 0.0
+    slack = 1 / max(1, said.n) if said.group in share_groups() else 0.0
     if said.n != follows.n or abs(said.value - follows.value) > slack + TOLERANCE * max(1e-3, abs(follows.value)):
         report.problems.append(
             f"{where} is {said.value:.6g} of {said.n} in the record, "

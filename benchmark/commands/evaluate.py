@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmark.arguments import WandbMode, check_out, command_line, split
-from featvis.errors import UserError, nearest
 
 
 def evaluate(
@@ -32,27 +31,29 @@ def evaluate(
         out: folder of the records.
         wandb: whether the table is logged.
     """
+    from benchmark.records import columns
     from benchmark.report import tables
     from benchmark.scoring.evaluate import evaluate_folder
-    from benchmark.suites import job as jobs
-    from benchmark.suites import suite as suites
+    from benchmark.scoring.plan import Sources
+    from benchmark.tracking import log_scores
     from featvis.networks.loading import check, load
 
     groups = split(metrics)
-    for group in groups:
-        if group not in suites.METRIC_GROUPS:
-            raise UserError(f"unknown --metrics {group}: {nearest(group, suites.METRIC_GROUPS)}")
+    columns.check(groups, "--metrics")
     check_out(Path(out), "evaluate")
+    # A misspelt judge is found before anything is loaded.
     for flag, names in (("--model", [model]), ("--classifiers", split(classifiers)), ("--frechet", [frechet])):
         for name in names:
             check(name, flag)
-    sets = jobs.find_sets(data, frechet_data, None, load(model, "float32").synsets if data else [])
+    target = load(model, "float32")
+    sources = Sources.open(data, frechet_data, None, target.synsets)
     flags = {"model": model, "classifiers": classifiers, "frechet": frechet, "metrics": metrics}
-    found = evaluate_folder(
-        Path(folder), model, out=out, suite="evaluate", frechet=frechet, data=data, frechet_data=frechet_data,
-        wandb=wandb, metrics=groups, classifiers=split(classifiers), sets=jobs.said_of(sets),
+    plan, found = evaluate_folder(
+        Path(folder), target, sources, out=out, suite="evaluate", frechet=frechet, data=data, frechet_data=frechet_data,
+        wandb=wandb, metrics=groups, classifiers=split(classifiers), sets=sources.facts(),
         cache=str(Path(out).parent / "reference"),
         command=command_line("evaluate", {"data": data, "frechet_data": frechet_data} | flags, Path(folder).name),
     )  # fmt: skip
+    log_scores(plan)
     print(tables.text_block(found))
     return 0

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from benchmark.arguments import check_out, split
 from featvis.errors import UserError
+
+if TYPE_CHECKING:
+    from featvis.networks.classifier import Classifier
 
 
 def reference(
@@ -38,7 +41,7 @@ def reference(
         dry_run: print how many images there are, and the time and the space expected after timing some; write nothing.
     """
     from benchmark import launch
-    from benchmark.report import report
+    from benchmark.running.dry_run import passes_text
     from benchmark.scoring import references
     from benchmark.suites.job import check_devices
     from featvis.data.sets import check_decodable, open_images
@@ -66,11 +69,18 @@ def reference(
     if launch.rank() == 0:
         print(found.describe(), flush=True)
     if dry_run:
-        print(report.passes(references.costs(found, networks, spectrum)))
+        print(passes_text(references.costs(found, networks, spectrum)))
         return 0
-    tasks = [references.Task("bank", data, role, out, model) for model in split(models)]
-    tasks += [references.Task("spectrum", data, role, out)] if spectrum else []
-    references.make(tasks, devices)
+    wanted = list(zip(split(models), networks, strict=True))
+    tasks: list[tuple[references.Task, Classifier | None]] = [
+        (references.Task("bank", data, role, out, name), network) for name, network in wanted
+    ]
+    tasks += [(references.Task("spectrum", data, role, out), None)] if spectrum else []
+    if devices > 1 or launch.world() is not None:
+        references.make([task for task, _ in tasks], devices)
+    else:
+        for task, network in tasks:
+            references.perform(task, found, network)
     if launch.rank() == 0:
         print(f"in {references.folder_of(found, Path(out))}")
         if pack is not None:

@@ -71,9 +71,9 @@ def run(
         for text in jobs.findings(job):
             print(text, flush=True)
     if dry_run:
-        print(report.plan(job, dry_run_.timing(job)))
+        print(dry_run_.plan_text(job, dry_run_.timing(job)))
         if job.plan.data is not None:
-            print(f"\n{report.passes(dry_run_.passes(job))}")
+            print(f"\n{dry_run_.passes_text(dry_run_.passes(job))}")
         return 0
     code = runner.run(job, devices, wandb)
     if launch.rank() == 0 and (folder / "records").is_dir():

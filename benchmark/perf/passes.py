@@ -27,7 +27,7 @@ from tqdm import tqdm
 from benchmark import launch
 from benchmark.perf.measure import network, timed
 from featvis.data import sweep
-from featvis.data.reference import CHUNK, BankJob
+from featvis.data.reference import CHUNK, IMAGENET_IMAGES, BankJob
 from featvis.data.sets import ImageSet, open_images
 from featvis.engine.convolutions import FrozenChain, FrozenConv2d
 from featvis.engine.machine import keep_freed
@@ -82,7 +82,7 @@ def bare(source: ImageSet, classifier: Classifier, rows: Sequence[int], workers:
 
 
 def neighbours(
-    images: int = 1_281_167, width: int = 768, queries: int = 500, k: int = 1000, folder: str | None = None
+    images: int = IMAGENET_IMAGES, width: int = 768, queries: int = 500, k: int = 1000, folder: str | None = None
 ) -> None:
     """Print the time and the memory of the Deep-KNN search of a synthetic float16 bank, mapped into memory.
 

@@ -12,13 +12,14 @@ import hashlib
 import json
 import re
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from benchmark.records.schema import parse
 from featvis.errors import UserError
+from featvis.storage.hashing import canonical
 from featvis.storage.images import write_atomic
 
 SCHEMA: Literal[1] = 1
@@ -149,7 +150,7 @@ class Record:
 
     def to_json(self) -> str:
         """The file's text: keys sorted, one fact a line and one metric a line, so that a diff shows what changed."""
-        return _layout(json.loads(_canonical(self.to_dict(), "the record")))
+        return _layout(json.loads(canonical(self.to_dict(), "the record")))
 
     def write(self, path: Path | str) -> Path:
         """Write the record; whoever sees the file sees all of it.
@@ -201,25 +202,9 @@ def load_all(folder: Path | str) -> list[Record]:
     return sorted(records, key=lambda r: (r.suite, r.alias, r.method))
 
 
-def config_hash(config: Mapping[str, Any]) -> str:
-    """12 hex digits of the SHA-256 of a configuration's canonical JSON; the order of keys does not matter.
-
-    Raises:
-        UserError: the configuration holds something that JSON has no notation for, NaN and infinity included.
-    """
-    return hashlib.sha256(_canonical(config, "the configuration").encode("utf-8")).hexdigest()[:12]
-
-
 def units_hash(units: Iterable[str]) -> str:
     """12 hex digits that name a set of units. Their order does not matter, because no image depends on it."""
-    return hashlib.sha256(_canonical(sorted(units), "the units").encode("utf-8")).hexdigest()[:12]
-
-
-def _canonical(data: Any, what: str) -> str:
-    try:
-        return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{what[0].upper()}{what[1:]} cannot be written as JSON: {error}.") from None
+    return hashlib.sha256(canonical(sorted(units), "the units").encode("utf-8")).hexdigest()[:12]
 
 
 def _layout(data: dict[str, Any]) -> str:

@@ -23,9 +23,9 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmark.records.columns import percent_groups
 from benchmark.records.record import REFERENCES, Record
 from benchmark.report.tables import arrow, frame
-from benchmark.report.tables.sheet import PERCENT
 from featvis.errors import UserError
 from featvis.storage.images import write_atomic
 
@@ -170,7 +170,7 @@ def _scores(data: Any, title: str) -> Figure:
         axis.set_axis_off()
     for axis, metric in zip(axes.flat, metrics, strict=False):
         part = data[data["metric"] == metric].to_dict("records")
-        scale = 100 if part[0]["group"] in PERCENT else 1
+        scale = 100 if part[0]["group"] in percent_groups() else 1
         for y, row in enumerate(part):
             colour = palette[row["method"]]
             if math.isnan(row["value"]):

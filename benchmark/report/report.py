@@ -6,9 +6,7 @@ import itertools
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from tabulate import tabulate
+from typing import Any
 
 from benchmark.records import record as records
 from benchmark.report import costs
@@ -18,9 +16,6 @@ from benchmark.report.gallery import build_page
 from benchmark.report.spectra import spectra
 from featvis.errors import UserError
 from featvis.storage import images
-
-if TYPE_CHECKING:
-    from benchmark.suites.job import Job
 
 BLOCK = re.compile(r"<!-- table: (?P<name>\S+) begin -->.*?<!-- table: (?P=name) end -->", re.DOTALL)
 """A generated part of a README: the short table of a suite (`quick`), or a file of the tables (`quick/comparison`)."""
@@ -118,25 +113,3 @@ def with_blocks(text: str, found: Sequence[records.Record], tables: Path) -> str
         return f"<!-- table: {name} begin -->\n{body}\n<!-- table: {name} end -->"
 
     return BLOCK.sub(block, text)
-
-
-def passes(table: Sequence[Any]) -> str:
-    """What passes over real images will cost (`benchmark.scoring.references.Cost`)."""
-    rows = [[c.what, c.images, f"{c.seconds:.0f}", f"{c.disk / 2**20:.1f}", f"{c.memory / 2**20:.0f}"] for c in table]
-    head = ["pass", "images", "seconds expected on one device", "MB on disk", "MB of memory beyond the network"]
-    return tabulate(rows, head, tablefmt="simple")
-
-
-def plan(job: Job, table: list[dict[str, Any]]) -> str:
-    """What a suite will do and cost."""
-    rows = [[t["method"], t["images"], t["of"], t["passes"], f"{t['seconds']:.0f}"] for t in table]
-    rows.append(
-        [
-            "total",
-            *(sum(t[k] for t in table) for k in ("images", "of", "passes")),
-            f"{sum(t['seconds'] for t in table):.0f}",
-        ]
-    )
-    head = ["cell", "images to do", "of", "forward-backward passes", "seconds expected"]
-    text = tabulate(rows, head, tablefmt="simple")
-    return f"{job.name} on {job.classifier.name} ({job.classifier.source}), into {job.out}\n\n{text}"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
+
+from tabulate import tabulate
 
 from benchmark.scoring import references
 from benchmark.suites.job import Job
 from featvis.networks.devices import default_device
-from featvis.networks.loading import load
-from featvis.networks.units import classes_of, cut
+from featvis.networks.units import cut
 
 
 def timing(job: Job, steps: int = 3) -> list[dict[str, Any]]:
@@ -34,15 +36,38 @@ def timing(job: Job, steps: int = 3) -> list[dict[str, Any]]:
 
 def passes(job: Job) -> list[references.Cost]:
     """What the passes over the real images cost that a run with data makes, the finished ones included."""
-    plan, synsets = job.plan, job.classifier.synsets
-    bank, frechet, natural = (plan.images(role, synsets) for role in ("bank", "frechet", "spectrum"))
-    if bank is None or frechet is None or natural is None:
-        return []
-    table = references.costs(bank, [load(plan.model, "float32", default_device())], False)
-    if plan.frechet not in plan.unavailable:
-        table += references.costs(frechet, [load(plan.frechet, "float32", default_device())], False)
-    table += references.costs(natural, [], True)
-    # Each real image of the units' classes passes the target once more, beside the visualizations.
-    again = sum(len(bank.rows.get(c, [])) for c in classes_of(plan.units))
-    seconds = table[0].seconds / max(1, table[0].images) * again
-    return [*table, references.Cost("nearest images (flat)", again, seconds, 0, table[0].memory)]
+    table: list[references.Cost] = []
+    for task in references.passes(job.plan):
+        source = job.sources.of(task.role)
+        assert source is not None
+        if task.kind == "nearest":
+            # Each real image of the units' classes passes the target once more, beside the visualizations.
+            again = sum(len(source.rows.get(c, [])) for c in task.classes)
+            seconds = table[0].seconds / max(1, table[0].images) * again
+            table.append(references.Cost("nearest images (flat)", again, seconds, 0, table[0].memory))
+        elif task.kind != "inception":
+            networks = [job.networks[task.model].in_precision("float32").to(default_device())] if task.model else []
+            table += references.costs(source, networks, task.kind == "spectrum")
+    return table
+
+
+def passes_text(table: Sequence[Any]) -> str:
+    """What passes over real images will cost (`benchmark.scoring.references.Cost`)."""
+    rows = [[c.what, c.images, f"{c.seconds:.0f}", f"{c.disk / 2**20:.1f}", f"{c.memory / 2**20:.0f}"] for c in table]
+    head = ["pass", "images", "seconds expected on one device", "MB on disk", "MB of memory beyond the network"]
+    return tabulate(rows, head, tablefmt="simple")
+
+
+def plan_text(job: Job, table: list[dict[str, Any]]) -> str:
+    """What a suite will do and cost."""
+    rows = [[t["method"], t["images"], t["of"], t["passes"], f"{t['seconds']:.0f}"] for t in table]
+    rows.append(
+        [
+            "total",
+            *(sum(t[k] for t in table) for k in ("images", "of", "passes")),
+            f"{sum(t['seconds'] for t in table):.0f}",
+        ]
+    )
+    head = ["cell", "images to do", "of", "forward-backward passes", "seconds expected"]
+    text = tabulate(rows, head, tablefmt="simple")
+    return f"{job.name} on {job.classifier.name} ({job.classifier.source}), into {job.out}\n\n{text}"

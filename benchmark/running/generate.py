@@ -24,6 +24,7 @@ from featvis.errors import UserError, nearest
 from featvis.generators import Generator
 from featvis.generators.batches import Units
 from featvis.generators.callbacks import ImageWriter, StepProgress
+from featvis.networks.classifier import Classifier
 
 WandbMode = Literal["offline", "online", "disabled"]
 
@@ -89,9 +90,9 @@ class Parser(OneSentenceParser, LightningArgumentParser):
 METHODS = {
     name: cls
     for name, cls in vars(generators).items()
-    if inspect.isclass(cls) and issubclass(cls, Generator) and cls is not Generator
+    if inspect.isclass(cls) and issubclass(cls, Generator) and name not in ("Generator", "Attack", "Inversion")
 }
-"""The methods that come with featvis."""
+"""The methods that come with featvis and make an image of a unit alone, without one to begin with."""
 
 OWN_FLAGS = {
     "--units": "--data.units",
@@ -104,11 +105,20 @@ OWN_FLAGS = {
 """The options of `featvis run` as `featvis generate` calls them."""
 
 
-def main(args: list[str] | None = None) -> int:
-    """Run one cell; 0 done, 1 when the optimisation of some unit was not finite."""
+def main(args: list[str] | None = None, networks: dict[str, Classifier] | None = None) -> int:
+    """Run one cell; 0 done, 1 when the optimisation of some unit was not finite.
+
+    Args:
+        args: of the command.
+        networks: those that earlier cells of this process loaded, by name and precision; this one's is added.
+    """
     quiet()
     cli = parsed(args)
+    generator, known = cli.model, {} if networks is None else networks
+    key = f"{generator.model} {generator.precision}"
+    generator.classifier = known.get(key)
     try:
+        known[key] = generator.load_classifier()
         return predict(cli.trainer, cli.model, cli.datamodule, Path(cli.config["out"]), cli.config)
     except UserError as error:
         raise in_own_flags(error) from error

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -14,8 +12,8 @@ import lightning
 from PIL import Image
 
 from benchmark.launch import quiet
-from benchmark.records.record import Budget, FailedUnit, Measurement, Record, units_hash
-from benchmark.scoring.recording import device_text, git_commit, seconds_per_image
+from benchmark.records.record import Budget, FailedUnit, Measurement, Record
+from benchmark.scoring.recording import failures, record_of
 from featvis.data.files import as_seen
 from featvis.generators import Generator
 from featvis.generators.batches import GivenUnits
@@ -23,7 +21,6 @@ from featvis.generators.callbacks import ImageWriter, StepProgress
 from featvis.networks.devices import default_device
 from featvis.networks.units import ImageUnit, Unit
 from featvis.storage import images
-from featvis.storage.versions import versions
 
 
 def folder_of(generator: Generator, out: Path, method: str) -> Path:
@@ -38,7 +35,7 @@ def missing(generator: Generator, units: Sequence[Unit], folder: Path) -> list[U
     return [u for u in units if images.verify(folder / f"{u.id}.png", expected) is not None]
 
 
-def produce(generator: Generator, units: Sequence[Unit], folder: Path, batch_size: int = 16) -> dict[str, str]:
+def produce(generator: Generator, units: Sequence[Unit], folder: Path, batch_size: int = 16) -> dict[str, FailedUnit]:
     """Make the images that a folder lacks, whole batches together, one progress bar for all.
 
     Args:
@@ -48,7 +45,7 @@ def produce(generator: Generator, units: Sequence[Unit], folder: Path, batch_siz
         batch_size: units optimised together.
 
     Returns:
-        Why, by id, for each unit whose optimisation stopped being finite; it has no image.
+        By id, each unit whose optimisation stopped being finite, and why; it has no image.
 
     Raises:
         UserError: when the folder cannot be written, or another process or configuration holds it.
@@ -67,13 +64,9 @@ def produce(generator: Generator, units: Sequence[Unit], folder: Path, batch_siz
             callbacks=[ImageWriter(str(folder)), StepProgress()],
         )
         trainer.predict(generator, datamodule=GivenUnits(units, batch_size), return_predictions=False)
-    failed = {}
-    for unit in units:
-        marker = folder / f"{unit.id}.failed.json"
-        if marker.is_file():
-            fact = json.loads(marker.read_text())
-            failed[unit.id] = f"step {fact['step']}: {fact['reason']}"
-            print(f"featvis: unit {unit.id} failed at {failed[unit.id]}", file=sys.stderr)
+    failed = failures(folder, [unit.id for unit in units])
+    for one in failed.values():
+        print(f"featvis: unit {one.unit} failed at step {one.step}: {one.reason}", file=sys.stderr)
     return failed
 
 
@@ -93,12 +86,16 @@ def put_down(out: Path, size: tuple[int, int], unit: ImageUnit) -> Path:
     return path
 
 
-def to_record(
+def of_images(
     generator: Generator,
     units: Sequence[Unit],
-    failed: dict[str, str],
+    failed: Mapping[str, FailedUnit],
     metrics: Sequence[Measurement],
     out: Path,
+    *,
+    method: str,
+    folder: Path | None = None,
+    about: Mapping[str, Any] | None = None,
     **facts: Any,
 ) -> Record:
     """The record of what a generator made of units.
@@ -109,35 +106,24 @@ def to_record(
         failed: as `produce` gave it.
         metrics: of the others.
         out: the run's folder.
-        facts: suite, method, preset and command.
+        method: the row.
+        folder: of the images; None: `folder_of`.
+        about: what the numbers depend on besides the images, for the record's `config`.
+        facts: suite, preset, command and packages, as `record_of` takes them.
     """
-    network = generator.load_classifier()
-    names = tuple(unit.id for unit in units)
-    folder = folder_of(generator, out, facts["method"])
-    done = [name for name in names if name not in failed]
     config = generator.config(default_device())
-    return Record(
-        model=network.name,
-        alias=network.alias,
-        config=config,
+    return record_of(
+        generator.load_classifier(),
+        method=method,
+        units=[unit.id for unit in units],
+        labels=[unit.label for unit in units],
+        config={"generator": config, **(about or {})},
         config_hash=generator.config_hash(default_device()),
-        units=names,
-        labels=tuple(unit.label for unit in units),
-        units_hash=units_hash(names),
-        n=len(done),
         budget=Budget(generator.steps, generator.views, generator.steps * generator.views, generator.size),
-        failed_units=tuple(
-            FailedUnit(name, int(why.split()[1].rstrip(":")), why.partition(": ")[2]) for name, why in failed.items()
-        ),
-        images=folder.relative_to(out).as_posix(),
-        metrics=tuple(metrics),
-        seconds_per_image=seconds_per_image(folder),
-        git_commit=git_commit(),
-        versions=versions(),
-        device=device_text(network, config),
-        status="done" if done else "failed",
-        error=None if done else "the optimisation of no unit stayed finite",
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        images_sha256=images.pixels_hash([folder / f"{name}.png" for name in done]),
+        metrics=metrics,
+        folder=folder or folder_of(generator, out, method),
+        out=out,
+        failed=list(failed.values()),
+        error=None if len(failed) < len(units) else "the optimisation of no unit stayed finite",
         **facts,
     )

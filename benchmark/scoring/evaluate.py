@@ -5,24 +5,23 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+import featvis
 from benchmark import launch
 from benchmark.records import record as records
-from benchmark.records.record import FailedUnit, Record
-from benchmark.scoring.pictures import flat_distances, noise_folder, pictures_of
-from benchmark.scoring.plan import Picture, Plan, Row
-from benchmark.scoring.recording import definition, seconds_per_image, to_record
+from benchmark.records.record import Record
+from benchmark.scoring.pictures import flat_distances, folder_of, pictures_of
+from benchmark.scoring.plan import Picture, Plan, Row, Sources
+from benchmark.scoring.recording import definition, failures, of_row
 from benchmark.scoring.scorer import Scorer
-from benchmark.tracking import log_scores
 from featvis.data.files import digest, list_images, open_rgb
 from featvis.errors import UserError
-from featvis.networks.loading import load
-from featvis.storage import images
+from featvis.networks.classifier import Classifier
 from featvis.storage.interrupt import check_starter
 
 
@@ -48,42 +47,37 @@ def scored(plan: Plan, row: Row) -> bool:
 
 def evaluate_row(plan: Plan, row: Row, scorer: Scorer, step: Callable[[], Any]) -> Record:
     """The record of a row."""
-    if row.method == "real" and row.folder is None:
+    if row.kind == "real":
         found, n = scorer.real(step)
-        return to_record(plan, row, scorer.target, metrics=tuple(found), n=n)
-    out = Path(plan.out)
-    folder = noise_folder(plan) if row.method == "noise" and row.folder is None else out / str(row.folder)
+        return of_row(plan, row, scorer.target, metrics=found, n=n)
+    folder = folder_of(plan, row)
     pictures = pictures_of(folder, plan.units, row.transparency)
-    failures = tuple(
-        FailedUnit(unit=f["unit"], step=f["step"], reason=f["reason"])
-        for f in (json.loads(p.read_text()) for p in sorted(folder.glob("*.failed.json")))
-        if f["unit"] in plan.units
-    )
     if not pictures:
         raise UserError(plan.failed.get(row.method, f"there is no finished image in {folder}"))
-    found = scorer.score(pictures, step, row.method)
-    error = plan.failed.get(row.method)
-    return to_record(
+    return of_row(
         plan,
         row,
         scorer.target,
-        metrics=tuple(found),
-        n=len(pictures),
-        failed_units=failures,
-        images=folder.relative_to(out).as_posix(),
-        images_sha256=images.pixels_hash([p for u in plan.units if (p := folder / f"{u}.png").is_file()]),
-        seconds_per_image=seconds_per_image(folder),
-        status="failed" if error else "done",
-        error=error,
+        metrics=scorer.score(pictures, step, row.method),
+        failed=list(failures(folder, plan.units).values()),
+        folder=folder,
+        out=Path(plan.out),
+        error=plan.failed.get(row.method),
     )
 
 
-def evaluate(plan: Plan) -> int:
-    """Score what lacks a record; 1 when some row failed."""
+def evaluate(plan: Plan, sources: Sources | None = None, networks: Mapping[str, Classifier] | None = None) -> int:
+    """Score what lacks a record; 1 when some row failed.
+
+    Args:
+        plan: what is to be scored.
+        sources: its real images, where they are listed already.
+        networks: by the plan's names, where they are loaded already.
+    """
     todo = [row for row in plan.rows if not scored(plan, row)]
     if not todo:
         return 0
-    scorer, failed = Scorer(plan), False
+    scorer, failed = Scorer(plan, sources, networks), False
     scorer.flat = flat_distances(plan, scorer, {"devices": 1})
     with tqdm(total=len(todo) * (len(scorer.networks) + 1), desc="scores", unit="step") as bar:
 
@@ -98,20 +92,23 @@ def evaluate(plan: Plan) -> int:
             except Exception as error:  # one row must not take the others with it; its record says what happened
                 text = " ".join(str(error).split()) or type(error).__name__
                 print(f"featvis: {row.method} cannot be scored: {text}", file=sys.stderr)
-                record = to_record(plan, row, scorer.target, status="failed", error=text)
+                record = of_row(plan, row, scorer.target, error=text)
             failed = failed or record.status == "failed"
             record.write(record_path(plan, row))
-    log_scores(plan)
     return 1 if failed else 0
 
 
-def folder_plan(folder: Path, model: str, **options: Any) -> tuple[Plan, list[Picture]]:
+def folder_plan(folder: Path, target: Classifier, **options: Any) -> tuple[Plan, list[Picture]]:
     """The plan and the pictures of anyone's folder: images whose names carry a class.
+
+    Args:
+        folder: of the images.
+        target: the network.
+        options: further fields of the `Plan`.
 
     Raises:
         UserError: when the folder is missing, empty, or no name carries a class.
     """
-    target = load(model, "float32")
     files = list_images(folder, target.synsets or [str(i) for i in range(target.num_classes)], flag="FOLDER")
     named = [f for f in files if f.label is not None]
     if not named:
@@ -146,36 +143,54 @@ def folder_plan(folder: Path, model: str, **options: Any) -> tuple[Plan, list[Pi
         units=[str(c) for c in classes],
         labels=[target.labels[c] for c in classes],
         canvas=canvas,
-        rows=[Row("real"), Row(method, str(folder)), Row("noise")],
+        rows=[Row("real", "real"), Row(method, "folder", str(folder)), Row("noise", "noise")],
         **options,
     )
     return plan, pictures
 
 
-def evaluate_folder(folder: Path, model: str, **options: Any) -> list[Record]:
-    """Score anyone's folder beside `real` and `noise` of the same classes; the records, also written."""
-    plan, pictures = folder_plan(folder, model, **options)
-    scorer, found = Scorer(plan), []
-    given = {row.method: pictures for row in plan.rows if row.folder is not None}
+def evaluate_folder(folder: Path, target: Classifier, sources: Sources, **options: Any) -> tuple[Plan, list[Record]]:
+    """Score anyone's folder beside `real` and `noise` of the same classes; the plan and the records, also written.
+
+    Args:
+        folder: of the images.
+        target: the network, loaded.
+        sources: the real images, listed.
+        options: further fields of the `Plan`.
+    """
+    plan, pictures = folder_plan(folder, target, **options)
+    scorer, found = Scorer(plan, sources, {plan.model: target}), []
+    given = {row.method: pictures for row in plan.rows if row.kind == "folder"}
     scorer.flat = flat_distances(plan, scorer, {"devices": 1}, given)
     with tqdm(total=2 * (len(scorer.networks) + 1), desc="scores", unit="step") as bar:
         for row in plan.rows:
-            if row.folder is None:
-                record = evaluate_row(plan, row, scorer, lambda: bar.update(1))
-            else:
+            if row.kind == "folder":
                 measured = scorer.score(pictures, lambda: bar.update(1), row.method)
-                record = to_record(plan, row, scorer.target, metrics=tuple(measured), n=len(pictures))
+                record = of_row(plan, row, scorer.target, metrics=measured, n=len(pictures))
+            else:
+                record = evaluate_row(plan, row, scorer, lambda: bar.update(1))
             record.write(record_path(plan, row))
             found.append(record)
-    log_scores(plan)
-    return found
+    return plan, found
 
 
 def read_plan(path: Path) -> Plan:
-    """A plan from the file that the run wrote."""
-    data = json.loads(path.read_text())
-    data["rows"] = [Row(**row) for row in data["rows"]]
-    return Plan(**data)
+    """A plan from the file that the run wrote.
+
+    Raises:
+        UserError: for a plan of another version of featvis.
+    """
+    try:
+        data = json.loads(path.read_text())
+        if data.get("version") == featvis.__version__:
+            return Plan(**data | {"rows": [Row(**row) for row in data["rows"]]})
+        version = data.get("version", "before 0.2")
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is no plan of a run ({error}); start the run again, which writes a new one") from error
+    raise UserError(
+        f"{path} is a plan of featvis {version}, and this is {featvis.__version__}; start the run again, which writes "
+        "a new one"
+    )
 
 
 def main(arguments: Sequence[str]) -> int:

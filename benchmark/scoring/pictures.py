@@ -12,9 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmark.records import record as records
 from benchmark.scoring import references
-from benchmark.scoring.plan import Picture, Plan
+from benchmark.scoring.plan import Picture, Plan, Row
 from benchmark.scoring.scorer import Scorer
 from featvis.canvas.color import to_bytes
 from featvis.canvas.parametrizations import Phase
@@ -22,24 +21,37 @@ from featvis.data.files import digest, open_rgb
 from featvis.data.reference import natural_spectrum
 from featvis.networks.units import class_of, stream_seed
 from featvis.storage import images
+from featvis.storage.hashing import config_hash
 
 
 def noise_folder(plan: Plan) -> Path:
     """The images of the row `noise`: the natural magnitude spectrum with random phases, not optimised; made once."""
     size = (plan.canvas[0], plan.canvas[1])
     config = {"canvas": list(size), "seed": plan.seed, "phases": "U(-pi, pi)"}
-    config_hash = records.config_hash(config)
-    folder = Path(plan.out) / plan.model / "noise" / config_hash
+    digest_of_config = config_hash(config)
+    folder = Path(plan.out) / plan.model / "noise" / digest_of_config
     phase = Phase(size, natural_spectrum(size), phase_std=None)
     for unit, label in zip(plan.units, plan.labels, strict=True):
         path = folder / f"{unit}.png"
-        if images.verify(path, config_hash) is None:
+        if images.verify(path, digest_of_config) is None:
             continue
         stream = torch.Generator().manual_seed(stream_seed(plan.seed, unit))
         canvas = phase.decode(*phase.init([stream]))[0]
-        facts = {"unit": unit, "label": label, "seed": plan.seed, "config_hash": config_hash, "steps": 0, "views": 0}
+        facts = {
+            "unit": unit,
+            "label": label,
+            "seed": plan.seed,
+            "config_hash": digest_of_config,
+            "steps": 0,
+            "views": 0,
+        }
         images.write(path, to_bytes(canvas), np.full(size, 255, np.uint8), facts)
     return folder
+
+
+def folder_of(plan: Plan, row: Row) -> Path:
+    """The folder of a row's images; that of the noise is made."""
+    return noise_folder(plan) if row.kind == "noise" else Path(plan.out) / str(row.folder)
 
 
 def pictures_of(folder: Path, units: Sequence[str], transparent: bool = False) -> list[Picture]:
@@ -68,8 +80,8 @@ def flat_distances(
     Returns:
         For each row, one number an image in the order of `pictures_of`; empty without data, classes or need.
     """
-    source = plan.images("bank", scorer.target.synsets)
-    if source is None or not scorer.wants("plausibility") or any(class_of(u) is None for u in plan.units):
+    source = scorer.sources.bank
+    if source is None or not any(task.kind == "nearest" for task in references.passes(plan)):
         return {}
     openers: dict[int, list[Callable[[], tuple[Any, int]]]] = {}
     places: dict[str, list[tuple[int, int]]] = {}
@@ -82,14 +94,12 @@ def flat_distances(
         here.append(opener)
 
     for row in plan.rows:
-        real = row.method == "real" and row.folder is None
-        pictures = scorer.real_images if real else (given or {}).get(row.method)
+        pictures = scorer.real_images if row.kind == "real" else (given or {}).get(row.method)
         for p in pictures or ():
             add(row.method, int(str(p.label)), str(p.digest), functools.partial(lambda p: (p.image, p.digest), p))
         if pictures is not None:
             continue
-        made_here = row.method == "noise" and row.folder is None
-        folder = noise_folder(plan) if made_here else Path(plan.out) / str(row.folder)
+        folder = folder_of(plan, row)
         show = images.over_grey if row.transparency else open_rgb
         for unit in plan.units:
             path = folder / f"{unit}.png"

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from PIL import Image
 
-from featvis.data.sets import ImageSet, Role, open_images
+import featvis
+from featvis.data.sets import ImageSet, Place, Role, check_decodable, place_of
+from featvis.errors import UserError
+
+Kind = Literal["method", "folder", "real", "noise"]
+"""A row: a method of the suite, anyone's folder, the held-out photographs, or noise with the natural spectrum."""
 
 
 @dataclass
@@ -16,7 +21,8 @@ class Row:
     """One row of the table.
 
     Attributes:
-        method: its name; `real` and `noise` are made here.
+        method: its name.
+        kind: what it is.
         folder: of its images, relative to the run's folder, or absolute.
         preset: the file of configs/generator that it started from.
         config: of the generator.
@@ -25,6 +31,7 @@ class Row:
     """
 
     method: str
+    kind: Kind = "method"
     folder: str | None = None
     preset: str | None = None
     config: dict[str, Any] | None = None
@@ -58,6 +65,7 @@ class Plan:
         wandb: `offline`, `online` or `disabled`.
         failed: cells whose generation failed, and why.
         command: what makes the run anew.
+        version: of featvis, which reads its own plans alone.
     """
 
     out: str
@@ -80,13 +88,82 @@ class Plan:
     sets: dict[str, dict[str, Any]] = field(default_factory=dict)
     cache: str = "runs/reference"
     unavailable: dict[str, str] = field(default_factory=dict)
+    version: str = featvis.__version__
 
-    def images(self, role: Role, synsets: Sequence[str]) -> ImageSet | None:
-        """The image set of a role, or None where the embedded reference serves."""
-        named = {"bank": self.data, "frechet": self.frechet_data, "spectrum": self.spectrum_data}[role]
-        spec = named or self.data
-        flag = "--data" if named is None or role == "bank" else f"--{role}-data"
-        return None if spec is None else open_images(spec, synsets, role, flag)
+    def sources(self, synsets: Sequence[str]) -> Sources:
+        """The real images, listed anew: for a process that was not handed them."""
+        return Sources.open(self.data, self.frechet_data, self.spectrum_data, synsets, check=False)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The real images of a run, by what they are for, each set listed once; all None: the embedded reference serves.
+
+    Attributes:
+        bank: among which the nearest is sought.
+        frechet: with which sets of images are compared.
+        spectrum: whose spectrum is the natural one.
+    """
+
+    bank: ImageSet | None = None
+    frechet: ImageSet | None = None
+    spectrum: ImageSet | None = None
+
+    @classmethod
+    def open(
+        cls, data: str | None, frechet_data: str | None, spectrum_data: str | None, synsets: Sequence[str],
+        check: bool = True,
+    ) -> Sources:  # fmt: skip
+        """List what the options name.
+
+        Args:
+            data: `--data`, which serves for what has no option of its own; None: the embedded reference.
+            frechet_data: `--frechet-data`.
+            spectrum_data: `--spectrum-data`.
+            synsets: of the target's classes.
+            check: see whether an image of each set can be decoded.
+
+        Raises:
+            UserError: for a set that is not there, has no class of the target, or no image that can be decoded.
+        """
+        named = {
+            "bank": (data, "--data"),
+            "frechet": (frechet_data, "--frechet-data"),
+            "spectrum": (spectrum_data, "--spectrum-data"),
+        }
+        if data is None:
+            if other := next((flag for spec, flag in named.values() if spec is not None), None):
+                raise UserError(f"{other} needs --data too, the images among which the nearest is sought")
+            return cls()
+        opened: dict[Place, ImageSet] = {}
+        found: dict[str, ImageSet] = {}
+        roles: tuple[Role, ...] = ("bank", "frechet", "spectrum")
+        for role in roles:
+            spec, flag = named[role] if named[role][0] else named["bank"]
+            place = place_of(str(spec), role, flag)
+            if place not in opened:
+                opened[place] = place.open(synsets, flag)
+                if check:
+                    check_decodable(opened[place], flag)
+            found[role] = opened[place]
+        return cls(**found)
+
+    def of(self, role: Role) -> ImageSet | None:
+        """The set of a role."""
+        found: ImageSet | None = getattr(self, role)
+        return found
+
+    def facts(self) -> dict[str, dict[str, Any]]:
+        """What a record keeps of them: not where they lie."""
+        return {
+            role: {"name": s.name, "images": len(s), "fingerprint": s.fingerprint[:12]}
+            for role in ("bank", "frechet", "spectrum")
+            if (s := getattr(self, role)) is not None
+        }
+
+    def describe(self) -> list[str]:
+        """What was found, a sentence a set."""
+        return list(dict.fromkeys(s.describe() for s in (self.bank, self.frechet, self.spectrum) if s is not None))
 
 
 @dataclass

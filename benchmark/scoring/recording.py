@@ -1,9 +1,10 @@
-"""The only maker of records."""
+"""The only maker of records: what was measured, and the facts of how, in; a `Record` out."""
 
 from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,74 +13,111 @@ import numpy as np
 import torch
 
 from benchmark.records import record as records
-from benchmark.records.record import Budget, Record
+from benchmark.records.record import Budget, FailedUnit, Measurement, Record
 from benchmark.scoring.plan import Plan, Row
 from featvis.networks.classifier import Classifier
+from featvis.storage import images
 from featvis.storage.versions import versions
 
-
-def git_commit() -> str | None:
-    """The commit of the checkout that this runs from, or None where it is no checkout."""
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-        cwd=Path(__file__).parent, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    return done.stdout.strip() or None
+SCORED_WITH = ("torchmetrics", "faiss-cpu", "torch-fidelity")
+"""Packages that a score depends on, beside those that an image does."""
 
 
-def device_text(target: Classifier, config: dict[str, Any] | None) -> str:
-    """The device that a row was made on, in words."""
-    precision = (config or {}).get("precision", "float32")
-    if target.device.type == "cuda":
-        return f"{torch.cuda.get_device_name()} ({precision})"
-    return f"{target.device.type} ({torch.get_num_threads()} threads, {precision})"
+def record_of(
+    network: Classifier,
+    *,
+    suite: str,
+    method: str,
+    units: Sequence[str],
+    labels: Sequence[str],
+    config: dict[str, Any],
+    metrics: Sequence[Measurement] = (),
+    n: int | None = None,
+    preset: str | None = None,
+    config_hash: str | None = None,
+    budget: Budget | None = None,
+    folder: Path | None = None,
+    out: Path | None = None,
+    failed: Sequence[FailedUnit] = (),
+    command: str | None = None,
+    error: str | None = None,
+    packages: Sequence[str] = (),
+) -> Record:
+    """A record, here and now.
+
+    Args:
+        network: the target.
+        suite: its name, or that of the command.
+        method: the row.
+        units: ids of all units, with an image or without.
+        labels: their names.
+        config: `generator`, what the images depend on (None: nothing was optimised), and what the scores depend on.
+        metrics: what was measured.
+        n: images measured; None: those in the folder.
+        preset: the file of configs/generator.
+        config_hash: of the generator.
+        budget: what an image cost.
+        folder: of the images, below `out`.
+        out: the run's folder.
+        failed: units without an image, and why.
+        command: what makes the record anew.
+        error: why the row failed; None: it did not.
+        packages: further ones whose versions count.
+    """
+    made = [p for u in units if folder is not None and (p := folder / f"{u}.png").is_file()]
+    return Record(
+        suite=suite,
+        model=network.name,
+        alias=network.alias,
+        method=method,
+        preset=preset,
+        config=config,
+        config_hash=config_hash,
+        units=tuple(units),
+        labels=tuple(labels),
+        units_hash=records.units_hash(units),
+        n=len(made) if n is None else n,
+        budget=budget,
+        failed_units=tuple(failed),
+        images=None if folder is None or out is None else folder.relative_to(out).as_posix(),
+        images_sha256=None if folder is None else images.pixels_hash(made),
+        metrics=tuple(metrics),
+        seconds_per_image=None if folder is None else seconds_per_image(folder),
+        git_commit=git_commit(),
+        versions=versions() | versions(packages),
+        device=device_text(network, config.get("generator")),
+        status="done" if error is None else "failed",
+        error=error,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=command,
+    )
 
 
-def to_record(plan: Plan, row: Row, target: Classifier, **facts: Any) -> Record:
-    """A record with all that does not depend on whether the row could be scored."""
-    arguments = (row.config or {}).get("init_args", {})
-    budget = None
-    if row.config is not None:
-        steps, views = int(arguments.get("steps", 0)), int(arguments.get("views", 0))
-        canvas = arguments.get("canvas", plan.canvas)
-        size = (canvas, canvas) if isinstance(canvas, int) else (canvas[0], canvas[1])
-        budget = Budget(steps, views, steps * views, size)
-    base: dict[str, Any] = {
-        "suite": plan.suite,
-        "model": target.name,
-        "alias": target.alias,
-        "method": row.method,
-        "preset": row.preset,
-        "config": {"generator": row.config, "evaluation": definition(plan, row)},
-        "config_hash": row.config_hash,
-        "units": tuple(plan.units),
-        "labels": tuple(plan.labels),
-        "units_hash": records.units_hash(plan.units),
-        "n": 0,
-        "budget": budget,
-        "failed_units": (),
-        "images": None,
-        "images_sha256": None,
-        "command": plan.command,
-        "metrics": (),
-        "seconds_per_image": None,
-        "git_commit": git_commit(),
-        "versions": versions() | versions(("torchmetrics", "faiss-cpu", "torch-fidelity")),
-        "device": device_text(target, row.config),
-        "status": "done",
-        "error": None,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    return Record(**(base | facts))
+def of_row(plan: Plan, row: Row, target: Classifier, **facts: Any) -> Record:
+    """The record of a row of a plan; `facts` as `record_of` takes them."""
+    return record_of(
+        target,
+        suite=plan.suite,
+        method=row.method,
+        units=plan.units,
+        labels=plan.labels,
+        config={"generator": row.config, "evaluation": definition(plan, row)},
+        preset=row.preset,
+        config_hash=row.config_hash,
+        budget=None if row.config is None else budget_of(row.config, plan.canvas),
+        command=plan.command,
+        packages=SCORED_WITH,
+        **facts,
+    )
 
 
-def seconds_per_image(folder: Path) -> float | None:
-    """Median over the batches of a folder of the seconds that an image took."""
-    path = folder / "timings.jsonl"
-    if not path.is_file():
-        return None
-    lines = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
-    return float(np.median([t["seconds"] / len(t["units"]) for t in lines])) if lines else None
+def budget_of(config: Mapping[str, Any], canvas: Sequence[int]) -> Budget:
+    """What an image of a generator's configuration cost; `canvas` where that does not say its own."""
+    arguments = config.get("init_args", {})
+    steps, views = int(arguments.get("steps", 0)), int(arguments.get("views", 0))
+    own = arguments.get("canvas", canvas)
+    size = (own, own) if isinstance(own, int) else (own[0], own[1])
+    return Budget(steps, views, steps * views, size)
 
 
 def definition(plan: Plan, row: Row) -> dict[str, Any]:
@@ -93,3 +131,40 @@ def definition(plan: Plan, row: Row) -> dict[str, Any]:
         "transparency": row.transparency,
         "unavailable": sorted(plan.unavailable),
     }
+
+
+def failures(folder: Path, units: Sequence[str]) -> dict[str, FailedUnit]:
+    """The units whose optimisation stopped being finite, by id: what the image writer left in their place."""
+    found = {}
+    for unit in units:
+        marker = folder / f"{unit}.failed.json"
+        if marker.is_file():
+            fact = json.loads(marker.read_text())
+            found[unit] = FailedUnit(unit, fact["step"], fact["reason"])
+    return found
+
+
+def seconds_per_image(folder: Path) -> float | None:
+    """Median over the batches of a folder of the seconds that an image took."""
+    path = folder / "timings.jsonl"
+    if not path.is_file():
+        return None
+    lines = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
+    return float(np.median([t["seconds"] / len(t["units"]) for t in lines])) if lines else None
+
+
+def git_commit() -> str | None:
+    """The commit of the checkout that this runs from, or None where it is no checkout."""
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+        cwd=Path(__file__).parent, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return done.stdout.strip() or None
+
+
+def device_text(target: Classifier, config: Mapping[str, Any] | None) -> str:
+    """The device that a row was made on, in words."""
+    precision = (config or {}).get("precision", "float32")
+    if target.device.type == "cuda":
+        return f"{torch.cuda.get_device_name()} ({precision})"
+    return f"{target.device.type} ({torch.get_num_threads()} threads, {precision})"

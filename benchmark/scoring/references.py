@@ -26,10 +26,11 @@ from timm.data.imagenet_info import ImageNetInfo
 from torch import Tensor
 
 from benchmark import launch
-from benchmark.records import record as records
+from benchmark.records import columns
+from benchmark.scoring.plan import Plan
 from featvis.data import sweep
 from featvis.data.files import ImageFile, fit, to_tensor
-from featvis.data.inception import InceptionJob, load_inception
+from featvis.data.inception import InceptionJob, find_inception, load_inception
 from featvis.data.reference import (
     CHUNK,
     SPECTRUM_CHUNK,
@@ -50,8 +51,10 @@ from featvis.data.sweep import read as read_chunk
 from featvis.errors import UserError
 from featvis.networks.classifier import Classifier
 from featvis.networks.loading import load
+from featvis.networks.units import classes_of
 from featvis.networks.weights import weights_directory
 from featvis.storage import images
+from featvis.storage.hashing import config_hash
 from featvis.storage.versions import versions
 
 
@@ -79,7 +82,7 @@ def folder_of(source: ImageSet, root: Path) -> Path:
 
 
 def _place(source: ImageSet, root: Path, job: sweep.Job, name: str) -> Path:
-    return folder_of(source, root) / f"{name}-{records.config_hash(job.facts)}"
+    return folder_of(source, root) / f"{name}-{config_hash(job.facts)}"
 
 
 _said: set[str] = set()
@@ -125,7 +128,7 @@ def inception_bank(
 ) -> tuple[Tensor, Tensor]:
     """Inception's features of a set's images of some classes, and the digests of their files."""
     rows = [i for i, label in enumerate(source.labels) if label in set(classes)]
-    job = InceptionJob(model, records.config_hash({"rows": rows}))
+    job = InceptionJob(model, config_hash({"rows": rows}))
     todo = sweep.chunks(rows, CHUNK)
     folder = _place(source, root, job, "inception")
     sweep.run(source, job, todo, folder, trainer)
@@ -200,7 +203,7 @@ def nearest(
 
 @dataclass(frozen=True)
 class Task:
-    """A pass, as JSON for the process that makes it.
+    """A pass over an image set; a process that makes it gets it as JSON.
 
     Attributes:
         kind: what is made.
@@ -211,7 +214,7 @@ class Task:
         classes: whose images are wanted (`inception`).
     """
 
-    kind: Literal["bank", "spectrum", "inception"]
+    kind: Literal["bank", "spectrum", "inception", "nearest"]
     data: str
     role: Role
     root: str
@@ -219,32 +222,68 @@ class Task:
     classes: tuple[int, ...] = ()
 
 
-def perform(task: Task, trainer: dict[str, Any] | None = None) -> None:
-    """Make what a task says, here."""
+def passes(plan: Plan) -> list[Task]:
+    """All passes over real images that scoring a plan needs, in order: none where the embedded reference serves.
+
+    The runner makes them on all devices, the dry run prices them, the scorer reads what they made.
+    """
+    if plan.data is None:
+        return []
+    asked = {c.evaluator for c in columns.wanted(plan.metrics)}
+    frechet, directory = plan.frechet_data or plan.data, weights_directory()
+    classes = tuple(classes_of(plan.units))
+    tasks = [Task("bank", plan.data, "bank", plan.cache, plan.model)]
+    if "frechet" in asked and find_inception([directory] if directory else []) is not None:
+        tasks.append(Task("inception", frechet, "frechet", plan.cache, None, classes))
+    if plan.frechet not in plan.unavailable:
+        tasks.append(Task("bank", frechet, "frechet", plan.cache, plan.frechet))
+    tasks.append(Task("spectrum", plan.spectrum_data or plan.data, "spectrum", plan.cache))
+    if "plausibility" in asked and len(classes) == len({u.partition("@")[0] for u in plan.units}):
+        tasks.append(Task("nearest", plan.data, "bank", plan.cache, plan.model, classes))
+    return tasks
+
+
+def perform(
+    task: Task,
+    source: ImageSet | None = None,
+    network: Classifier | None = None,
+    inception: torch.nn.Module | None = None,
+    trainer: dict[str, Any] | None = None,
+) -> Any:
+    """Make what a task says, here, as far as it is missing.
+
+    Args:
+        task: not of the kind `nearest`, which needs pictures too.
+        source: the task's image set, where it is listed already.
+        network: the task's network, where it is loaded already.
+        inception: Inception, where it is loaded already.
+        trainer: arguments of Lightning's Trainer.
+
+    Returns:
+        A `Bank`, the folder of a spectrum, or Inception's features and the digests of their files (None without it).
+    """
+    root, directory = Path(task.root), weights_directory()
+    if task.kind == "bank" and network is None:
+        network = load(str(task.model), "float32")
+    if source is None:
+        synsets = imagenet_synsets() if network is None else network.synsets
+        source = open_images(task.data, synsets, task.role)
     if task.kind == "spectrum":
-        spectrum(open_images(task.data, imagenet_synsets(), task.role), Path(task.root), trainer)
-        return
+        return spectrum(source, root, trainer)
     if task.kind == "inception":
-        directory = weights_directory()
-        model = load_inception([directory] if directory else [])
-        if model is not None:
-            source = open_images(task.data, imagenet_synsets(), task.role)
-            inception_bank(source, model, task.classes, Path(task.root), trainer)
-        return
-    network = load(str(task.model), "float32")
-    bank(open_images(task.data, network.synsets, task.role), network, Path(task.root), trainer)
+        model = inception or load_inception([directory] if directory else [])
+        return None if model is None else inception_bank(source, model, task.classes, root, trainer)
+    assert network is not None
+    return bank(source, network, root, trainer)
 
 
 def make(tasks: Sequence[Task], devices: int) -> None:
-    """Make what some tasks say on all devices; a process a pass, where there are several.
+    """Make what some tasks say on all devices, a process a pass.
 
     Raises:
         UserError: when a pass failed; its own message stands above.
     """
     for task in tasks:
-        if devices == 1 and launch.world() is None:
-            perform(task)
-            continue
         text = json.dumps(dataclasses.asdict(task) | {"devices": devices})
         code = launch.call(["-m", "benchmark.scoring.references", text])
         if code:
@@ -367,7 +406,7 @@ def main(text: str) -> int:
     """Make what a task says, given as JSON with the number of devices."""
     fields = json.loads(text)
     devices = fields.pop("devices")
-    perform(Task(**fields), launch.trainer(devices))
+    perform(Task(**fields), trainer=launch.trainer(devices))
     return 0
 
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from benchmark.records.record import Measurement
 from benchmark.report import montage
 from benchmark.report.montage import Panel, Strip, Tile
-from benchmark.running.produce import folder_of, produce, put_down, to_record
+from benchmark.running.produce import folder_of, of_images, produce, put_down
 from featvis.data.files import as_seen, list_images, open_rgb, to_tensor
 from featvis.errors import UserError
 from featvis.generators.inversion import Inversion, Inverted, units_of
@@ -56,8 +56,7 @@ def run(made: Inversion, layers: Sequence[str], paths: Sequence[Path], batch_siz
     metrics = [
         _measure(layer, [reached[u.id] for u in units if u.layer == layer and u.id in reached]) for layer in layers
     ]
-    facts = {"suite": SUITE, "method": made.domain, "preset": None, "command": command}
-    record = to_record(made, units, failed, metrics, out, **facts)
+    record = of_images(made, units, failed, metrics, out, suite=SUITE, method=made.domain, command=command)
     record.write(record.record_path(out))
     for metric in metrics:
         said = "no image" if metric.value is None else f"cosine {metric.value:.3f} over {metric.n} images"

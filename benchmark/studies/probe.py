@@ -18,7 +18,7 @@ from benchmark.report import montage
 from benchmark.report.figures import Array
 from benchmark.report.montage import Panel, Strip, Tile
 from benchmark.report.spectra import mean_magnitude, read_rgb, spectra
-from benchmark.running.produce import folder_of, produce, to_record
+from benchmark.running.produce import folder_of, of_images, produce
 from benchmark.suites.methods import build
 from benchmark.suites.suite import Suite
 from featvis.errors import UserError
@@ -123,8 +123,9 @@ def run(probes: Mapping[str, Probe], options: Options, out: Path, command: str) 
             folders[method] = folder
             done = [u for u in units if u.id not in failed]
             metrics = measure(probe, done, folder, made, folders.get("am_pixel"))
-            facts = {"suite": SUITE, "method": method, "preset": method, "command": command}
-            record = to_record(made, units, failed, metrics, out, **facts)
+            record = of_images(
+                made, units, failed, metrics, out, suite=SUITE, method=method, preset=method, command=command
+            )
             record.write(record.record_path(out))
         hierarchy[model] = folders[options.method]
         compared[model] = {m: folders[m] for m in options.compare}

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,9 @@ import torch
 
 from benchmark.arguments import command_line, split
 from benchmark.scoring import references
-from benchmark.scoring.plan import Plan, Row
+from benchmark.scoring.plan import Plan, Row, Sources
 from benchmark.suites.methods import build
-from benchmark.suites.suite import Suite, _file_name, read, resolve
-from featvis.data.sets import ImageSet, Role, check_decodable, open_images
+from benchmark.suites.suite import Suite, check_file_name, read, resolve
 from featvis.errors import Unreachable, UserError
 from featvis.generators import Generator
 from featvis.networks.classifier import Classifier
@@ -57,7 +56,19 @@ class Cell:
 
 @dataclass
 class Job:
-    """A suite that has been checked: everything that can be known to be wrong has been found by now."""
+    """A suite that has been checked: everything that can be known to be wrong has been found by now.
+
+    Attributes:
+        name: of the suite.
+        suite: resolved.
+        out: the run's folder.
+        classifier: the target.
+        units: of the target.
+        cells: a method each.
+        plan: what is to be scored.
+        sources: the real images, listed.
+        networks: every network that could be had, loaded, by the name that the suite has for it.
+    """
 
     name: str
     suite: Suite
@@ -66,7 +77,8 @@ class Job:
     units: list[Unit]
     cells: list[Cell]
     plan: Plan
-    described: dict[Role, str]
+    sources: Sources
+    networks: dict[str, Classifier]
 
 
 def from_flags(path: str, flags: Mapping[str, Any], out: str | None, evaluation: Mapping[str, Any]) -> Job:
@@ -116,26 +128,18 @@ def prepare(name: str, suite: Suite, out: Path, options: Mapping[str, Any], eval
         raise UserError(f"--batch-size must be between 1 and 4096, not {suite.batch_size}")
     device = default_device()
     cache = out.parent / "reference"
-    natural = None
-    if suite.spectrum_data is not None:
-        source = open_images(suite.spectrum_data, references.imagenet_synsets(), "spectrum", "--spectrum-data")
-        natural = references.spectrum_folder(source, cache)
-        if not (natural / "spectrum.safetensors").is_file():
-            raise UserError(
-                f"the spectrum of --spectrum-data {suite.spectrum_data} is not made yet; make it once: "
-                f"featvis reference --data {suite.spectrum_data} --spectrum --out {cache}"
-            )
-    methods = {m: build(m, values or {}, suite, options, natural) for m, values in suite.methods.items()}
     classifier = load(suite.model)
-    _file_name(classifier.alias, "--model")
-    units = parse_units(suite.units, classifier, tokens=suite.tokens)
+    check_file_name(classifier.alias, "--model")
     # What is missing or broken is found now, not after an hour of work.
-    sets = find_sets(suite.data, suite.frechet_data, suite.spectrum_data, classifier.synsets)
-    unavailable = {}
+    sources = Sources.open(suite.data, suite.frechet_data, suite.spectrum_data, classifier.synsets)
+    natural = _natural(suite, sources, cache)
+    methods = {m: build(m, values or {}, suite, options, natural) for m, values in suite.methods.items()}
+    units = parse_units(suite.units, classifier, tokens=suite.tokens)
+    networks, unavailable = {suite.model: classifier}, dict[str, str]()
     for key, names in (("classifiers", suite.classifiers), ("frechet", (suite.frechet,))):
-        for other in dict.fromkeys(names):
+        for other in (n for n in dict.fromkeys(names) if n not in networks and n not in unavailable):
             try:
-                load(other, flag=f"{key} of --suite {name}:")
+                networks[other] = load(other, "float32", flag=f"{key} of --suite {name}:")
             except Unreachable as error:
                 if suite.data is None:
                     raise
@@ -174,52 +178,36 @@ def prepare(name: str, suite: Suite, out: Path, options: Mapping[str, Any], eval
         data=suite.data,
         frechet_data=suite.frechet_data,
         spectrum_data=suite.spectrum_data,
-        sets=said_of(sets),
+        sets=sources.facts(),
         cache=str(cache),
         unavailable=unavailable,
         seed=suite.seed,
         units=[u.id for u in units],
         labels=[u.label for u in units],
         canvas=list(cells[0].generator.size) if cells else [256, 256],
-        rows=[Row("real"), *rows, Row("noise")],
+        rows=[Row("real", "real"), *rows, Row("noise", "noise")],
         **evaluation,
     )
-    return Job(name, suite, out, classifier, units, cells, plan, {role: s.describe() for role, s in sets.items()})
+    return Job(name, suite, out, classifier, units, cells, plan, sources, networks)
+
+
+def _natural(suite: Suite, sources: Sources, cache: Path) -> Path | None:
+    """The folder of the spectrum that MACO keeps, where `--spectrum-data` says that it is not the embedded one."""
+    if suite.spectrum_data is None or sources.spectrum is None:
+        return None
+    natural = references.spectrum_folder(sources.spectrum, cache)
+    if not (natural / "spectrum.safetensors").is_file():
+        raise UserError(
+            f"the spectrum of --spectrum-data {suite.spectrum_data} is not made yet; make it once: "
+            f"featvis reference --data {suite.spectrum_data} --spectrum --out {cache}"
+        )
+    return natural
 
 
 def findings(job: Job) -> list[str]:
     """What was found of the data and the networks, and which columns will be absent, a sentence each."""
-    found = [f"data      {text}" for text in dict.fromkeys(job.described.values())]
+    found = [f"data      {text}" for text in job.sources.describe()]
     return found + [f"absent    {reason}" for reason in job.plan.unavailable.values()]
-
-
-def find_sets(
-    data: str | None, frechet_data: str | None, spectrum_data: str | None, synsets: Sequence[str]
-) -> dict[Role, ImageSet]:
-    """The image sets for each use, checked: there, with classes that the network has, and an image that can be decoded.
-
-    Raises:
-        UserError: when one is not.
-    """
-    named: dict[Role, tuple[str | None, str]] = {
-        "bank": (data, "--data"),
-        "frechet": (frechet_data, "--frechet-data"),
-        "spectrum": (spectrum_data, "--spectrum-data"),
-    }
-    if data is None:
-        if other := next((flag for spec, flag in named.values() if spec is not None), None):
-            raise UserError(f"{other} needs --data too, the images among which the nearest is sought")
-        return {}
-    sets = {}
-    for role, (spec, flag) in named.items():
-        sets[role] = open_images(spec or data, synsets, role, flag if spec else "--data")
-        check_decodable(sets[role], flag if spec else "--data")
-    return sets
-
-
-def said_of(sets: Mapping[Role, ImageSet]) -> dict[str, dict[str, Any]]:
-    """What a record keeps of image sets: not where they lie."""
-    return {role: {"name": s.name, "images": len(s), "fingerprint": s.fingerprint[:12]} for role, s in sets.items()}
 
 
 def check_devices(devices: int) -> None:

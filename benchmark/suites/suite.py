@@ -6,19 +6,17 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
+from benchmark.records import columns
 from benchmark.records import record as records
 from benchmark.records.schema import parse
 from benchmark.suites.presets import presets
 from featvis.errors import UserError, nearest
-from featvis.networks.units import Tokens
 from featvis.paths import CONFIGS
 
-METRIC_GROUPS = ("plausibility", "frechet", "transferability", "logit", "spectrum")
-"""What a suite may ask to be computed; `frechet` includes FID and KID."""
 PAPER_CLASSIFIERS = (
     "mobilenetv1_100.ra4_e3600_r224_in1k",
     "vgg16.tv_in1k",
@@ -46,7 +44,7 @@ class Suite:
             over a middle grey by their transparency. Rows of one configuration share their images.
         classifiers: the networks of the transferability score.
         frechet: the network whose features stand in where Inception's weights are not to be had.
-        metrics: groups to compute; empty: all.
+        metrics: groups or single columns (`benchmark.records.columns`) to compute; empty: all.
         seed: of all random streams.
         batch_size: units optimised together.
         data: real images to compare with, see `featvis.data.sets`; null: the embedded reference.
@@ -67,7 +65,7 @@ class Suite:
     data: str | None = None
     frechet_data: str | None = None
     spectrum_data: str | None = None
-    tokens: Tokens = "all"
+    tokens: Literal["all", "patches"] = "all"
 
 
 def read(path: Path) -> tuple[str, dict[str, Any]]:
@@ -90,11 +88,12 @@ def read(path: Path) -> tuple[str, dict[str, Any]]:
         raise UserError(f"--suite {path} cannot be read as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(data, dict):
         raise UserError(f"--suite {path} must hold keys and values: model, units, methods, …")
-    _file_name(path.stem, f"--suite {path}")
+    check_file_name(path.stem, f"--suite {path}")
     return path.stem, data
 
 
-def _file_name(name: str, what: str) -> None:
+def check_file_name(name: str, what: str) -> None:
+    """Raise a UserError unless a name can be a part of a file's."""
     if FILE_NAME.fullmatch(name) is None:
         raise UserError(
             f"{what} is named {name!r}, which cannot be part of a file name; use letters, digits and _ . + -"
@@ -115,11 +114,9 @@ def resolve(data: Mapping[str, Any], source: str, overrides: Mapping[str, Any]) 
     suite = parse(Suite, merged, source)
     if not suite.methods:
         raise UserError(f"{source}: methods (--methods) is empty; name one or more of {', '.join(presets())}")
-    for group in suite.metrics:
-        if group not in METRIC_GROUPS:
-            raise UserError(f"{source}: metrics has {group!r}: {nearest(group, METRIC_GROUPS)}")
+    columns.check(suite.metrics, f"{source}: metrics")
     for name, values in suite.methods.items():
-        _file_name(name, f"{source}: a row of methods")
+        check_file_name(name, f"{source}: a row of methods")
         if name in records.REFERENCES:
             raise UserError(f"{source}: methods.{name} is a row of every table already; call the method something else")
         if values is not None and not isinstance(values, dict):

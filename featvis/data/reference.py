@@ -33,6 +33,8 @@ from featvis.storage import images
 
 EMBEDDED = ASSETS / "reference"
 SPECTRUM_SIDE = 512
+IMAGENET_IMAGES = 1_281_167
+"""Training images of ILSVRC 2012, of which Deep-KNN's k is stated."""
 
 
 PREPROCESSING = "short side resized (bicubic, antialiased) to the input, centre crop"

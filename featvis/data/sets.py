@@ -18,6 +18,7 @@ import re
 import tarfile
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -311,6 +312,55 @@ class HubImages(ImageSet):
         return f"{self.name}[{i}]"
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a text leads: two texts, or two roles, of one place are one image set.
+
+    Attributes:
+        kind: `folder`, `wds` or `hfds`.
+        name: a path, or the name of a data set.
+        split: of `wds` and `hfds`; None: all.
+    """
+
+    kind: Literal["folder", "wds", "hfds"]
+    name: str
+    split: str | None = None
+
+    def open(self, synsets: Sequence[str], flag: str = "--data") -> ImageSet:
+        """List the images there; see `open_images`."""
+        if self.kind == "hfds":
+            return HubImages(self.name, str(self.split), synsets, flag)
+        if self.kind == "wds":
+            return TarImages(Path(self.name), self.split, synsets, flag)
+        return FolderImages(Path(self.name), synsets, flag)
+
+
+def place_of(spec: str, role: Role = "bank", flag: str = "--data") -> Place:
+    """Where the images of a text lie, see the module's docstring; nothing is listed.
+
+    Args:
+        spec: what `--data` says.
+        role: what it is for, which chooses the split where none is named.
+        flag: the option that named it, for messages.
+
+    Raises:
+        UserError: for a kind of set that is a stream or a download.
+    """
+    kind, slash, rest = spec.partition("/")
+    if slash and kind in ("hfds", "wds"):
+        place, colon, split = rest.rpartition(":")
+        place, named = (place, split) if colon else (rest, None)
+        return Place("hfds", place, named or _role_split(place, role)) if kind == "hfds" else Place("wds", place, named)
+    if slash and kind in ("hfids", "tfds", "torch"):
+        raise UserError(f"{flag} {spec}: {kind}/ is a stream or a download; give a folder, hfds/ or wds/")
+    folder = Path(spec)
+    if folder.is_dir():
+        splits = {p.name: p for p in folder.iterdir() if p.is_dir() and any(p.name in s for s in SPLITS.values())}
+        if splits:
+            folder = next((splits[s] for s in SPLITS[role] if s in splits), None) or next(iter(splits.values()))
+    return Place("folder", str(folder))
+
+
 def open_images(spec: str, synsets: Sequence[str], role: Role = "bank", flag: str = "--data") -> ImageSet:
     """The image set of a text, see the module's docstring.
 
@@ -323,22 +373,7 @@ def open_images(spec: str, synsets: Sequence[str], role: Role = "bank", flag: st
     Raises:
         UserError: for a set that is not there, holds no image, or whose classes are not the network's.
     """
-    kind, slash, rest = spec.partition("/")
-    if slash and kind in ("hfds", "wds"):
-        place, colon, split = rest.rpartition(":")
-        place, named = (place, split) if colon else (rest, None)
-        if kind == "hfds":
-            return HubImages(place, named or _role_split(place, role), synsets, flag)
-        return TarImages(Path(place), named, synsets, flag)
-    if slash and kind in ("hfids", "tfds", "torch"):
-        raise UserError(f"{flag} {spec}: {kind}/ is a stream or a download; give a folder, hfds/ or wds/")
-    folder = Path(spec)
-    if folder.is_dir():
-        splits = {p.name: p for p in folder.iterdir() if p.is_dir() and any(p.name in s for s in SPLITS.values())}
-        if splits:
-            chosen = next((splits[s] for s in SPLITS[role] if s in splits), None) or next(iter(splits.values()))
-            return FolderImages(chosen, synsets, flag)
-    return FolderImages(folder, synsets, flag)
+    return place_of(spec, role, flag).open(synsets, flag)
 
 
 def check_decodable(source: ImageSet, flag: str = "--data") -> None:

@@ -1,9 +1,11 @@
 """The methods: each a LightningModule that turns units into images."""
 
 from featvis.generators.am import AM
+from featvis.generators.attack import Attack
 from featvis.generators.base import Generator, Visualizations
 from featvis.generators.cbr import CBR
 from featvis.generators.fourier import Fourier
+from featvis.generators.inversion import Inversion
 from featvis.generators.maco import MACO
 
-__all__ = ["AM", "CBR", "MACO", "Fourier", "Generator", "Visualizations"]
+__all__ = ["AM", "CBR", "MACO", "Attack", "Fourier", "Generator", "Inversion", "Visualizations"]

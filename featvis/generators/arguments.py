@@ -25,6 +25,19 @@ class NotesArguments(type(lightning.LightningModule)):  # type: ignore[misc]
         return self
 
 
+PUBLIC = "featvis.generators"
+"""Where the methods that come with featvis are imported from, whatever module they are written in."""
+
+
+def public_name(cls: type) -> str:
+    """How a class is imported: a configuration's name must not change because a file was moved."""
+    return (
+        f"{PUBLIC}.{cls.__qualname__}"
+        if cls.__module__.startswith(f"{PUBLIC}.")
+        else f"{cls.__module__}.{cls.__qualname__}"
+    )
+
+
 def _arguments(cls: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
     """Every argument of a class's constructors, its bases' included: the defaults, and what was given over them."""
     found: dict[str, Any] = {}

@@ -8,7 +8,6 @@ transparency map. The weights get none. Parts bound the memory, whatever the bat
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import time
@@ -30,13 +29,14 @@ from featvis.canvas.transforms import Frame, Transform, draw
 from featvis.engine.loops import add_magnitude
 from featvis.engine.machine import keep_freed, side_by_side
 from featvis.errors import UserError
-from featvis.generators.arguments import NotesArguments
+from featvis.generators.arguments import NotesArguments, public_name
 from featvis.generators.state import Optimisation, Part, even, halves, out_of_memory
 from featvis.networks.classifier import Classifier
 from featvis.networks.devices import Precision, compute_dtype
 from featvis.networks.loading import load
 from featvis.networks.objectives import Objective
 from featvis.networks.units import Unit, parse_units
+from featvis.storage.hashing import config_hash
 
 LIMITS = {"steps": (1, 100_000), "views": (1, 4096), "canvas": (16, 8192)}
 """What counts as a usable value; flags are named after the keys, views is --crops."""
@@ -193,7 +193,7 @@ class Generator(lightning.LightningModule, metaclass=NotesArguments):
         left_out = {"micro_batch", "model", "precision", *facts}
         arguments = {k: v for k, v in self.hparams.items() if k not in left_out}
         return {
-            "class_path": f"{type(self).__module__}.{type(self).__qualname__}",
+            "class_path": public_name(type(self)),
             "init_args": json.loads(json.dumps(arguments)),
             **facts,
             "model": classifier.name,
@@ -203,8 +203,7 @@ class Generator(lightning.LightningModule, metaclass=NotesArguments):
 
     def config_hash(self, device: torch.device | None = None) -> str:
         """12 hex digits of the SHA-256 of `config`."""
-        text = json.dumps(self.config(device), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return config_hash(self.config(device))
 
     def predict_step(self, batch: list[Unit], batch_idx: int = 0, dataloader_idx: int = 0) -> Visualizations:
         """Optimise all units of a batch together."""

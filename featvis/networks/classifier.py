@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -76,6 +77,14 @@ class Classifier(nn.Module):
             self.labels, self.synsets = list(spec.labels), []
         self._made: dict[tuple[str, torch.dtype, torch.device], nn.Module | None] = {}
         self._measured: dict[str, Layer | str] | None = None
+
+    def in_precision(self, precision: Precision) -> Classifier:
+        """The same network, its weights shared, that computes in another precision; itself where that is the same."""
+        if precision == self.precision:
+            return self
+        other = copy.copy(self)
+        other.precision, other._made = precision, {}
+        return other
 
     def train(self, mode: bool = True) -> Classifier:
         """Always in eval mode: a Trainer that switches modes must not switch on batch statistics or dropout."""

@@ -256,7 +256,7 @@ def test_every_preset_opens_with_its_command_and_is_parsed(path):
     assert second.startswith("# Cost: ")
     assert third.startswith("# Expect: ")
     said = yaml.safe_load(text)["model"]
-    assert said["class_path"] == "featvis.generators.attack.Attack"
+    assert said["class_path"] == "featvis.generators.Attack"
     made = Attack(**said["init_args"])
     assert {k: made.hparams[k] for k in said["init_args"]} == said["init_args"]
 

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from featvis.data.files import fit, list_images, open_rgb, to_tensor
 from featvis.errors import UserError
 from featvis.networks import classifier as models
-from featvis.networks import weights
+from featvis.networks import hub, weights
 from featvis.networks.classifier import Classifier
 from featvis.networks.loading import load
 from featvis.networks.weights import ModelSpec, locate, resolve
@@ -51,7 +51,7 @@ def test_zoo_weights_are_built_as_their_metadata_says(zoo, sample, monkeypatch):
     assert float((network(images).argmax(1) == labels).float().mean()) >= 0.85
     assert resolve("mobilenetv1_100").create_kwargs == {"pad_type": "same"}
     assert network.mean.flatten().tolist() == [0.5, 0.5, 0.5]
-    assert {s.alias for s, w, _ in weights.available() if w} >= {"mobilenetv1_100", "mobilenetv2_100", LITE0}
+    assert {s.alias for s, w, _ in hub.available() if w} >= {"mobilenetv1_100", "mobilenetv2_100", LITE0}
 
 
 @torch.no_grad()
@@ -188,10 +188,10 @@ def test_an_unreachable_hub_costs_seconds_and_names_the_ways_out(monkeypatch):
         time.sleep(30)
 
     monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", silent)
-    monkeypatch.setattr(weights, "_SILENCE", [])
+    monkeypatch.setattr(hub, "_SILENCE", [])
     start = time.monotonic()
-    assert weights.hub_error("timm/anything", timeout=1.0) == "no answer within 1 s"
-    assert weights.hub_error("timm/another", timeout=30.0) == "no answer within 1 s", "it is not asked again at once"
+    assert hub.hub_error("timm/anything", timeout=1.0) == "no answer within 1 s"
+    assert hub.hub_error("timm/another", timeout=30.0) == "no answer within 1 s", "it is not asked again at once"
     assert time.monotonic() - start < 5
 
 
@@ -207,10 +207,10 @@ def test_a_hub_that_answers_is_asked_for_the_networks_file(monkeypatch, tmp_path
         return str(tmp_path / filename)
 
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    monkeypatch.setattr(weights, "_SILENCE", [])
+    monkeypatch.setattr(hub, "_SILENCE", [])
     monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", lambda *args, **kwargs: None)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", fetch)
-    assert weights.download(resolve("resnetv2")) == tmp_path / "pytorch_model.bin"
+    assert hub.download(resolve("resnetv2")) == tmp_path / "pytorch_model.bin"
     repository = "timm/resnetv2_50.a1h_in1k"
     assert asked == [(repository, "model.safetensors"), (repository, "pytorch_model.bin")]
 

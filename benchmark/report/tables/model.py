@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from benchmark.records.columns import percent_groups
 from benchmark.records.record import REFERENCES, Record
 from benchmark.report.tables.numbers import by_model, frame, metrics_of, paper, paper_values
 from benchmark.report.tables.orderings import ordering
 from benchmark.report.tables.sheet import (
     DASH,
-    PERCENT,
     Cell,
     Column,
     Footnotes,
@@ -41,7 +41,7 @@ def lay_out(records: list[Record]) -> Sheet:
 
     for metric in metrics_of(records):
         part = data[data["metric"] == metric.name]
-        percent = metric.group in PERCENT
+        percent = metric.group in percent_groups()
         head = f"{metric.label} {arrow(metric.higher_is_better)}"
         decimals = decimals_of(part, percent)
         columns.append(Column(head, metric.group, metric.name))

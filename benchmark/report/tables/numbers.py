@@ -12,23 +12,11 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from benchmark.records import columns
 from benchmark.records.record import REFERENCES, Measurement, Record
 from featvis.errors import UserError
 
-GROUPS = ("plausibility", "fid", "frechet", "transferability", "logit", "spectrum", "attack", "perturbation")
 FIRST_METHODS = ("maco", "fourier", "cbr")
-_LABELS = {  # of the paper's metrics, for a table in which no record has them: heading, group, higher is better
-    "plausibility_flat": ("Plausibility, flat", "plausibility", False),
-    "plausibility_pooled": ("Plausibility, pooled", "plausibility", False),
-    "plausibility_deep_knn": ("Plausibility, Deep-KNN", "plausibility", False),
-    "fid": ("FID", "fid", False),
-    "kid": ("KID", "fid", False),
-    "logit": ("Logit", "logit", True),
-}
-_FIRST_METRICS = (
-    "plausibility_flat", "plausibility_pooled", "plausibility_deep_knn", "fid", "kid", "success", "probability",
-    "fooled",
-)  # fmt: skip
 
 
 @functools.cache
@@ -98,7 +86,9 @@ def method_order(method: str) -> tuple[int, int, str]:
 
 def metrics_of(records: Sequence[Record]) -> list[Measurement]:
     """One measurement a metric (for its label, group and direction), in the order of the columns."""
-    known = [*_FIRST_METRICS, *(entry["metric"] for entry in paper()["comparison"])]
+    # One column a network stands in the order of the paper's networks, then by name.
+    networks = [entry["metric"] for entry in paper()["comparison"]]
+    order_of_groups = columns.groups()
     found: dict[str, Measurement] = {}
     for record in records:
         for m in record.metrics:
@@ -107,8 +97,11 @@ def metrics_of(records: Sequence[Record]) -> list[Measurement]:
                 raise UserError(f"The records of {record.alias} disagree on which direction of {m.name} is better.")
 
     def order(m: Measurement) -> tuple[Any, ...]:
-        group = GROUPS.index(m.group) if m.group in GROUPS else len(GROUPS)
-        return group, m.group, known.index(m.name) if m.name in known else len(known), m.name
+        group = order_of_groups.index(m.group) if m.group in order_of_groups else len(order_of_groups)
+        column = columns.column_of(m.name)
+        place = columns.COLUMNS.index(column) if column is not None and "{" not in column.name else len(columns.COLUMNS)
+        network = networks.index(m.name) if m.name in networks else len(networks)
+        return group, m.group, place, network, m.name
 
     return sorted(found.values(), key=order)
 
@@ -116,8 +109,13 @@ def metrics_of(records: Sequence[Record]) -> list[Measurement]:
 def measurement(name: str, records: Sequence[Record]) -> Measurement:
     """A metric's label, group and direction; known for the paper's metrics even where no record has them."""
     found = next((m for m in metrics_of(records) if m.name == name), None)
-    label, group, higher = _LABELS.get(name, (f"Top-1, {name.removeprefix('top1_')}", "transferability", True))
-    return found or Measurement(name, label, group, None, None, 0, higher, {"text": "Not evaluated."}, "not evaluated")
+    column = columns.column_of(name)
+    assert column is not None, f"{name} is a column"
+    label = column.heading.replace("{network}", name.removeprefix(column.name.partition("{")[0]))
+    text = {"text": "Not evaluated."}
+    return found or Measurement(
+        name, label, column.group, None, None, 0, column.higher_is_better, text, "not evaluated"
+    )
 
 
 def complete(records: Sequence[Record], methods: Sequence[str], metrics: Sequence[Measurement]) -> pd.DataFrame:

@@ -10,21 +10,10 @@ from typing import Any
 
 import pandas as pd
 
+from benchmark.records import columns
 from benchmark.records.record import Measurement, Record
 
 DASH = "—"
-_UNITS = {
-    "plausibility": "distance between activations of the target network, no unit",
-    "fid": "squared distance between feature distributions, no unit",
-    "frechet": "squared distance between feature distributions, no unit",
-    "transferability": "% of the images",
-    "logit": "pre-softmax score",
-    "spectrum": "difference of natural logarithms of magnitude",
-    "attack": "% of the images",
-    "transfer": "% of the images",
-}
-PERCENT = frozenset(("transferability", "attack"))
-"""Groups of metrics that records keep as fractions and people read in percent."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +146,8 @@ def definition_of(metric: Measurement, records: Sequence[Record]) -> str:
             )
             text = m.definition["text"].rstrip(".") + (f" ({knobs})" if knobs else "")
             wordings.setdefault(text, []).append(record.method)
-    unit = metric.definition.get("unit") or _UNITS.get(metric.group, "none stated")
+    column = columns.column_of(metric.name)
+    unit = metric.definition.get("unit") or (column.unit if column is not None else "none stated")
     texts = [t if len(wordings) == 1 else f"for {', '.join(methods)}: {t}" for t, methods in wordings.items()]
     better = "higher" if metric.higher_is_better else "lower"
     return f"{'; '.join(texts) or 'not evaluated here'}. Unit: {unit}; {better} is better."

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from benchmark.records.record import Budget, FailedUnit, Measurement, Record, units_hash
-from benchmark.running.produce import folder_of, original_path, produce, put_down
-from benchmark.scoring.recording import device_text, git_commit, seconds_per_image
+from benchmark.records.record import FailedUnit, Measurement, Record
+from benchmark.running.produce import folder_of, of_images, original_path, produce, put_down
 from benchmark.studies.attacks.job import Job, Setting
 from benchmark.studies.attacks.numbers import measure
 from featvis.data.files import open_rgb, to_tensor
@@ -29,7 +27,6 @@ from featvis.generators.attack import Attack, Pair
 from featvis.networks.classifier import Classifier
 from featvis.networks.devices import default_device
 from featvis.storage import images
-from featvis.storage.versions import versions
 
 SUITE = "attack"
 BATCH = 16
@@ -85,7 +82,7 @@ class Made:
     network: Classifier
     folder: Path
     pairs: list[Pair]
-    failed: dict[str, str]
+    failed: dict[str, FailedUnit]
     digest: str
 
     def examples(self, job: Job) -> list[Example]:
@@ -206,37 +203,9 @@ def _probabilities(judge: Classifier, canvas: Float[Tensor, "n 3 h w"]) -> Float
 
 def record(job: Job, made: Made, seen: pd.DataFrame) -> Record:
     """The record of a network under one setting, from the table of predictions and the files."""
-    attack, network = made.attack, made.network
-    failed = []
-    for unit, why in made.failed.items():
-        step, _, reason = why.partition(": ")
-        failed.append(FailedUnit(unit, int(step.removeprefix("step ")), reason))
-    config = attack.config()
     files = [(e.original, e.path) for e in made.examples(job)]
-    units = tuple(pair.id for pair in job.pairs)
-    return Record(
-        suite=SUITE,
-        model=network.name,
-        alias=network.alias,
-        method=made.setting.method,
-        preset=made.setting.preset,
-        config={"generator": config, "evaluation": _identity(job)},
-        config_hash=attack.config_hash(),
-        units=units,
-        labels=tuple(pair.label for pair in job.pairs),
-        units_hash=units_hash(units),
-        n=len(made.pairs),
-        budget=Budget(attack.steps, attack.views, attack.steps * attack.views, attack.size),
-        failed_units=tuple(failed),
-        images=made.folder.relative_to(job.out).as_posix(),
-        metrics=tuple(measure(seen, job.judges, network, files)),
-        seconds_per_image=seconds_per_image(made.folder),
-        git_commit=git_commit(),
-        versions=versions() | versions(("torchmetrics",)),
-        device=device_text(network, config),
-        status="done" if made.pairs else "failed",
-        error=None if made.pairs else "the optimisation of no image stayed finite",
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        images_sha256=made.digest,
-        command=job.command,
-    )
+    return of_images(
+        made.attack, job.pairs, made.failed, measure(seen, job.judges, made.network, files), job.out, suite=SUITE,
+        method=made.setting.method, preset=made.setting.preset, folder=made.folder, command=job.command,
+        about={"evaluation": _identity(job)}, packages=("torchmetrics",),
+    )  # fmt: skip

@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmark.records import record as records
-from benchmark.records.record import Budget, FailedUnit, Measurement, Record
-from benchmark.scoring.recording import device_text, git_commit, seconds_per_image
+from benchmark.records.record import FailedUnit, Measurement, Record
 from featvis.errors import UserError
 from featvis.generators import Generator
-from featvis.networks.classifier import Classifier
-from featvis.networks.devices import default_device
 from featvis.networks.units import Unit
-from featvis.storage import images
-from featvis.storage.versions import VERSIONED, versions
 
 PATCHES = ("error", "explained")
 """Measurements over all patches, those of sister classes included."""
 
 
-def record_of(
-    classifier: Classifier, generator: Generator, preset: str | None, facts: dict[str, Any], units: Sequence[Unit],
-    folder: Path, out: Path, failed: dict[str, str], command: str,
+def record_of_class(
+    generator: Generator, preset: str | None, facts: dict[str, Any], units: Sequence[Unit],
+    folder: Path, out: Path, failed: dict[str, FailedUnit], command: str,
 ) -> Record:  # fmt: skip
     """The record of a class: the importance of each concept, and how well the concepts stand for the activations."""
     own = facts["own"]
@@ -50,23 +43,11 @@ def record_of(
 
     metrics = [measured(k, v, i) for k in ("importance", "effect") for i, v in enumerate(facts[k])]
     metrics += [measured(k, facts[k]) for k in (*PATCHES, "logit_rebuilt")]
-    device = default_device()
-    config = generator.config(device)
-    done = [u for u in units if u.id not in failed]
-    reasons = tuple(FailedUnit(u.id, None, failed[u.id]) for u in units if u.id in failed)
-    return Record(
-        suite="concepts", model=classifier.name, alias=classifier.alias,
-        method=f"concepts_{facts['layer']}_{facts['class']}", preset=preset,
-        config={"generator": config, "concepts": {k: facts[k] for k in (*shared, "own", "images", "sisters")}},
-        config_hash=generator.config_hash(device), units=tuple(u.id for u in units),
-        labels=tuple(u.label for u in units), units_hash=records.units_hash([u.id for u in units]), n=len(done),
-        budget=Budget(generator.steps, generator.views, generator.steps * generator.views, generator.size),
-        failed_units=reasons,
-        images=folder.relative_to(out).as_posix(), metrics=tuple(metrics), seconds_per_image=seconds_per_image(folder),
-        git_commit=git_commit(), versions=versions((*VERSIONED, "scikit-learn", "scipy")),
-        device=device_text(classifier, config), status="done", error=None,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        images_sha256=images.pixels_hash([folder / f"{u.id}.png" for u in done]), command=command,
+    own_failures = {u.id: failed[u.id] for u in units if u.id in failed}
+    return of_images(
+        generator, units, own_failures, metrics, out, suite="concepts", folder=folder, preset=preset, command=command,
+        method=f"concepts_{facts['layer']}_{facts['class']}", packages=("scikit-learn", "scipy"),
+        about={"concepts": {k: facts[k] for k in (*shared, "own", "images", "sisters")}},
     )  # fmt: skip
 
 

@@ -20,10 +20,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from benchmark.arguments import command_line
-from benchmark.records import record as records
 from benchmark.running.produce import folder_of, produce
 from benchmark.studies.concepts.pages import ClassPictures, build_page, mosaic, sheet
-from benchmark.studies.concepts.record import record_of, write_record
+from benchmark.studies.concepts.record import record_of_class, write_record
 from featvis.canvas.color import to_bytes
 from featvis.concepts.craft import Concepts, check_layer, cut, default_layer, find, places, sisters
 from featvis.concepts.sobol import DESIGNS, bypassed
@@ -35,6 +34,7 @@ from featvis.networks.classifier import Classifier
 from featvis.networks.objectives import LOGITS
 from featvis.networks.units import Unit, parse_units
 from featvis.storage import images
+from featvis.storage.hashing import config_hash
 
 ENOUGH = 10
 """Images of a class below which, unless `--pool` says otherwise, those of its sister classes are added."""
@@ -199,7 +199,7 @@ def of_class(
         "concepts": options.concepts, "patch": options.patch, "designs": DESIGNS, "seed": options.seed,
         "objective": options.objective, "own": opened.own, "images": opened.names, "digests": opened.digests,
     }  # fmt: skip
-    digest = records.config_hash(config)
+    digest = config_hash(config)
     if path.is_file():
         try:
             there, facts = Concepts.load(path)
@@ -303,7 +303,7 @@ def run(
     pages = []
     for c in chosen:
         members, said = units[c.label], facts[c.label]
-        write_record(record_of(classifier, generator, preset, said, members, folder, out, failed, command), out)
+        write_record(record_of_class(generator, preset, said, members, folder, out, failed, command), out)
         visualizations = [None if u.id in failed else folder / f"{u.id}.png" for u in members]
         pages.append(ClassPictures(said, visualizations, shown[c.label]))
     sheet(pages, home / "sheet.png")

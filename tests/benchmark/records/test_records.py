@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sample_records import metric, record
 
-from benchmark.records.record import FailedUnit, Measurement, Record, config_hash, load_all, units_hash
+from benchmark.records.record import FailedUnit, Measurement, Record, load_all, units_hash
 from featvis.errors import UserError
+from featvis.storage.hashing import config_hash
 from featvis.storage.images import write_atomic
 
 finite = st.floats(allow_nan=False, allow_infinity=False)

@@ -1,0 +1,48 @@
+"""What computes the columns: a module a group, found by its name, with one function `evaluate(scorer, seen)`."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from benchmark.records.columns import column_of
+from benchmark.records.record import Measurement
+
+SEEN = "short side resized (bicubic, antialiased) to the input, centre crop; a square canvas whole"
+"""How every network but Inception sees an image."""
+NO_CLASSES = "the units are not classes"
+
+
+def measured(name: str, result: dict[str, Any], network: str = "") -> Measurement:
+    """The entry of a record from a metric's `result()`; heading, group and direction are the column's.
+
+    Args:
+        name: of the column's measurement.
+        result: see `featvis.metrics.Score.result`; `value`, `interval`, `n`, `definition` and `absent` are read.
+        network: the short name for `{network}` in the heading.
+    """
+    column = column_of(name)
+    assert column is not None, f"{name} is no column"
+    interval = result["interval"]
+    return Measurement(
+        name=name,
+        label=column.heading.replace("{network}", network),
+        group=column.group,
+        value=result["value"],
+        interval=None if interval is None else (float(interval[0]), float(interval[1])),
+        n=result["n"],
+        higher_is_better=column.higher_is_better,
+        definition=result["definition"],
+        absent=result["absent"],
+    )
+
+
+def absent(name: str, text: str, reason: str, network: str = "") -> Measurement:
+    """The entry of a column without a value: its definition, and why there is none."""
+    nothing = {"value": None, "interval": None, "n": 0, "definition": {"text": text}, "absent": reason}
+    return measured(name, nothing, network)
+
+
+def without(measurement: Measurement, reason: str) -> Measurement:
+    """The same entry with its value taken away."""
+    return dataclasses.replace(measurement, value=None, interval=None, n=0, absent=reason)

@@ -1,0 +1,26 @@
+"""The logit of the class that an image was made for, in the target network."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from benchmark.records.record import Measurement
+from benchmark.scoring.evaluators import NO_CLASSES, SEEN, measured, without
+from featvis import metrics
+
+if TYPE_CHECKING:
+    from benchmark.scoring.scorer import Scorer, Seen
+
+
+def evaluate(scorer: Scorer, seen: Seen) -> list[Measurement]:
+    """One measurement."""
+    features = seen.features.get(scorer.plan.model, {})
+    metric = metrics.LogitMagnitude(facts={"network": scorer.target.name, "resize": SEEN})
+    if "own_logit" in features:
+        metric.values.append(features["own_logit"].double())
+    elif "logits" in features and seen.labels is not None:
+        metric.update(features["logits"], seen.labels)
+    found = measured("logit", metric.result())
+    if not features:
+        return [without(found, f"the reference holds no features of {scorer.plan.model}; give --data")]
+    return [found if seen.labels is not None else without(found, NO_CLASSES)]

@@ -1,0 +1,61 @@
+"""Plausibility in all its readings: how near the images are to real ones, in the target's features."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from benchmark.records.record import Measurement
+from benchmark.scoring.evaluators import SEEN, absent, measured
+from featvis import metrics
+from featvis.data.reference import IMAGENET_IMAGES, Bank
+from featvis.metrics.neighbours import TEXTS, Definition
+
+if TYPE_CHECKING:
+    from benchmark.scoring.scorer import Scorer, Seen
+
+KINDS: tuple[Definition, ...] = ("flat", "pooled", "deep_knn")
+
+
+def evaluate(scorer: Scorer, seen: Seen) -> list[Measurement]:
+    """One measurement a reading."""
+    return [_one(scorer, seen, kind) for kind in KINDS]
+
+
+def _one(scorer: Scorer, seen: Seen, kind: Definition) -> Measurement:
+    name, bank, features = f"plausibility_{kind}", scorer.bank, seen.features.get(scorer.plan.model, {})
+    if bank is None or "pooled" not in features:
+        return absent(name, TEXTS[kind], f"the reference holds no features of {scorer.plan.model}; give --data")
+    if seen.labels is None and kind != "deep_knn":
+        return absent(name, TEXTS[kind], "the units are not classes, so there are no images of the same class")
+    # Sun et al. 2022 take k = 1000 for the 1.28 million images of ImageNet; the same share of this bank.
+    k = max(1, round(len(bank.labels) * 1000 / IMAGENET_IMAGES)) if kind == "deep_knn" else 1
+    layer = scorer.target.last_block() if kind == "flat" else "penultimate, pooled"
+    facts = {"network": scorer.target.name, "resize": SEEN, "layer": layer}
+    if kind == "flat" and seen.squared is not None:
+        facts["bank"] = f"{len(bank.labels)} images, each of its class looked at and none stored: {bank.source}"
+        metric = metrics.Plausibility(kind, torch.zeros(0, 1), torch.zeros(0, dtype=torch.long), facts=facts)
+        distances = seen.squared.sqrt()
+        metric.values.append(distances.masked_fill(distances.isinf(), torch.nan))
+        return measured(name, metric.result())
+    if kind == "flat" and not set(scorer.classes.tolist()) <= set(bank.flat_classes):
+        why = "the reference keeps no flattened features of these classes; give --data, or make it with --flat"
+        return absent(name, TEXTS[kind], why)
+    rows = _neighbours(scorer, bank, kind)
+    facts["bank"] = f"{len(rows)} images: {bank.source}"
+    among: Any = bank.blocks if kind == "deep_knn" else bank.flat if kind == "flat" else bank.rows(rows)
+    metric = metrics.Plausibility(kind, among, bank.labels[rows], bank.digests[rows], k, facts=facts)
+    labels = seen.labels if seen.labels is not None else torch.zeros(len(seen.ids), dtype=torch.long)
+    metric.update(features["flat" if kind == "flat" else "pooled"].float(), labels, seen.ids)
+    return measured(name, metric.result())
+
+
+def _neighbours(scorer: Scorer, bank: Bank, kind: Definition) -> Tensor:
+    """Which rows of a bank a reading compares with."""
+    if kind == "flat":
+        return bank.flat_rows
+    if kind == "pooled":
+        return torch.isin(bank.labels, scorer.classes).nonzero()[:, 0]
+    return torch.arange(len(bank.labels))

@@ -1,0 +1,35 @@
+"""Transferability: whether other classifiers, and the target itself, see the class that an image was made for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from benchmark.records.record import Measurement
+from benchmark.scoring.evaluators import NO_CLASSES, SEEN, measured, without
+from featvis import metrics
+
+if TYPE_CHECKING:
+    from benchmark.scoring.scorer import Scorer, Seen
+
+
+def evaluate(scorer: Scorer, seen: Seen) -> list[Measurement]:
+    """One measurement a network: the target, then the judges."""
+    names = dict.fromkeys((scorer.plan.model, *scorer.plan.classifiers))
+    return [_one(scorer, seen, name) for name in names]
+
+
+def _one(scorer: Scorer, seen: Seen, name: str) -> Measurement:
+    network, features = scorer.networks.get(name), seen.features.get(name, {})
+    if network is None:
+        metric = metrics.Transferability(name)
+        return without(measured(f"top1_{name}", metric.result(), name), scorer.plan.unavailable[name])
+    metric = metrics.Transferability(network.name, facts={"resize": SEEN})
+    if "correct" in features:
+        metric.values.append(features["correct"].double())
+    elif "logits" in features and seen.labels is not None:
+        metric.update(features["logits"], seen.labels)
+    heading = network.alias + (", the target" if network is scorer.target else "")
+    found = measured(f"top1_{network.name}", metric.result(), heading)
+    if not seen.banked:
+        return found if seen.labels is not None else without(found, NO_CLASSES)
+    return found if features else without(found, f"the reference holds no predictions of {name}; give --data")

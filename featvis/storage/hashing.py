@@ -1,0 +1,43 @@
+"""What names a configuration: plain data in, 12 hex digits out. No torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from featvis.errors import UserError
+
+
+def canonical(data: Any, what: str = "the configuration") -> str:
+    """The one JSON text of plain data: keys sorted, no spaces.
+
+    Args:
+        data: JSON values.
+        what: it is called in the message.
+
+    Raises:
+        UserError: for what JSON has no notation for, NaN and infinity included.
+
+    Example:
+        >>> canonical({"b": 1, "a": [True, None]})
+        '{"a":[true,null],"b":1}'
+    """
+    try:
+        return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{what[0].upper()}{what[1:]} cannot be written as JSON: {error}.") from None
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """12 hex digits of the SHA-256 of a configuration's canonical JSON; the order of keys does not matter.
+
+    Raises:
+        UserError: see `canonical`.
+
+    Example:
+        >>> config_hash({"steps": 8, "lr": 1.0}) == config_hash({"lr": 1.0, "steps": 8})
+        True
+    """
+    return hashlib.sha256(canonical(config).encode("utf-8")).hexdigest()[:12]
