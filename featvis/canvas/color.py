@@ -1,7 +1,6 @@
 """Colour spaces: RGB canvases (B, 3, H, W) in [0, 1] to and from the decorrelated space of the optimisation.
 
-The matrix is Lucid's square root of the colour covariance of ImageNet over its largest column norm, transposed
-(Olah et al. 2017, "Preconditioning and parameterization"), used as `x @ M` on the channel axis.
+The matrix, `featvis.canvas.matrix.RECORRELATE`, is used as `x @ M` on the channel axis.
 """
 
 from __future__ import annotations
@@ -12,12 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from featvis.canvas.constants import constant
-
-RECORRELATE = (
-    (0.56282854, 0.58447580, 0.58447580),
-    (0.19482528, 0.0, -0.19482528),
-    (0.04329450, -0.10823626, 0.06494176),
-)
+from featvis.canvas.matrix import RECORRELATE
 
 
 def recorrelate(x: Float[Tensor, "*b 3 h w"]) -> Float[Tensor, "*b 3 h w"]:

@@ -7,8 +7,6 @@ block (what antialiased downsampling of the images would give) and a non-square 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -28,28 +26,6 @@ def magnitude(canvas: Float[Tensor, "*b 3 h w"]) -> Float[Tensor, "*b 3 h f"]:
     """
     spectrum: Tensor = torch.fft.rfft2(decorrelate(canvas))
     return spectrum.abs()
-
-
-def mean_magnitude(canvases: Iterable[Float[Tensor, "3 h w"]]) -> tuple[Float[Tensor, "3 h f"], int]:
-    """E|F(x)| over canvases of one size, in one pass.
-
-    Args:
-        canvases: RGB images in [0, 1], all of one size (H, W), odd and non-square allowed.
-
-    Returns:
-        The mean magnitude (3, H, W//2+1), float32, accumulated in float64, and the number of images.
-
-    Raises:
-        ValueError: when there is no image.
-    """
-    total, count = None, 0
-    for canvas in canvases:
-        spectrum = magnitude(canvas).double()
-        total = spectrum if total is None else total + spectrum
-        count += 1
-    if total is None:
-        raise ValueError("a mean spectrum needs at least one image")
-    return (total / count).float(), count
 
 
 def frequencies(size: tuple[int, int]) -> tuple[Float[Tensor, "h 1"], Float[Tensor, "1 f"]]:

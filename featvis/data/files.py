@@ -1,4 +1,4 @@
-"""What goes into a run: units in, batches of them out; and image folders: a path in, RGB canvases out."""
+"""Image files: a folder in, its images with the classes that their names carry out; a file in, RGB in [0, 1] out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import re
 import struct
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -77,25 +77,6 @@ def image_file(path: Path, synsets: Sequence[str]) -> ImageFile:
         7
     """
     return ImageFile(path, _label(path, {synset: i for i, synset in enumerate(synsets)}, path.parent.name))
-
-
-def check_labelled(folder: Path, synsets: Sequence[str], flag: str = "--data") -> None:
-    """Raise a UserError unless a folder has an image that can be decoded and whose name carries a class."""
-    named = [f for f in list_images(folder, synsets, flag) if f.label is not None]
-    if not named:
-        raise UserError(
-            f"{flag} {folder}: no image carries a class in its name or its folder's; name the folders by synset "
-            "(n02165456) or by index (301)"
-        )
-    for file in named:
-        try:
-            open_rgb(file.path)
-        except OSError:
-            continue
-        return
-    raise UserError(
-        f"{flag} {folder}: none of the {len(named)} images with a class can be decoded; name a folder of whole ones"
-    )
 
 
 def _label(path: Path, index: dict[str, int], parent: str) -> int | None:
@@ -215,20 +196,3 @@ def as_seen(path: Path, size: tuple[int, int]) -> Float[Tensor, "3 h w"]:
         torch.Size([3, 16, 16])
     """
     return to_tensor(fit(open_rgb(path), size))
-
-
-def canvases(
-    files: Sequence[ImageFile],
-    prepare: Callable[[Image.Image], Image.Image],
-    skipped: list[Path],
-    report: Callable[[Path, str], None],
-) -> Iterator[tuple[ImageFile, Float[Tensor, "3 h w"]]]:
-    """Each image that can be decoded, prepared, with its file; the others are reported and added to `skipped`."""
-    for file in files:
-        try:
-            image = open_rgb(file.path)
-        except OSError as error:
-            skipped.append(file.path)
-            report(file.path, str(error))
-            continue
-        yield file, to_tensor(prepare(image))
