@@ -29,10 +29,11 @@ def copy_of_the_project(folder: Path) -> Path:
 def lint_imports(folder: Path) -> tuple[int, dict[str, str], str]:
     """The exit code of `lint-imports` in a folder, KEPT or BROKEN by contract, and what it printed."""
     pytest.importorskip("importlinter", reason="needs import-linter, which the extras `test` and `lint` install")
+    call = "from importlinter.cli import lint_imports_command as c; c()"
     path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
-        [sys.executable, "-c", "from importlinter.cli import lint_imports_command as c; c()", "--no-cache", "--no-logo"],
-        cwd=folder, capture_output=True, text=True, check=False,
+        [sys.executable, "-c", call, "--no-cache", "--no-logo"], cwd=folder,
+        capture_output=True, text=True, check=False,
         env={**os.environ, "PYTHONPATH": path, "COLUMNS": "200"},
     )  # fmt: skip
     verdicts = dict(re.findall(r"^(.+?) (KEPT|BROKEN)\b.*$", done.stdout, re.MULTILINE))
