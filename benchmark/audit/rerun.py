@@ -13,6 +13,7 @@ from benchmark.scoring.plan import Row
 from benchmark.scoring.recording import definition
 from benchmark.suites.job import from_flags
 from featvis.errors import UserError
+from featvis.generators.arguments import public_path
 from featvis.networks.devices import default_device
 from featvis.storage.versions import versions
 
@@ -52,12 +53,17 @@ def check(record: Record, data: dict[str, str | None]) -> tuple[str, list[str], 
     if [u.id for u in job.units] != list(record.units):
         differences.append(f"it would make {len(job.units)} other units than the record's {len(record.units)}")
     cell = next((c for c in job.cells if c.method == record.method), None)
-    row = next((r for r in job.plan.rows if r.method == record.method), Row(record.method))
+    row = next(
+        (r for r in job.plan.rows if r.method == record.method),
+        Row(record.method, kind="real" if record.images is None else "method"),
+    )
     if cell is None and record.method not in records.REFERENCES:
         differences.append(f"the suite has no method {record.method} any more")
     elif cell is not None and cell.generator.config_hash(default_device()) != record.config_hash:
         now = cell.generator.config(default_device())
-        differences += _differences(record.config.get("generator") or {}, now, "")
+        then = dict(record.config.get("generator") or {})
+        then["class_path"] = public_path(str(then.get("class_path")))
+        differences += _differences(then, now, "")
     said = record.config.get("evaluation") or {}
     differences += _differences(said, json.loads(json.dumps(definition(job.plan, row))), "evaluation.")
     now_installed = versions(tuple(record.versions))

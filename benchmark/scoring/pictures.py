@@ -45,7 +45,7 @@ def noise_folder(plan: Plan) -> Path:
             "steps": 0,
             "views": 0,
         }
-        images.write(path, to_bytes(canvas), np.full(size, 255, np.uint8), facts)
+        images.write(path, to_bytes(canvas), np.full(size, 255, np.uint8), facts | {"steps": 0, "views": 0})
     return folder
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,6 +37,16 @@ def public_name(cls: type) -> str:
         if cls.__module__.startswith(f"{PUBLIC}.")
         else f"{cls.__module__}.{cls.__qualname__}"
     )
+
+
+def public_path(class_path: str) -> str:
+    """A class path of a record as `public_name` writes it: before 0.2 it named the module that a method was in.
+
+    Example:
+        >>> public_path("featvis.generators.maco.MACO"), public_path("my_file.Mine")
+        ('featvis.generators.MACO', 'my_file.Mine')
+    """
+    return re.sub(r"^featvis\.(?:generators\.\w+|attacks|inversion)\.(\w+)$", rf"{PUBLIC}.\1", class_path)
 
 
 def _arguments(cls: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
