@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from featvis.canvas.constants import constant
-from featvis.canvas.matrix import RECORRELATE
+from featvis.canvas.matrix import RECORRELATE as RECORRELATE
 
 
 def recorrelate(x: Float[Tensor, "*b 3 h w"]) -> Float[Tensor, "*b 3 h w"]:

@@ -63,7 +63,7 @@ class _Stretch(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         (gradient,), (y, span) = gradients, ctx.saved_tensors
         # Contiguous, or else what is flattened below would be a copy.
-        found: Tensor = (gradient / span).contiguous()
+        found = (gradient / span).contiguous()
         stretched, whole = (found * y).flatten(1).sum(1), found.flatten(1).sum(1)
         image = torch.arange(len(y), device=y.device)
         # The brightest pixel moves the span, the darkest the span and the origin.
@@ -154,8 +154,7 @@ class ScaledSpectrum:
 
     def pixels(self, parameters: Float[Tensor, "b 3 h f 2"]) -> Float[Tensor, "b 3 h w"]:
         """The picture in the decorrelated space, before colour and sigmoid."""
-        picture: Tensor = _SpectrumToImage.apply(parameters, _there(self._scales, parameters), self.size)
-        return picture
+        return _SpectrumToImage.apply(parameters, _there(self._scales, parameters), self.size)
 
     @cached_property
     def _scales(self) -> list[Float[Tensor, "h f 2"]]:
@@ -245,8 +244,7 @@ def _there(copies: list[Tensor], like: Tensor) -> Tensor:
 
 def _standardise(x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
     """Zero mean and unit deviation over all values of each image."""
-    standard: Tensor = _Standardise.apply(x)
-    return standard
+    return _Standardise.apply(x)
 
 
 class _Standardise(torch.autograd.Function):

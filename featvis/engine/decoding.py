@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from featvis.canvas.matrix import RECORRELATE
+from featvis.canvas.color import RECORRELATE
 from featvis.engine.fft import irfft2
 from featvis.engine.loops import compiled, float_of, share
 
