@@ -9,13 +9,7 @@ VERSIONED = ("featvis", "torch", "timm", "lightning", "numpy", "pillow")
 
 
 def versions(packages: Sequence[str] = VERSIONED) -> dict[str, str]:
-    """The versions of the packages that an image or a score depends on.
-
-    Example:
-        >>> from featvis.storage.versions import versions
-        >>> versions(["no-such-package"])
-        {'no-such-package': 'not installed'}
-    """
+    """The versions of the packages that an image or a score depends on."""
     found = {}
     for package in packages:
         try:
