@@ -10,7 +10,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from places import ROOT
 
 BLOCK = re.compile(
@@ -64,7 +66,7 @@ def test_a_command_is_a_file_and_its_lines_in_the_list(project):
     assert featvis(project, "presets", "--containing", "mine").splitlines() == ["mine"]
 
 
-def test_a_method_a_network_and_a_suite_are_a_file_each(project):
+def test_a_method_a_network_and_a_suite_are_a_file_each_and_a_metric_three_places(project):
     flags = (
         "--units",
         "ladybug",
@@ -85,8 +87,16 @@ def test_a_method_a_network_and_a_suite_are_a_file_each(project):
     assert (record["model"], record["status"], record["n"]) == ("tf_efficientnet_lite0.in1k", "done", 1)
     assert record["config"]["generator"]["class_path"] == "featvis.generators.mine.Mine"
     assert record["preset"] == "mine"
-    assert {m["group"] for m in record["metrics"]} == {"logit", "spectrum"}
-    assert all(isinstance(m["value"], float) for m in record["metrics"])
+    values = {m["name"]: m["value"] for m in record["metrics"]}
+    assert sorted(values) == ["brightness", "logit"]
+    png = next((project / "out" / record["images"]).glob("*.png"))
+    expected = np.asarray(Image.open(png), np.float64)[..., :3].mean() / 255
+    assert values["brightness"] == pytest.approx(expected, abs=1e-6)
+    tables = project / "out" / "tables"
+    for kind in ("md", "tex", "csv"):
+        assert any("rightness" in file.read_text() for file in tables.rglob(f"*.{kind}")), kind
+    assert "Brightness" in (project / "out" / "index.html").read_text()
+    assert "Brightness" in printed
 
 
 def test_the_table_names_every_kind_that_has_a_chapter():
