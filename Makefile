@@ -48,8 +48,8 @@ perf-peers: $(VENV)/.ready .peers/.ready  ## MACO's speed and pictures beside ho
 	@$(PIP) install --no-deps --upgrade --target .peers horama==0.3.0 dreamlens==0.1.1
 	@touch $@
 
-lint: $(VENV)/.ready-test $(VENV)/.ready-lint  ## ruff and mypy
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+lint: $(VENV)/.ready-test $(VENV)/.ready-lint  ## ruff, mypy, and who may import whom
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
 
 clean:  ## remove the virtual environment and the caches; runs/ stays
 	rm -rf $(VENV) .peers build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -156,7 +156,6 @@ def read(path: Path) -> PerfRecord:
 
 PAPER = {"maco": (256, 32), "fourier": (256, 1), "cbr": (256, 1)}
 """Steps, and views a step, as the MACO paper ran the methods (Fel et al. 2023, section 4)."""
-TABLE_1 = {"flexivit": "FlexiViT", "vit_base": "ViT", "resnetv2_50": "ResNetV2"}
 CLASSES = 500
 
 

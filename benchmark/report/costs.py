@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from benchmark.records.record import Record
-from benchmark.report.figures import by_model, colours, figure_of, named, save, tidy
+from benchmark.report.figures import colours, figure_of, named, named_groups, save, tidy
 from benchmark.report.tables.budget import MEAN, budget_frame
 
 
@@ -25,7 +25,7 @@ def budgets(records: Iterable[Record], path: Path | str) -> list[Path]:
     Returns:
         The files written.
     """
-    groups = by_model(records)
+    groups = named_groups(records)
     found = [(name, budget_frame(group), group[0]) for name, group in groups]
     return [
         save(_budgets(data, f"{first.alias}, suite {first.suite}, {first.n} classes"), named(path, name, len(groups)))
@@ -80,7 +80,7 @@ def _budget_name(row: Mapping[str, Any]) -> str:
 
 
 def _label_points(axis: Axes, points: Sequence[tuple[float, float, str]]) -> None:
-    """A small text at each point, where it covers no dot and no other text, as far as that can be had.
+    """A small text at each point, where it covers no dot and no other text, or as little as possible.
 
     The axes must have their limits and their place in the figure.
     """

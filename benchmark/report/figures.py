@@ -1,7 +1,7 @@
 """Figures: records and their images in, PNG, PDF or SVG files out (the path's ending decides).
 
-`grid` shows the images, `spectra` their mean magnitude spectra (Fel et al. 2023, Figure 2), `scores` the metrics with
-their intervals. The spectrum arithmetic is plain NumPy on arrays (H, W, 3) in [0, 1]. Nothing here imports torch.
+`grid` shows the images, `scores` the metrics with their intervals; `benchmark.report.spectra` draws the mean magnitude
+spectra (Fel et al. 2023, Figure 2). Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from PIL import Image
 from benchmark.records.columns import percent_groups
 from benchmark.records.record import REFERENCES, Record
 from benchmark.report.tables import arrow, frame
+from benchmark.report.tables.numbers import by_model
 from featvis.errors import UserError
 from featvis.storage.images import write_atomic
 
@@ -74,7 +75,7 @@ def grid(records: Iterable[Record], out_dir: Path | str, path: Path | str, max_u
         The files written; none where no record has images.
     """
     written = []
-    groups = [(name, [r for r in group if r.images and r.status == "done"]) for name, group in by_model(records)]
+    groups = [(name, [r for r in group if r.images and r.status == "done"]) for name, group in named_groups(records)]
     groups = [(name, group) for name, group in groups if group]
     for name, group in groups:
         labels = {unit: label for record in group for unit, label in zip(record.units, record.labels, strict=True)}
@@ -129,9 +130,6 @@ def _opaque(path: Path) -> NDArray[np.uint8] | None:
         return np.asarray(image.convert("RGB"))
 
 
-# --- The spectra -----------------------------------------------------------------------------------------------------
-
-
 # --- The scores ------------------------------------------------------------------------------------------------------
 
 
@@ -145,7 +143,7 @@ def scores(records: Iterable[Record], path: Path | str) -> list[Path]:
     Returns:
         The files written; none where no record has a metric.
     """
-    groups = [(name, frame(group), group) for name, group in by_model(records)]
+    groups = [(name, frame(group), group) for name, group in named_groups(records)]
     groups = [
         (name, data[data["metric"].notna()], group) for name, data, group in groups if data["metric"].notna().any()
     ]
@@ -213,15 +211,9 @@ def _scores(data: Any, title: str) -> Figure:
 # --- Shared ----------------------------------------------------------------------------------------------------------
 
 
-def by_model(records: Iterable[Record]) -> list[tuple[str, list[Record]]]:
-    """(name of the model and suite, its records in the order of the tables)."""
-    listed = list(records)
-    data = frame(listed)
-    groups: dict[tuple[str, str], list[Record]] = {}
-    for suite, alias, method in data[["suite", "alias", "method"]].drop_duplicates().itertuples(index=False):
-        record = next(r for r in listed if (r.suite, r.alias, r.method) == (suite, alias, method))
-        groups.setdefault((suite, alias), []).append(record)
-    return [(f"{suite}-{alias}", group) for (suite, alias), group in groups.items()]
+def named_groups(records: Iterable[Record]) -> list[tuple[str, list[Record]]]:
+    """(name of the suite and model, its records in the order of the tables)."""
+    return [(f"{group[0].suite}-{group[0].alias}", group) for group in by_model(records)]
 
 
 def named(path: Path | str, name: str, groups: int) -> Path:

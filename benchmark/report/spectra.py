@@ -12,17 +12,13 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodF
 
 from benchmark.report.figures import Array, _opaque, _short, colours, figure_of, save, tidy
 from benchmark.report.tables import method_order
+from featvis.canvas.matrix import RECORRELATE
 from featvis.errors import UserError
-
-# Colour decorrelation: canvas = x @ M on the channel axis (Lucid's matrix over its largest column norm, transposed).
-DECORRELATION: Array = np.array(
-    [[0.56282854, 0.58447580, 0.58447580], [0.19482528, 0.0, -0.19482528], [0.04329450, -0.10823626, 0.06494176]]
-)
 
 
 def decorrelate(rgb: Array) -> Array:
     """Colour-decorrelated channels (..., 3) of RGB values (..., 3) in [0, 1]: `rgb @ M^-1`, as `canvas = x @ M`."""
-    return np.asarray(rgb, dtype=np.float64) @ np.linalg.inv(DECORRELATION)
+    return np.asarray(rgb, dtype=np.float64) @ np.linalg.inv(np.array(RECORRELATE))
 
 
 def mean_magnitude(images: Iterable[Array]) -> Array:
@@ -45,7 +41,7 @@ def mean_magnitude(images: Iterable[Array]) -> Array:
         total = total + spectrum if count else spectrum
         count += 1
     if not count:
-        raise UserError("A mean spectrum needs at least one image; there is none.")
+        raise UserError("A mean spectrum needs at least one image.")
     return total / count
 
 

@@ -12,11 +12,10 @@ from benchmark.records.record import Measurement
 from benchmark.report import montage
 from benchmark.report.montage import Panel, Strip, Tile
 from benchmark.running.produce import folder_of, of_images, produce, put_down
+from benchmark.studies.means import mean_of
 from featvis.data.files import as_seen, list_images, open_rgb, to_tensor
 from featvis.errors import UserError
 from featvis.generators.inversion import Inversion, Inverted, units_of
-from featvis.metrics import bootstrap
-from featvis.metrics.resampling import mean_statistic
 from featvis.networks.classifier import Classifier
 from featvis.networks.devices import default_device
 from featvis.networks.layers import stages
@@ -78,13 +77,7 @@ def agreement(made: Inversion, unit: Unit, path: Path) -> float:
 
 def _measure(layer: str, values: Sequence[float]) -> Measurement:
     text = f"Cosine of the activations of {layer}, all positions and channels, for the canvas (its file) and the image."
-    definition = {"text": text, "layer": layer}
-    name, label = f"cosine_{layer}", f"cosine {layer}"
-    if not values:
-        return Measurement(name, label, "inversion", None, None, 0, True, definition, "there is no picture")
-    numbers = torch.tensor(values, dtype=torch.float64)
-    interval = bootstrap(mean_statistic(numbers), len(values)) if len(values) > 1 else None
-    return Measurement(name, label, "inversion", float(numbers.mean()), interval, len(values), True, definition)
+    return mean_of(f"cosine_{layer}", f"cosine {layer}", "inversion", values, {"text": text, "layer": layer}, True)
 
 
 def report(

@@ -8,10 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 
 from benchmark.records.record import Measurement
 from benchmark.report import montage
@@ -19,12 +17,11 @@ from benchmark.report.figures import Array
 from benchmark.report.montage import Panel, Strip, Tile
 from benchmark.report.spectra import mean_magnitude, read_rgb, spectra
 from benchmark.running.produce import folder_of, of_images, produce
+from benchmark.studies.means import mean_of
 from benchmark.suites.methods import build
 from benchmark.suites.suite import Suite
 from featvis.errors import UserError
 from featvis.generators import Generator
-from featvis.metrics import bootstrap
-from featvis.metrics.resampling import mean_statistic
 from featvis.networks.classifier import Classifier
 from featvis.networks.devices import default_device
 from featvis.networks.layers import stages
@@ -214,13 +211,13 @@ def measure(
     for name, row in probe.rows:
         values = [facts[u.id]["activation"] for u in row if u.id in facts]
         text = f"Activation of the units of {name} on the whole canvas, {probe.network.layer(name).what}; their mean."
-        found.append(_mean(f"activation_{name}", name, "activation", values, {"text": text, "layer": name}, True))
+        found.append(mean_of(f"activation_{name}", name, "activation", values, {"text": text, "layer": name}, True))
     text = (
         "Share of the energy (decorrelated colours, the mean left out) above a quarter of the Nyquist frequency, mean "
         "over one unit a layer."
     )
     shares = [high_share(pictures[i]) for i in pictures if i in first]
-    found.append(_mean("high_share", "Energy > Nyquist / 4", "spectrum", shares, {"text": text}, False))
+    found.append(mean_of("high_share", "Energy > Nyquist / 4", "spectrum", shares, {"text": text}, False))
     if pixels is not None and pixels != folder:
         text = "Correlation of a unit's picture with that of am_pixel, mean over one unit a layer."
         values = [
@@ -228,15 +225,5 @@ def measure(
             for i in pictures
             if i in first and (pixels / f"{i}.png").is_file()
         ]
-        found.append(_mean("pixel_correlation", "r with am_pixel", "spectrum", values, {"text": text}, True))
+        found.append(mean_of("pixel_correlation", "r with am_pixel", "spectrum", values, {"text": text}, True))
     return found
-
-
-def _mean(
-    name: str, label: str, group: str, values: Sequence[float], definition: dict[str, Any], higher: bool
-) -> Measurement:
-    if not values:
-        return Measurement(name, label, group, None, None, 0, higher, definition, "there is no picture")
-    numbers = torch.tensor(values, dtype=torch.float64)
-    interval = bootstrap(mean_statistic(numbers), len(values)) if len(values) > 1 else None
-    return Measurement(name, label, group, float(numbers.mean()), interval, len(values), higher, definition)

@@ -43,7 +43,7 @@ class Suite:
             `class_path`, arguments of the generator over it, and `transparency: true` where the images are to be scored
             over a middle grey by their transparency. Rows of one configuration share their images.
         classifiers: the networks of the transferability score.
-        frechet: the network whose features stand in where Inception's weights are not to be had.
+        frechet: the network whose features stand in where Inception's weights are missing.
         metrics: groups or single columns (`benchmark.records.columns`) to compute; empty: all.
         seed: of all random streams.
         batch_size: units optimised together.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -11,7 +11,13 @@ from featvis.canvas.transforms import Blur, Flip, Jitter, Pad, Rotate, Scale, Tr
 
 
 def lucid5() -> list[Transform]:
-    """The five transforms of Lucid (Olah et al. 2017, "Transformation robustness")."""
+    """The five transforms of Lucid (Olah et al. 2017, "Transformation robustness").
+
+    Example:
+        >>> from featvis.canvas.chains import lucid5
+        >>> [type(step).__name__ for step in lucid5()]
+        ['Pad', 'Jitter', 'Scale', 'Rotate', 'Jitter']
+    """
     return [
         Pad(12, 0.5),
         Jitter(8),
@@ -22,7 +28,13 @@ def lucid5() -> list[Transform]:
 
 
 def xplique11(size: tuple[int, int]) -> list[Transform]:
-    """The eleven transforms of Fourier and CBR in the MACO paper (Fel et al. 2023, appendix), in units of H/16."""
+    """The eleven transforms of Fourier and CBR in the MACO paper (Fel et al. 2023, appendix), in units of H/16.
+
+    Example:
+        >>> from featvis.canvas.chains import xplique11
+        >>> xplique11((512, 512))[:2]
+        [Pad(pixels=128, value=0.0, draws=0), Jitter(pixels=64, draws=2)]
+    """
     u = max(1, min(size) // 16)
     return [
         Pad(4 * u, 0.0),
@@ -40,7 +52,13 @@ def xplique11(size: tuple[int, int]) -> list[Transform]:
 
 
 def am3(size: tuple[int, int]) -> list[Transform]:
-    """Jitter, scale, rotate (Zhu and Cangelosi 2025, section 3); the amounts, which it does not give, are Lucid's."""
+    """Jitter, scale, rotate (Zhu and Cangelosi 2025, section 3); the amounts, which it does not give, are Lucid's.
+
+    Example:
+        >>> from featvis.canvas.chains import am3
+        >>> am3((256, 256))[0]
+        Jitter(pixels=16, draws=2)
+    """
     _, _, scale, rotate, _ = lucid5()
     return [Jitter(max(1, min(size) // 16)), scale, rotate]
 
@@ -50,12 +68,33 @@ Chain = Literal["xplique11", "lucid5", "am3", "none"]
 
 
 def named_chain(name: Chain, size: tuple[int, int]) -> list[Transform]:
-    """The transforms of a name, for a canvas of `size`; `none` shows the network the whole canvas as it is."""
-    return {"xplique11": lambda: xplique11(size), "lucid5": lucid5, "am3": lambda: am3(size), "none": list}[name]()
+    """The transforms of a name, for a canvas of `size`; `none` shows the network the whole canvas as it is.
+
+    Example:
+        >>> from featvis.canvas.chains import named_chain
+        >>> len(named_chain("xplique11", (512, 512))), named_chain("none", (512, 512))
+        (11, [])
+    """
+    chains: dict[str, Callable[[], list[Transform]]] = {
+        "xplique11": lambda: xplique11(size),
+        "lucid5": lucid5,
+        "am3": lambda: am3(size),
+        "none": list,
+    }
+    return chains[name]()
 
 
 def check(chain: Sequence[Transform], size: tuple[int, int]) -> None:
-    """Raise a ValueError if the chain's jitters leave nothing of a canvas of `size`."""
+    """Raise a ValueError if the chain's jitters leave nothing of a canvas of `size`.
+
+    Example:
+        >>> from featvis.canvas.chains import check
+        >>> from featvis.canvas.transforms import Jitter
+        >>> check([Jitter(16)], (64, 64))
+        >>> check([Jitter(64)], (64, 64))
+        Traceback (most recent call last):
+        ValueError: the transforms leave nothing of a canvas of 64 x 64 pixels
+    """
     generator = torch.Generator().manual_seed(0)
     left = float(draw(chain, size, 1, [generator]).size.min())
     if left < 1:

@@ -1,7 +1,6 @@
 """Colour spaces: RGB canvases (B, 3, H, W) in [0, 1] to and from the decorrelated space of the optimisation.
 
-The matrix is Lucid's square root of the colour covariance of ImageNet over its largest column norm, transposed
-(Olah et al. 2017, "Preconditioning and parameterization"), used as `x @ M` on the channel axis.
+The matrix, `featvis.canvas.matrix.RECORRELATE`, is used as `x @ M` on the channel axis.
 """
 
 from __future__ import annotations
@@ -12,21 +11,33 @@ from jaxtyping import Float
 from torch import Tensor
 
 from featvis.canvas.constants import constant
-
-RECORRELATE = (
-    (0.56282854, 0.58447580, 0.58447580),
-    (0.19482528, 0.0, -0.19482528),
-    (0.04329450, -0.10823626, 0.06494176),
-)
+from featvis.canvas.matrix import RECORRELATE as RECORRELATE
 
 
 def recorrelate(x: Float[Tensor, "*b 3 h w"]) -> Float[Tensor, "*b 3 h w"]:
-    """From the decorrelated space to (linear, unbounded) RGB: `x @ M` on the channel axis."""
+    """From the decorrelated space to (linear, unbounded) RGB: `x @ M` on the channel axis.
+
+    Example:
+        >>> import torch
+        >>> from featvis.canvas.color import decorrelate, recorrelate
+        >>> rgb = torch.rand(2, 3, 4, 5)
+        >>> bool(torch.allclose(recorrelate(decorrelate(rgb)), rgb, atol=1e-5))
+        True
+    """
     return _mix(x, constant(RECORRELATE, x.device, x.dtype))
 
 
 def decorrelate(x: Float[Tensor, "*b 3 h w"]) -> Float[Tensor, "*b 3 h w"]:
-    """From RGB to the decorrelated space, the inverse of `recorrelate`."""
+    """From RGB to the decorrelated space, the inverse of `recorrelate`.
+
+    Example:
+        >>> import torch
+        >>> from featvis.canvas.color import decorrelate
+        >>> grey = torch.full((3, 1, 1), 0.5)
+        >>> first, second, third = decorrelate(grey).flatten().tolist()
+        >>> first > 0.8, abs(second) < 0.1  # grey lies along the first axis, nearly
+        (True, True)
+    """
     inverse = torch.linalg.inv(torch.tensor(RECORRELATE, dtype=torch.float64))
     return _mix(x, inverse.to(x.dtype).to(x.device))
 
@@ -37,7 +48,14 @@ def _mix(x: Float[Tensor, "*b 3 h w"], matrix: Float[Tensor, "3 3"]) -> Float[Te
 
 
 def to_bytes(canvas: Float[Tensor, "3 h w"]) -> np.ndarray:
-    """A canvas in [0, 1] as (H, W, 3), uint8, rounded to the nearest."""
+    """A canvas in [0, 1] as (H, W, 3), uint8, rounded to the nearest.
+
+    Example:
+        >>> import torch
+        >>> from featvis.canvas.color import to_bytes
+        >>> to_bytes(torch.tensor([0.0, 0.5, 1.0]).view(3, 1, 1)).tolist()
+        [[[0, 128, 255]]]
+    """
     return (canvas.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
 
 
@@ -46,6 +64,13 @@ def transparency(alpha: Float[Tensor, "h w"]) -> tuple[np.ndarray, float]:
 
     The map is scaled by its 95th percentile: a few pixels have many times the median, and scaled by the largest the
     picture would vanish. Values above it are opaque.
+
+    Example:
+        >>> import torch
+        >>> from featvis.canvas.color import transparency
+        >>> alpha, scale = transparency(torch.tensor([[0.0, 2.0], [4.0, 4.0]]))
+        >>> alpha.tolist(), scale
+        ([[0, 128], [255, 255]], 4.0)
     """
     scale = float(torch.quantile(alpha.flatten().float(), 0.95))
     if not scale > 0:

@@ -88,6 +88,15 @@ class Pixel:
         size: (H, W) in pixels.
         std: deviation of the initial values.
         min_max: stretch each canvas to [0, 1] after the sigmoid.
+
+    Example:
+        >>> import torch
+        >>> from featvis.canvas.parametrizations import Pixel
+        >>> pixel = Pixel((8, 12))
+        >>> parameters, _ = pixel.init([torch.Generator().manual_seed(0)])
+        >>> canvas = pixel.decode(parameters)
+        >>> canvas.shape, float(canvas.min()), float(canvas.max())
+        (torch.Size([1, 3, 8, 12]), 0.0, 1.0)
     """
 
     size: tuple[int, int]
@@ -114,6 +123,14 @@ class ScaledSpectrum:
         decay: exponent of the frequency scaling; 0 leaves the spectrum as it is.
         std: deviation of the initial real and imaginary parts.
         min_max: stretch each canvas to [0, 1] after the sigmoid.
+
+    Example:
+        >>> import torch
+        >>> from featvis.canvas.parametrizations import ScaledSpectrum
+        >>> spectrum = ScaledSpectrum((8, 12), decay=1.2)
+        >>> parameters, _ = spectrum.init([torch.Generator().manual_seed(0)])
+        >>> parameters.shape, spectrum.decode(parameters).shape
+        (torch.Size([1, 3, 8, 7, 2]), torch.Size([1, 3, 8, 12]))
     """
 
     size: tuple[int, int]
@@ -163,6 +180,14 @@ class Phase:
             four bright corners of the public implementations.
         offset: add a fixed U(-pi, pi) phase to every bin, drawn once a unit, after standardising. The weight above is
             then zero at every deviation, and the corners are like the rest of the canvas.
+
+    Example:
+        >>> import torch
+        >>> from featvis.canvas.parametrizations import Phase
+        >>> phase = Phase((8, 12), magnitude=torch.rand(3, 8, 7) + 1)
+        >>> parameters, _ = phase.init([torch.Generator().manual_seed(0)])
+        >>> parameters.shape, phase.decode(parameters).shape
+        (torch.Size([1, 3, 8, 7]), torch.Size([1, 3, 8, 12]))
     """
 
     size: tuple[int, int]

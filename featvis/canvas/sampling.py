@@ -204,6 +204,15 @@ def render(
 
     Returns:
         (B * V, 3, h, w), unit by unit.
+
+    Example:
+        >>> import torch
+        >>> from featvis.canvas.sampling import render
+        >>> from featvis.canvas.transforms import Crop, draw
+        >>> canvas = torch.full((1, 3, 64, 64), 0.25)
+        >>> views = render(canvas, draw([Crop(0.5, 0.1)], (64, 64), 2, [torch.Generator().manual_seed(0)]), (16, 16))
+        >>> views.shape, round(float(views.mean()), 4)
+        (torch.Size([2, 3, 16, 16]), 0.25)
     """
     v = frame.matrix.shape[1]
     # The last step of every chain: resize the picture, whatever its size by now, to the network's input.

@@ -7,8 +7,6 @@ block (what antialiased downsampling of the images would give) and a non-square 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -18,34 +16,27 @@ from featvis.canvas.color import decorrelate
 
 
 def magnitude(canvas: Float[Tensor, "*b 3 h w"]) -> Float[Tensor, "*b 3 h f"]:
-    """|rfft2| of a canvas in the decorrelated space (unnormalised FFT; DC in bin (0, 0))."""
-    return torch.fft.rfft2(decorrelate(canvas)).abs()
+    """|rfft2| of a canvas in the decorrelated space (unnormalised FFT; DC in bin (0, 0)).
 
-
-def mean_magnitude(canvases: Iterable[Float[Tensor, "3 h w"]]) -> tuple[Float[Tensor, "3 h f"], int]:
-    """E|F(x)| over canvases of one size, in one pass.
-
-    Args:
-        canvases: RGB images in [0, 1], all of one size (H, W), odd and non-square allowed.
-
-    Returns:
-        The mean magnitude (3, H, W//2+1), float32, accumulated in float64, and the number of images.
-
-    Raises:
-        ValueError: when there is no image.
+    Example:
+        >>> import torch
+        >>> from featvis.canvas.spectrum import magnitude
+        >>> magnitude(torch.rand(2, 3, 5, 7)).shape
+        torch.Size([2, 3, 5, 4])
     """
-    total, count = None, 0
-    for canvas in canvases:
-        spectrum = magnitude(canvas).double()
-        total = spectrum if total is None else total + spectrum
-        count += 1
-    if total is None:
-        raise ValueError("a mean spectrum needs at least one image")
-    return (total / count).float(), count
+    spectrum: Tensor = torch.fft.rfft2(decorrelate(canvas))
+    return spectrum.abs()
 
 
 def frequencies(size: tuple[int, int]) -> tuple[Float[Tensor, "h 1"], Float[Tensor, "1 f"]]:
-    """Signed vertical and non-negative horizontal frequencies of rfft2's bins, in cycles per short side of (H, W)."""
+    """Signed vertical and non-negative horizontal frequencies of rfft2's bins, in cycles per short side of (H, W).
+
+    Example:
+        >>> from featvis.canvas.spectrum import frequencies
+        >>> vertical, horizontal = frequencies((4, 6))
+        >>> vertical.flatten().tolist(), horizontal.flatten().tolist()
+        ([0.0, 1.0, -2.0, -1.0], [0.0, 0.6666666865348816, 1.3333333730697632, 2.0])
+    """
     h, w = size
     short = min(h, w)
     return torch.fft.fftfreq(h, 1 / short)[:, None], torch.fft.rfftfreq(w, 1 / short)[None, :]
@@ -67,6 +58,14 @@ def resize_spectrum(
 
     Returns:
         (3, H, W//2+1), float32.
+
+    Example:
+        >>> import torch
+        >>> from featvis.canvas.spectrum import resize_spectrum
+        >>> natural = torch.rand(3, 8, 5) + 1
+        >>> half = resize_spectrum(natural, (4, 4))  # the low frequencies, for a quarter of the pixels
+        >>> bool(torch.allclose(half[:, :2, :2], natural[:, :2, :2] / 4))
+        True
     """
     side = spectrum.shape[1]
     width = width or side

@@ -84,7 +84,15 @@ def _xy(h_w: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Pad:
-    """Pad every side by `pixels` of `value` (lucid5, xplique11). The value also fills what later transforms uncover."""
+    """Pad every side by `pixels` of `value` (lucid5, xplique11). The value also fills what later transforms uncover.
+
+    Example:
+        >>> import torch
+        >>> from featvis.canvas.transforms import Pad, draw
+        >>> frame = draw([Pad(8, value=0.5)], (64, 64), 2, [torch.Generator().manual_seed(0)])
+        >>> frame.size[0, 0].tolist(), frame.fill  # (height, width) of the first view
+        ([80.0, 80.0], 0.5)
+    """
 
     pixels: int
     value: float = 0.0
@@ -97,7 +105,18 @@ class Pad:
 
 @dataclass(frozen=True)
 class Jitter:
-    """Crop to a size `pixels` smaller at a whole-pixel offset, uniform on 0..pixels."""
+    """Crop to a size `pixels` smaller at a whole-pixel offset, uniform on 0..pixels.
+
+    Example:
+        >>> import torch
+        >>> from featvis.canvas.transforms import Jitter, draw
+        >>> frame = draw([Jitter(8)], (64, 64), 2, [torch.Generator().manual_seed(0)])
+        >>> frame.size[0, 0].tolist()
+        [56.0, 56.0]
+        >>> corner = frame.matrix[0, 0, :, 2]  # (x, y) of the crop, whole pixels
+        >>> bool((corner == corner.round()).all() and (corner >= 0).all() and (corner <= 8).all())
+        True
+    """
 
     pixels: int
     draws: int = field(default=2, init=False)
@@ -108,7 +127,15 @@ class Jitter:
 
 @dataclass(frozen=True)
 class Scale:
-    """Resize by a factor, one of `values` or, with exactly two values and `continuous`, uniform between them."""
+    """Resize by a factor, one of `values` or, with exactly two values and `continuous`, uniform between them.
+
+    Example:
+        >>> import torch
+        >>> from featvis.canvas.transforms import Scale, draw
+        >>> frame = draw([Scale((0.5,))], (64, 64), 2, [torch.Generator().manual_seed(0)])
+        >>> frame.size[0, 0].tolist()
+        [32.0, 32.0]
+    """
 
     values: tuple[float, ...]
     continuous: bool = False
@@ -121,7 +148,15 @@ class Scale:
 
 @dataclass(frozen=True)
 class Rotate:
-    """Rotate about the centre by one of `degrees`, counter-clockwise, the size unchanged."""
+    """Rotate about the centre by one of `degrees`, counter-clockwise, the size unchanged.
+
+    Example:
+        >>> import torch
+        >>> from featvis.canvas.transforms import Rotate, draw
+        >>> frame = draw([Rotate((90.0,))], (64, 64), 2, [torch.Generator().manual_seed(0)])
+        >>> (frame.matrix[0, 0] @ torch.tensor([64.0, 0.0, 1.0])).round().tolist()  # the top right of the view
+        [64.0, 64.0]
+    """
 
     degrees: tuple[float, ...]
     draws: int = field(default=1, init=False)
@@ -136,7 +171,15 @@ class Rotate:
 
 @dataclass(frozen=True)
 class Flip:
-    """Mirror left and right with probability `p`."""
+    """Mirror left and right with probability `p`.
+
+    Example:
+        >>> import torch
+        >>> from featvis.canvas.transforms import Flip, draw
+        >>> frame = draw([Flip(p=1.0)], (64, 64), 2, [torch.Generator().manual_seed(0)])
+        >>> (frame.matrix[0, 0] @ torch.tensor([0.0, 0.0, 1.0])).tolist()  # the top left of the view
+        [64.0, 0.0]
+    """
 
     p: float = 0.5
     draws: int = field(default=1, init=False)
@@ -154,6 +197,13 @@ class Blur:
 
     xplique11 has an even kernel of 10, which also shifts the picture by half a pixel; this one does not, and the
     weights that it adds or leaves out are below 1e-4.
+
+    Example:
+        >>> import torch
+        >>> from featvis.canvas.transforms import Blur, draw
+        >>> frame = draw([Blur(1.0, 1.1)], (64, 64), 2, [torch.Generator().manual_seed(0)])
+        >>> frame.blur.shape, bool(((frame.blur >= 1) & (frame.blur <= 1.1)).all())
+        (torch.Size([1, 2]), True)
     """
 
     low: float
@@ -178,6 +228,13 @@ class Crop:
         spread: deviation of the `normal` distribution, or half the width of the `uniform` one.
         distribution: of the side, clipped to [.05, 1].
         centre: how the place is drawn.
+
+    Example:
+        >>> import torch
+        >>> from featvis.canvas.transforms import Crop, draw
+        >>> frame = draw([Crop(0.25, 0.0)], (64, 64), 2, [torch.Generator().manual_seed(0)])
+        >>> frame.size[0, 0].tolist()
+        [16.0, 16.0]
     """
 
     side: float
@@ -202,7 +259,15 @@ class Crop:
 
 @dataclass(frozen=True)
 class Noise:
-    """N(0, normal) plus U(-uniform, uniform) on every value of a view, stated in the (-1, 1) range of the methods."""
+    """N(0, normal) plus U(-uniform, uniform) on every value of a view, stated in the (-1, 1) range of the methods.
+
+    Example:
+        >>> import torch
+        >>> from featvis.canvas.transforms import Noise, draw
+        >>> frame = draw([Noise(uniform=0.1)], (64, 64), 2, [torch.Generator().manual_seed(0)])
+        >>> frame.noise  # half as much on a canvas, which spans [0, 1] and not (-1, 1)
+        (0.0, 0.05)
+    """
 
     normal: float = 0.0
     uniform: float = 0.0
@@ -215,7 +280,8 @@ class Noise:
 
 def _ndtri(u: Tensor) -> Tensor:
     """The standard normal quantile; u in [0, 1), 0 moved to where it is finite."""
-    return torch.special.ndtri(u.double().clamp(1e-9, 1 - 1e-9)).float()
+    quantile: Tensor = torch.special.ndtri(u.double().clamp(1e-9, 1 - 1e-9))
+    return quantile.float()
 
 
 def _pick(values: tuple[float, ...], continuous: bool, u: Float[Tensor, "b v 1"]) -> Float[Tensor, "b v 1"]:
@@ -240,6 +306,14 @@ def draw(chain: Sequence[Transform], size: tuple[int, int], views: int, generato
 
     Raises:
         ValueError: when jitters leave nothing of the canvas.
+
+    Example:
+        >>> import torch
+        >>> from featvis.canvas.chains import lucid5
+        >>> from featvis.canvas.transforms import draw
+        >>> streams = [torch.Generator().manual_seed(seed) for seed in (0, 1, 2)]
+        >>> draw(lucid5(), (128, 96), 4, streams).matrix.shape  # three units, four views each
+        torch.Size([3, 4, 2, 3])
     """
     device = generators[0].device
     frame = Frame.whole(size, len(generators), views, device)

@@ -32,7 +32,15 @@ class Factors:
     explained: float
 
     def project(self, rows: Array) -> Array:
-        """The coefficients (M, K), >= 0, of further rows (M, C), >= 0: non-negative least squares, W fixed."""
+        """The coefficients (M, K), >= 0, of further rows (M, C), >= 0: non-negative least squares, W fixed.
+
+        Example:
+            >>> import numpy as np
+            >>> from featvis.concepts.factors import Factors
+            >>> factors = Factors(np.eye(2, dtype=np.float32), np.eye(2, 3, dtype=np.float32), error=0.0, explained=1.0)
+            >>> factors.project(np.array([[5.0, 0.0, 0.0]], np.float32)).round(3).tolist()
+            [[5.0, 0.0]]
+        """
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             found, _, _ = non_negative_factorization(
@@ -48,6 +56,14 @@ def factorise(rows: Float[np.ndarray, "p c"], concepts: int = 10, seed: int = 0)
         rows: A, (P, C), >= 0.
         concepts: K, at most min(P, C). Factors that vanish, where A has fewer, are left out.
         seed: of the starting point.
+
+    Example:
+        >>> import numpy as np
+        >>> from featvis.concepts.factors import factorise
+        >>> rows = np.array([[2.0, 0.0, 0.0], [0.0, 3.0, 4.0], [2.0, 3.0, 4.0]], np.float32)  # two concepts, and both
+        >>> factors = factorise(rows, concepts=2)
+        >>> factors.vectors.shape, bool(np.allclose(factors.coefficients @ factors.vectors, rows, atol=0.01))
+        ((2, 3), True)
     """
     model = NMF(concepts, init="nndsvda", max_iter=_ROUNDS, random_state=seed)
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""What goes into a run: units in, batches of them out; and image folders: a path in, RGB canvases out."""
+"""Image files: a folder in, its images with the classes that their names carry out; a file in, RGB in [0, 1] out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import re
 import struct
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -43,6 +43,17 @@ def list_images(folder: Path, synsets: Sequence[str], flag: str = "--data") -> l
 
     Raises:
         UserError: when the folder is missing or holds no image.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from PIL import Image
+        >>> from featvis.data.files import list_images
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name in ("301.png", "ladybug_1.png", "sky.png"):
+        ...     Image.new("RGB", (4, 4)).save(folder / name)
+        >>> [(file.path.name, file.label) for file in list_images(folder, [f"n{i:08}" for i in range(1000)])]
+        [('301.png', 301), ('ladybug_1.png', 1), ('sky.png', None)]
     """
     if not folder.is_dir():
         raise UserError(
@@ -57,27 +68,15 @@ def list_images(folder: Path, synsets: Sequence[str], flag: str = "--data") -> l
 
 
 def image_file(path: Path, synsets: Sequence[str]) -> ImageFile:
-    """One image, with the class that its name or its folder's carries (see `list_images`)."""
+    """One image, with the class that its name or its folder's carries (see `list_images`).
+
+    Example:
+        >>> from pathlib import Path
+        >>> from featvis.data.files import image_file
+        >>> image_file(Path("photos/n00000007_2.jpg"), [f"n{i:08}" for i in range(10)]).label
+        7
+    """
     return ImageFile(path, _label(path, {synset: i for i, synset in enumerate(synsets)}, path.parent.name))
-
-
-def check_labelled(folder: Path, synsets: Sequence[str], flag: str = "--data") -> None:
-    """Raise a UserError unless a folder has an image that can be decoded and whose name carries a class."""
-    named = [f for f in list_images(folder, synsets, flag) if f.label is not None]
-    if not named:
-        raise UserError(
-            f"{flag} {folder}: no image carries a class in its name or its folder's; name the folders by synset "
-            "(n02165456) or by index (301)"
-        )
-    for file in named:
-        try:
-            open_rgb(file.path)
-        except OSError:
-            continue
-        return
-    raise UserError(
-        f"{flag} {folder}: none of the {len(named)} images with a class can be decoded; name a folder of whole ones"
-    )
 
 
 def _label(path: Path, index: dict[str, int], parent: str) -> int | None:
@@ -95,12 +94,28 @@ def _label(path: Path, index: dict[str, int], parent: str) -> int | None:
 
 
 def digest(path: Path) -> int:
-    """63 bits of the SHA-256 of a file's bytes: what says that two files are the same image. Never 0."""
+    """63 bits of the SHA-256 of a file's bytes: what says that two files are the same image. Never 0.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from featvis.data.files import digest, digest_of
+        >>> path = Path(tempfile.mkdtemp()) / "note.txt"
+        >>> size = path.write_bytes(b"bytes")
+        >>> digest(path) == digest_of(b"bytes")
+        True
+    """
     return digest_of(path.read_bytes())
 
 
 def digest_of(data: bytes) -> int:
-    """`digest` of a file's bytes."""
+    """`digest` of a file's bytes.
+
+    Example:
+        >>> from featvis.data.files import digest_of
+        >>> digest_of(b"the same bytes") == digest_of(b"the same bytes") != digest_of(b"others")
+        True
+    """
     return (int.from_bytes(hashlib.sha256(data).digest()[:8], "big") >> 1) or 1
 
 
@@ -116,6 +131,15 @@ def open_rgb(source: Path | bytes) -> Image.Image:
 
     Raises:
         OSError: when it cannot be decoded.
+
+    Example:
+        >>> from io import BytesIO
+        >>> from PIL import Image
+        >>> from featvis.data.files import open_rgb
+        >>> file = BytesIO()
+        >>> Image.new("RGBA", (6, 4), (255, 0, 0, 0)).save(file, "PNG")  # wholly transparent red
+        >>> open_rgb(file.getvalue()).getpixel((0, 0))
+        (255, 0, 0)
     """
     try:
         with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as image:
@@ -132,12 +156,26 @@ def open_rgb(source: Path | bytes) -> Image.Image:
 
 
 def to_tensor(image: Image.Image) -> Float[Tensor, "3 h w"]:
-    """RGB in [0, 1]."""
+    """RGB in [0, 1].
+
+    Example:
+        >>> from PIL import Image
+        >>> from featvis.data.files import to_tensor
+        >>> to_tensor(Image.new("RGB", (6, 4), (255, 0, 51)))[:, 0, 0].tolist()
+        [1.0, 0.0, 0.20000000298023224]
+    """
     return torch.from_numpy(np.asarray(image, dtype=np.float32).transpose(2, 0, 1) / 255)
 
 
 def fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Resize (bicubic, antialiased) to cover `size` (h, w), then crop the centre: never stretched, a square whole."""
+    """Resize (bicubic, antialiased) to cover `size` (h, w), then crop the centre: never stretched, a square whole.
+
+    Example:
+        >>> from PIL import Image
+        >>> from featvis.data.files import fit
+        >>> fit(Image.new("RGB", (640, 480)), (224, 224)).size
+        (224, 224)
+    """
     return ImageOps.fit(image, (size[1], size[0]), Image.Resampling.BICUBIC)
 
 
@@ -146,22 +184,15 @@ def as_seen(path: Path, size: tuple[int, int]) -> Float[Tensor, "3 h w"]:
 
     Raises:
         OSError: when it cannot be decoded.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from PIL import Image
+        >>> from featvis.data.files import as_seen
+        >>> path = Path(tempfile.mkdtemp()) / "sky.png"
+        >>> Image.new("RGB", (64, 48)).save(path)
+        >>> as_seen(path, (16, 16)).shape
+        torch.Size([3, 16, 16])
     """
     return to_tensor(fit(open_rgb(path), size))
-
-
-def canvases(
-    files: Sequence[ImageFile],
-    prepare: Callable[[Image.Image], Image.Image],
-    skipped: list[Path],
-    report: Callable[[Path, str], None],
-) -> Iterator[tuple[ImageFile, Float[Tensor, "3 h w"]]]:
-    """Each image that can be decoded, prepared, with its file; the others are reported and added to `skipped`."""
-    for file in files:
-        try:
-            image = open_rgb(file.path)
-        except OSError as error:
-            skipped.append(file.path)
-            report(file.path, str(error))
-            continue
-        yield file, to_tensor(prepare(image))

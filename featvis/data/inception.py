@@ -26,7 +26,7 @@ SIDE = 299
 
 
 def load_inception(search: Sequence[Path] = ()) -> nn.Module | None:
-    """Load the InceptionV3 of FID, frozen and in eval mode, if its weights are to be had.
+    """Load the InceptionV3 of FID, frozen and in eval mode, if its weights are found.
 
     Args:
         search: folders to look in, in this order; torch.hub's cache of checkpoints is the last.

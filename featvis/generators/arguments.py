@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import re
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,11 +33,12 @@ PUBLIC = "featvis.generators"
 
 def public_name(cls: type) -> str:
     """How a class is imported: a configuration's name must not change because a file was moved."""
-    return (
-        f"{PUBLIC}.{cls.__qualname__}"
-        if cls.__module__.startswith(f"{PUBLIC}.")
-        else f"{cls.__module__}.{cls.__qualname__}"
-    )
+    public = _exported(cls.__qualname__) is cls
+    return f"{PUBLIC if public else cls.__module__}.{cls.__qualname__}"
+
+
+def _exported(name: str) -> Any:
+    return getattr(sys.modules.get(PUBLIC), name, None)
 
 
 def public_path(class_path: str) -> str:
@@ -46,7 +48,8 @@ def public_path(class_path: str) -> str:
         >>> public_path("featvis.generators.maco.MACO"), public_path("my_file.Mine")
         ('featvis.generators.MACO', 'my_file.Mine')
     """
-    return re.sub(r"^featvis\.(?:generators\.\w+|attacks|inversion)\.(\w+)$", rf"{PUBLIC}.\1", class_path)
+    match = re.fullmatch(r"featvis\.(?:generators\.\w+|attacks|inversion)\.(\w+)", class_path)
+    return f"{PUBLIC}.{match[1]}" if match is not None and _exported(match[1]) else class_path
 
 
 def _arguments(cls: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -26,6 +26,33 @@ class Score(Metric):
     """A metric of a set of images.
 
     A subclass sets `higher_is_better` and gives `update`, `count`, `_value` and `_interval`.
+
+    Example:
+        >>> import torch
+        >>> from featvis.metrics import Score
+        >>> class Brightest(Score):
+        ...     higher_is_better = True
+        ...
+        ...     def __init__(self, **kwargs):
+        ...         super().__init__("The largest value that any image has.", **kwargs)
+        ...         self.add_state("peaks", default=[], dist_reduce_fx="cat")
+        ...
+        ...     def update(self, canvas):
+        ...         self.peaks.append(canvas.flatten(1).amax(1).double())
+        ...
+        ...     def count(self):
+        ...         return len(self._gathered(self.peaks))
+        ...
+        ...     def _value(self):
+        ...         return self._gathered(self.peaks).max()
+        ...
+        ...     def _interval(self):
+        ...         return float(self._gathered(self.peaks).min()), float(self._value())
+        >>> metric = Brightest()
+        >>> metric.update(torch.tensor([0.25, 0.5]).reshape(2, 1, 1, 1))
+        >>> result = metric.result()
+        >>> result["value"], result["interval"], result["n"]
+        (0.5, [0.25, 0.5], 2)
     """
 
     is_differentiable = False
@@ -109,7 +136,24 @@ class Score(Metric):
 
 
 class PerImage(Score):
-    """The mean of one score an image; NaN scores are left out. A subclass gives `update`, which appends to `values`."""
+    """The mean of one score an image; NaN scores are left out. A subclass gives `update`, which appends to `values`.
+
+    Example:
+        >>> import torch
+        >>> from featvis.metrics import PerImage
+        >>> class Brightness(PerImage):
+        ...     higher_is_better = True
+        ...
+        ...     def __init__(self, **kwargs):
+        ...         super().__init__("Mean of all values of a canvas.", **kwargs)
+        ...
+        ...     def update(self, canvas):
+        ...         self.values.append(canvas.flatten(1).mean(1).double())
+        >>> metric = Brightness()
+        >>> metric.update(torch.tensor([0.25, 0.75]).reshape(2, 1, 1, 1))
+        >>> float(metric.compute()), metric.result()["n"]
+        (0.5, 2)
+    """
 
     values: list[Tensor]
 

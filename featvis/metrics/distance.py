@@ -66,7 +66,17 @@ class SetDistance(Score):
 
 
 class FrechetDistance(SetDistance):
-    """Fréchet distance (FID on Inception's features): see `functional.frechet_distance`."""
+    """Fréchet distance (FID on Inception's features): see `functional.frechet_distance`.
+
+    Example:
+        >>> import torch
+        >>> from featvis.metrics import FrechetDistance
+        >>> reference = torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
+        >>> metric = FrechetDistance(reference)
+        >>> metric.update(reference + 2)
+        >>> round(float(metric.compute()), 4), metric.higher_is_better
+        (12.0, False)
+    """
 
     def __init__(self, reference: Float[Tensor, "m d"], **kwargs: Any) -> None:
         """Take the reference.
@@ -93,7 +103,17 @@ class FrechetDistance(SetDistance):
 
 
 class KernelDistance(SetDistance):
-    """Squared MMD under a cubic kernel (KID on Inception's features): see `functional.kernel_distance`."""
+    """Squared MMD under a cubic kernel (KID on Inception's features): see `functional.kernel_distance`.
+
+    Example:
+        >>> import torch
+        >>> from featvis.metrics import KernelDistance
+        >>> metric = KernelDistance(torch.zeros(2, 1))
+        >>> metric.update(torch.ones(1, 1))
+        >>> metric.update(torch.ones(1, 1))
+        >>> float(metric.compute())
+        7.0
+    """
 
     def __init__(
         self, reference: Float[Tensor, "m d"], *, subset_size: int | None = None, subsets: int = 100, **kwargs: Any

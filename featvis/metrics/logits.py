@@ -12,7 +12,18 @@ from featvis.metrics.functional.logits import own_logit, top1
 
 
 class Transferability(PerImage):
-    """Share of the images that another classifier assigns to their class (Fel et al. 2023, transferability)."""
+    """Share of the images that another classifier assigns to their class (Fel et al. 2023, transferability).
+
+    Example:
+        >>> import torch
+        >>> from featvis.metrics import Transferability
+        >>> metric = Transferability("vgg16.tv_in1k")
+        >>> metric.update(torch.tensor([[0.0, 3.0], [2.0, 1.0]]), torch.tensor([1, 1]))
+        >>> float(metric.compute())
+        0.5
+        >>> metric.result()["definition"]["classifier"]
+        'vgg16.tv_in1k'
+    """
 
     higher_is_better = True
 
@@ -39,7 +50,16 @@ class Transferability(PerImage):
 
 
 class LogitMagnitude(PerImage):
-    """Mean logit of the class an image was made for, in the target network (Fel et al. 2023, Table 3)."""
+    """Mean logit of the class an image was made for, in the target network (Fel et al. 2023, Table 3).
+
+    Example:
+        >>> import torch
+        >>> from featvis.metrics import LogitMagnitude
+        >>> metric = LogitMagnitude()
+        >>> metric.update(torch.tensor([[0.0, 3.0], [2.0, 1.0]]), torch.tensor([1, 1]))
+        >>> float(metric.compute())
+        2.0
+    """
 
     higher_is_better = True
 

@@ -26,7 +26,19 @@ TEXTS: dict[str, str] = {
 
 
 class Plausibility(PerImage):
-    """Mean distance to the nearest natural images: see `functional.plausibility` and `functional.deep_knn`."""
+    """Mean distance to the nearest natural images: see `functional.plausibility` and `functional.deep_knn`.
+
+    Example:
+        >>> import torch
+        >>> from featvis.metrics import Plausibility
+        >>> metric = Plausibility("flat", torch.tensor([[3.0, 4.0], [0.0, 1.0]]), torch.tensor([7, 8]))
+        >>> metric.update(torch.zeros(1, 2), torch.tensor([7]))
+        >>> float(metric.compute())
+        5.0
+        >>> metric.update(torch.zeros(1, 2), torch.tensor([9]))  # a class of which the reference has no image
+        >>> metric.result()["definition"]["left_out"]
+        '1 of 2 images: the reference holds no other image of their class'
+    """
 
     higher_is_better = False
 

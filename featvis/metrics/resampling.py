@@ -50,6 +50,15 @@ def bootstrap(
 
     Raises:
         UserError: for fewer than one image or resample, or a level outside (0, 1).
+
+    Example:
+        >>> import torch
+        >>> from featvis.metrics import bootstrap
+        >>> from featvis.metrics.resampling import mean_statistic
+        >>> values = torch.arange(100.0, dtype=torch.float64)
+        >>> low, high = bootstrap(mean_statistic(values), len(values))
+        >>> 40 < low < 49.5 < high < 60  # 49.5 -+ 1.96 * 28.9 / 10
+        True
     """
     if n < 1 or resamples < 1 or not 0 < level < 1:
         raise UserError(
@@ -93,6 +102,13 @@ def mean_statistic(values: Float64[Tensor, " n"]) -> Statistic:
 
     Returns:
         The statistic.
+
+    Example:
+        >>> import torch
+        >>> from featvis.metrics.resampling import mean_statistic
+        >>> statistic = mean_statistic(torch.tensor([1.0, 2.0, 6.0], dtype=torch.float64))
+        >>> statistic(torch.tensor([[1, 1, 1], [3, 0, 0]], dtype=torch.float64)).tolist()  # each once; the first thrice
+        [3.0, 1.0]
     """
     values = values.cpu()
     return lambda counts: counts @ values / len(values)
@@ -132,7 +148,8 @@ def frechet_statistic(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Stati
             inner = across[drawn][:, drawn]
             mean = inner @ w
             product = (inner - mean[:, None] - mean + w @ mean) * (w[:, None] * w).sqrt()
-        return (torch.linalg.eigvalsh(product) * n / (n - 1)).clamp(min=0).sqrt().sum()
+        eigenvalues: Tensor = torch.linalg.eigvalsh(product)
+        return (eigenvalues * n / (n - 1)).clamp(min=0).sqrt().sum()
 
     def distance(w: Tensor) -> Tensor:
         gap = w @ gram @ w
@@ -189,7 +206,7 @@ def spectrum_statistic(
 
     def deviation(counts: Tensor) -> Tensor:
         shares = counts / (counts @ sizes)[:, None]
-        first, second = torch.zeros(2, len(counts), dtype=torch.float64)
+        first, second = torch.zeros(2, len(counts), dtype=torch.float64).unbind()
         # All resamples of a few frequencies at a time: the other way round would read every sum again and again.
         for part in torch.arange(len(weights)).split(max(1, CHUNK // 16 // len(counts))):
             columns = slice(int(part[0]), int(part[-1]) + 1)

@@ -22,6 +22,15 @@ class SpectrumDeviation(Score):
 
     The interval resamples images, or, past `GROUPS` of them, groups dealt in turn: on average the groups tell the
     same noise of the mean as the images do, and memory and time stay those of `GROUPS` spectra.
+
+    Example:
+        >>> import torch
+        >>> from featvis.metrics import SpectrumDeviation
+        >>> natural = torch.rand(3, 8, 5, generator=torch.Generator().manual_seed(0)) + 1
+        >>> metric = SpectrumDeviation(natural)
+        >>> metric.update(torch.stack([natural, 3 * natural]))
+        >>> round(float(metric.compute()), 6), metric.count()
+        (0.0, 2)
     """
 
     higher_is_better = False

@@ -172,21 +172,56 @@ class Objective:
 
 
 def logit(index: int) -> Objective:
-    """The pre-softmax score of a class."""
+    """The pre-softmax score of a class.
+
+    Example:
+        >>> import torch
+        >>> from featvis.networks.objectives import logit
+        >>> objective = logit(1) - 0.5 * logit(0)
+        >>> print(objective)
+        logits:1 - 0.5*logits:0
+        >>> objective({"logits": torch.tensor([[4.0, 5.0]])}).tolist()
+        [3.0]
+    """
     return channel(LOGITS, index)
 
 
 def channel(layer: str, index: int, where: str = "") -> Objective:
-    """The activation of a channel of a layer, its mean over all positions or over those of `where`."""
+    """The activation of a channel of a layer, its mean over all positions or over those of `where`.
+
+    Example:
+        >>> import torch
+        >>> from featvis.networks.objectives import channel
+        >>> objective = channel("blocks.2", 1)
+        >>> objective({"blocks.2": torch.tensor([[4.0, 5.0]])}).tolist()
+        [5.0]
+    """
     return Objective(((1.0, Channel(layer, index, where)),))
 
 
 def direction(layer: str, vector: Tensor | tuple[float, ...], where: str = "", cosine: bool = False) -> Objective:
-    """The mean activation of a layer along a direction (C,); `cosine`: see `Direction`."""
+    """The mean activation of a layer along a direction (C,); `cosine`: see `Direction`.
+
+    Example:
+        >>> import torch
+        >>> from featvis.networks.objectives import direction
+        >>> objective = direction("blocks.2", (0.6, 0.8))
+        >>> round(float(objective({"blocks.2": torch.tensor([[5.0, 5.0]])})), 4)
+        7.0
+    """
     values = vector.tolist() if isinstance(vector, Tensor) else vector
     return Objective(((1.0, Direction(layer, tuple(float(v) for v in values), where, cosine)),))
 
 
 def match(layer: str, target: Float[Tensor, "p c"]) -> Objective:
-    """The agreement of a layer's activations with given ones, position by position."""
+    """The agreement of a layer's activations with given ones, position by position.
+
+    Example:
+        >>> import torch
+        >>> from featvis.networks.objectives import match
+        >>> target = torch.tensor([[3.0, 0.0], [0.0, 4.0]])  # two positions, two channels
+        >>> objective = match("blocks.2", target)
+        >>> round(float(objective({"blocks.2[:]": target[None]})), 4)  # its own norm
+        5.0
+    """
     return Objective(((1.0, Match(layer, target)),))

@@ -115,7 +115,13 @@ def stream_seed(seed: int, unit: str) -> int:
 
 
 def class_of(unit: str) -> int | None:
-    """The class that a unit is, by its id; None for a unit of a layer."""
+    """The class that a unit is, by its id; None for a unit of a layer.
+
+    Example:
+        >>> from featvis.networks.units import class_of
+        >>> class_of("301@3"), class_of("blocks.2-7")
+        (301, None)
+    """
     name = unit.partition("@")[0]
     return int(name) if name.isdecimal() else None
 
@@ -126,7 +132,13 @@ def classes_of(units: Iterable[str]) -> list[int]:
 
 
 def permutation(count: int) -> list[int]:
-    """The fixed order of `count` classes behind `first:n`: by the SHA-256 of the class number, the same everywhere."""
+    """The fixed order of `count` classes behind `first:n`: by the SHA-256 of the class number, the same everywhere.
+
+    Example:
+        >>> from featvis.networks.units import permutation
+        >>> permutation(1000)[:3] == permutation(1000)[:3], sorted(permutation(5))
+        (True, [0, 1, 2, 3, 4])
+    """
     return sorted(range(count), key=lambda i: hashlib.sha256(f"featvis {i}".encode()).digest())
 
 
@@ -142,6 +154,17 @@ def parse_units(text: str, classifier: Classifier, flag: str = "--units", tokens
     Raises:
         UserError: for an unknown layer or class name (with the nearest), an index out of range, a place that the layer
             does not have, or a file that holds no directions of this network.
+
+    Example:
+        >>> from torch import nn
+        >>> from featvis.networks.classifier import Classifier
+        >>> from featvis.networks.units import parse_units
+        >>> from featvis.networks.weights import ModelSpec
+        >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+        >>> own = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "input_size": (8, 8), "labels": ("cat", "dog")}
+        >>> units = parse_units("dog,0:1-2,0:3[1,2]", Classifier(net, ModelSpec("tiny", "tiny", **own)))
+        >>> [unit.text for unit in units]
+        ['1', '0:1', '0:2', '0:3[1,2]']
     """
     units: list[Unit] = []
     for item in (part.strip() for part in re.split(r",(?![^\[]*\])", str(text))):

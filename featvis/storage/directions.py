@@ -31,6 +31,17 @@ def save(path: Path, vectors: Float[Tensor, "k c"], facts: Mapping[str, Any], **
         facts: JSON values; `layer` is needed, `weights` (a `Classifier.weights_hash`) and `labels` (a name a direction)
             and `objective` (`cosine` or, where it is not there, `dot`; see `objectives.Direction`) are read.
         more: further tensors for the file.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import torch
+        >>> from featvis.storage.directions import load, save
+        >>> path = Path(tempfile.mkdtemp()) / "mine.safetensors"
+        >>> save(path, torch.eye(2, 3), {"layer": "blocks.4", "labels": ["first", "second"]})
+        >>> vectors, facts = load(path)
+        >>> vectors.shape, facts["layer"]
+        (torch.Size([2, 3]), 'blocks.4')
     """
     tensors = {KEY: vectors.float(), **more}
     tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
@@ -43,6 +54,13 @@ def load(path: Path) -> tuple[Float[Tensor, "k c"], dict[str, Any]]:
 
     Raises:
         UserError: when there is no such file, or it holds no directions or does not say of which layer.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from featvis.storage.directions import load
+        >>> load(Path("nowhere.safetensors"))
+        Traceback (most recent call last):
+        featvis.errors.UserError: nowhere.safetensors is not a file of directions; `featvis concepts` writes one
     """
     if not path.is_file():
         raise UserError(f"{path} is not a file of directions; `featvis concepts` writes one")

@@ -31,6 +31,15 @@ def write_atomic(path: Path, data: bytes) -> None:
 
     Raises:
         OSError: as the system says it (a full disk, no permission); the half-written file is removed.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from featvis.storage.images import write_atomic
+        >>> path = Path(tempfile.mkdtemp()) / "folder" / "note.txt"
+        >>> write_atomic(path, b"whole")
+        >>> path.read_bytes(), len(list(path.parent.iterdir()))
+        (b'whole', 1)
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # A leading dot and another ending: no reader that looks for *.json or *.png takes a half-written file for whole.
@@ -55,6 +64,16 @@ def write(path: Path, rgb: np.ndarray, alpha: np.ndarray, facts: Mapping[str, An
         rgb: (H, W, 3), uint8.
         alpha: (H, W), uint8.
         facts: JSON values; the same facts and pixels give the same bytes.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> from featvis.storage.images import read, write
+        >>> path = Path(tempfile.mkdtemp()) / "301.png"
+        >>> write(path, np.zeros((4, 6, 3), np.uint8), np.full((4, 6), 255, np.uint8), {"unit": "301"})
+        >>> read(path)[1]
+        {'unit': '301'}
     """
     info = PngImagePlugin.PngInfo()
     info.add_text(CHUNK, json.dumps(facts, sort_keys=True, allow_nan=False))
@@ -68,6 +87,18 @@ def read(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
 
     Raises:
         BadImage: when the file is missing, cut off, not RGBA or without facts.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from featvis.storage.images import BadImage, read
+        >>> path = Path(tempfile.mkdtemp()) / "301.png"
+        >>> size = path.write_bytes(b"half of an ima")
+        >>> try:
+        ...     read(path)
+        ... except BadImage as error:
+        ...     print(str(error).replace(str(path), path.name))
+        301.png is cut off
     """
     try:
         data = path.read_bytes()
@@ -121,6 +152,18 @@ def pixels_hash(paths: Sequence[Path]) -> str:
 
     Raises:
         BadImage: when one of them cannot be read.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> from featvis.storage.images import pixels_hash, write
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name in ("a", "b"):
+        ...     write(folder / f"{name}.png", np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2), np.uint8), {})
+        >>> files = sorted(folder.glob("*.png"))
+        >>> pixels_hash(files) == pixels_hash(files[::-1])
+        True
     """
     total = hashlib.sha256()
     for path in sorted(paths, key=lambda p: p.stem):

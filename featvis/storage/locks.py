@@ -28,6 +28,17 @@ def held(folder: Path, flag: str = "--out", wait: float = 0.0) -> Iterator[None]
 
     Raises:
         UserError: when another process holds it (who, since when), or it cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from featvis.storage.locks import held
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> with held(folder):
+        ...     (folder / ".lock.json").exists()
+        True
+        >>> (folder / ".lock.json").exists()
+        False
     """
     holder = folder / ".lock.json"
     # The system gives the lock back however the process ends; a file that says "locked" would outlive a kill.

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from featvis.canvas.color import RECORRELATE, decorrelate, recorrelate
+from featvis.canvas.color import decorrelate, recorrelate
+from featvis.canvas.matrix import RECORRELATE
 from featvis.canvas.parametrizations import Phase, Pixel, ScaledSpectrum
 from featvis.data.reference import natural_spectrum
 

@@ -112,7 +112,7 @@ def find_networks(models: Sequence[str], others: Sequence[str]) -> tuple[dict[st
     """Those that attack, and those that judge (the attackers too), by alias.
 
     Raises:
-        UserError: for networks that are not to be had, or that do not have the same classes.
+        UserError: for networks that cannot be loaded, or that do not have the same classes.
     """
     if not models:
         raise UserError("MODEL is empty; name a network, for example efficientnet_lite0")

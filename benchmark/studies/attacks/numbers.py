@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,9 @@ import torch
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from benchmark.records.record import Measurement
+from benchmark.studies.means import mean_of
 from featvis.data.files import open_rgb
 from featvis.generators.attack import LEVELS, total_variation
-from featvis.metrics import bootstrap
-from featvis.metrics.resampling import mean_statistic
 from featvis.networks.classifier import Classifier
 
 READ = "read back from the image file"
@@ -99,7 +97,6 @@ def measured(
     name: str, label: str, group: str, values: Any, facts: Mapping[str, Any], higher_is_better: bool
 ) -> Measurement:
     """The mean of one number an image, with its bootstrap interval."""
-    numbers = torch.as_tensor(np.array(values, dtype=np.float64))
     judge: Classifier | None = facts.get("judge")
     text = next(t for key, t in TEXTS.items() if name.startswith(key))
     definition = (
@@ -107,9 +104,5 @@ def measured(
         if judge
         else {"text": text, **facts}
     )
-    if not len(numbers):
-        why = "no image carries a class in its name"
-        return Measurement(name, label, group, None, None, 0, higher_is_better, definition, why)
-    interval = bootstrap(mean_statistic(numbers), len(numbers)) if len(numbers) > 1 else None
-    value = math.fsum(numbers.tolist()) / len(numbers)
-    return Measurement(name, label, group, value, interval, len(numbers), higher_is_better, definition)
+    numbers = np.array(values, dtype=np.float64).tolist()
+    return mean_of(name, label, group, numbers, definition, higher_is_better, "no image carries a class in its name")

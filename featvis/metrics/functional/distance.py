@@ -29,12 +29,19 @@ def frechet_distance(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Float6
 
     Raises:
         UserError: for a set of fewer than two images, other widths, or values that are not finite.
+
+    Example:
+        >>> import torch
+        >>> from featvis.metrics import frechet_distance
+        >>> x = torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
+        >>> round(float(frechet_distance(x, x + 2)), 4)  # moved by 2 in each of 3 dimensions
+        12.0
     """
     _require_alike(x, y, least=2)
     x, y = x.double(), y.double().to(x.device)
     a, b = covariance_roots(x, y)
     gap = (x - y.mean(0)).mean(0)
-    cross = torch.linalg.svdvals(a @ b.T).sum()
+    cross: Tensor = torch.linalg.svdvals(a @ b.T).sum()
     return (gap.square().sum() + a.square().sum() + b.square().sum() - 2 * cross).clamp(min=0)
 
 
@@ -84,6 +91,13 @@ def kernel_distance(
     Raises:
         UserError: for a set of fewer than two images, other widths, values that are not finite, or a subset size
             outside 2 to half of the smaller set.
+
+    Example:
+        >>> import torch
+        >>> from featvis.metrics import kernel_distance
+        >>> x, y = torch.tensor([[1.0], [1.0]]), torch.tensor([[0.0], [0.0]])
+        >>> float(kernel_distance(x, y))  # (1 * 1 + 1)^3 + (0 + 1)^3 - 2 * (0 + 1)^3
+        7.0
     """
     _require_alike(x, y, least=2)
     x, y = x.double(), y.double().to(x.device)

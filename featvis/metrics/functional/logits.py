@@ -20,6 +20,12 @@ def top1(logits: Float[Tensor, "n c"], labels: Int[Tensor, " n"]) -> Float64[Ten
 
     Raises:
         UserError: for a label beyond the logits, or values that are not finite.
+
+    Example:
+        >>> import torch
+        >>> from featvis.metrics import top1
+        >>> top1(torch.tensor([[0.0, 3.0], [2.0, 1.0]]), torch.tensor([1, 1])).tolist()
+        [1.0, 0.0]
     """
     _require_labels(logits, labels)
     return (logits.argmax(1) == labels.to(logits.device)).double()
@@ -37,6 +43,12 @@ def own_logit(logits: Float[Tensor, "n c"], labels: Int[Tensor, " n"]) -> Float6
 
     Raises:
         UserError: for a label beyond the logits, or values that are not finite.
+
+    Example:
+        >>> import torch
+        >>> from featvis.metrics import own_logit
+        >>> own_logit(torch.tensor([[0.0, 3.0], [2.0, 1.0]]), torch.tensor([1, 1])).tolist()
+        [3.0, 1.0]
     """
     _require_labels(logits, labels)
     return logits.gather(1, labels.long().to(logits.device)[:, None])[:, 0].double()

@@ -48,6 +48,16 @@ def plausibility(
 
     Raises:
         UserError: for features of another width than the bank's, values that are not finite, or an unknown definition.
+
+    Example:
+        >>> import torch
+        >>> from featvis.metrics import plausibility
+        >>> bank, classes = torch.tensor([[3.0, 4.0], [0.0, 1.0]]), torch.tensor([7, 8])
+        >>> image, label = torch.zeros(1, 2), torch.tensor([7])
+        >>> plausibility(image, label, bank, classes, "flat").tolist()  # the nearer one is of another class
+        [5.0]
+        >>> plausibility(image, label, bank, classes, "pooled").tolist()
+        [25.0]
     """
     if definition not in ("flat", "pooled"):
         raise UserError(f"the definition of plausibility is flat or pooled, not {definition!r}")
@@ -85,6 +95,14 @@ def deep_knn(
 
     Raises:
         UserError: for k below 1, features of another width than the bank's, or values that are not finite.
+
+    Example:
+        >>> import torch
+        >>> from featvis.metrics import deep_knn
+        >>> bank = torch.tensor([[2.0, 0.0], [0.0, 5.0]])
+        >>> image = torch.tensor([[1.0, 0.0]])
+        >>> [round(float(deep_knn(image, bank, k)), 4) for k in (1, 2)]  # in the same direction; at a right angle
+        [0.0, 1.4142]
     """
     if k < 1:
         raise UserError(f"deep_knn needs k of at least 1, not k={k}")
@@ -111,7 +129,8 @@ def deep_knn(
 
 
 def _on_sphere(x: Float[Tensor, "*n d"], eps: float) -> Float[Tensor, "*n d"]:
-    return x / (x.norm(dim=-1, keepdim=True) + eps)
+    norm: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return x / (norm + eps)
 
 
 def _copies(ids: Int64[Tensor, " n"] | None, bank_ids: Int64[Tensor, " m"] | None) -> int:

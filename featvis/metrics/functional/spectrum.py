@@ -27,6 +27,13 @@ def spectrum_deviation(
 
     Raises:
         UserError: for shapes that differ, a width that does not fit, or a reference that is not positive.
+
+    Example:
+        >>> import torch
+        >>> from featvis.metrics import spectrum_deviation
+        >>> natural = torch.rand(3, 8, 5, generator=torch.Generator().manual_seed(0)) + 1
+        >>> round(float(spectrum_deviation(2 * natural, natural)), 6)  # more contrast, the same shape
+        0.0
     """
     require_reference(mean_spectrum.shape, reference)
     weights = spectrum_weights(mean_spectrum.shape[-2], mean_spectrum.shape[-1], width=width).to(mean_spectrum.device)
@@ -53,6 +60,12 @@ def spectrum_weights(height: int, columns: int, *, width: int | None = None) -> 
 
     Raises:
         UserError: where no canvas of that width has that many columns.
+
+    Example:
+        >>> from featvis.metrics.functional.spectrum import spectrum_weights
+        >>> weights = spectrum_weights(4, 3).reshape(3, 4, 3)
+        >>> float(weights[0, 0, 0]), float(weights[0, 1, 1] / weights[0, 1, 0])  # no DC; interior columns stand for two
+        (0.0, 2.0)
     """
     width = 2 * (columns - 1) if width is None else width
     if width < 1 or width // 2 + 1 != columns:

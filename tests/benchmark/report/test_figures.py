@@ -12,12 +12,13 @@ from sample_records import metric, record, write_images
 
 from benchmark.report import figures as plots
 from benchmark.report import spectra as spectrum_plots
+from featvis.canvas.matrix import RECORRELATE
 from featvis.errors import UserError
 
 
 def test_decorrelation_undoes_the_recorrelation_of_a_canvas() -> None:
     x = np.random.default_rng(0).normal(size=(5, 4, 3))
-    canvas = np.einsum("hwi,ij->hwj", x, spectrum_plots.DECORRELATION)
+    canvas = np.einsum("hwi,ij->hwj", x, np.array(RECORRELATE))
     np.testing.assert_allclose(spectrum_plots.decorrelate(canvas), x, atol=1e-12)
 
 
@@ -28,7 +29,7 @@ def test_mean_magnitude_is_the_mean_of_each_images_plain_fourier_sum(size: tuple
     # The definition, summed out: F(v, u) = sum_y sum_x c(y, x) exp(-2 pi i (v y / H + u x / W)).
     rows = np.exp(-2j * np.pi * np.outer(np.arange(height), np.arange(height)) / height)
     columns = np.exp(-2j * np.pi * np.outer(np.arange(width), np.arange(width // 2 + 1)) / width)
-    inverse = np.linalg.solve(spectrum_plots.DECORRELATION.T, images.reshape(-1, 3).T).T.reshape(images.shape)
+    inverse = np.linalg.solve(np.array(RECORRELATE).T, images.reshape(-1, 3).T).T.reshape(images.shape)
     expected = np.abs(np.einsum("vy,nyxc,xu->ncvu", rows, inverse, columns)).mean(axis=0)
     np.testing.assert_allclose(spectrum_plots.mean_magnitude(iter(images)), expected, rtol=1e-9, atol=1e-9)
 

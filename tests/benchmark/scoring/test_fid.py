@@ -25,7 +25,7 @@ class RandomWeights(FeatureExtractorInceptionV3):
 
 @pytest.fixture
 def weights(tmp_path):
-    """A weights file of Inception's layout with random values: its real ones are not to be had everywhere."""
+    """A weights file of Inception's layout with random values: its real ones are not everywhere."""
     nothing = io.BytesIO()
     torch.save({}, nothing)
     nothing.seek(0)
