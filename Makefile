@@ -62,9 +62,9 @@ $(VENV)/bin/python:
 # The lock is a constraints file: pinned where a package applies, harmless where it does not.
 $(VENV)/.ready: pyproject.toml requirements.lock | $(VENV)/bin/python
 	@echo "installing featvis into $(VENV) (a few minutes the first time)"
-	@$(PIP) install -c requirements.lock -e '.[embedded]'
+	@$(PIP) install -c requirements.lock -e '.[embedded,fast]'
 	@touch $@
 
 $(VENV)/.ready-test $(VENV)/.ready-lint: $(VENV)/.ready-%: $(VENV)/.ready
-	@$(PIP) install -c requirements.lock -e '.[embedded,$*]'
+	@$(PIP) install -c requirements.lock -e '.[embedded,fast,$*]'
 	@touch $@

@@ -18,7 +18,7 @@ from lightning.pytorch import Trainer
 from benchmark.perf.record import Around, Timing
 from benchmark.suites.methods import build
 from benchmark.suites.suite import Suite
-from featvis.engine.machine import keep_freed
+from featvis import engine
 from featvis.errors import UserError
 from featvis.generators import Generator, base
 from featvis.generators.batches import Units
@@ -153,7 +153,7 @@ def measure(
     method: str, classifier: Classifier, random: bool, units: int, views: int, canvas: int, seconds: float
 ) -> Timing | float:
     """One row of the table; or, where a round would take longer than `seconds`, the seconds that it would take."""
-    keep_freed()
+    engine.prepare()
     made = generator(method, classifier, views, canvas)
     floor, shipped, device, count = Floor(made, units), Floor(made, units, True), classifier.device, units * views
     once = Floor(made, 1)

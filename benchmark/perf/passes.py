@@ -26,11 +26,12 @@ from tqdm import tqdm
 
 from benchmark import launch
 from benchmark.perf.measure import network, timed
+from featvis import engine
 from featvis.data import sweep
 from featvis.data.reference import CHUNK, IMAGENET_IMAGES, BankJob
 from featvis.data.sets import ImageSet, open_images
 from featvis.engine.convolutions import FrozenChain, FrozenConv2d
-from featvis.engine.machine import keep_freed
+from featvis.engine.fold import fold_batch_norms
 from featvis.metrics import deep_knn
 from featvis.networks.classifier import Classifier
 from featvis.networks.devices import default_device
@@ -130,7 +131,7 @@ def convolutions(model: str = "efficientnet_lite0", views: int = 8, repeats: int
         repeats: timed calls of each, in turn; their medians are printed.
     """
     launch.quiet()
-    keep_freed()
+    engine.prepare()
     classifier, _ = network(model, "auto", default_device())
     x = torch.rand(views, 3, *classifier.input_size, device=classifier.device)
     inputs: dict[str, list[tuple[FrozenConv2d, torch.Size]]] = {}
@@ -151,12 +152,15 @@ def convolutions(model: str = "efficientnet_lite0", views: int = 8, repeats: int
             for each in conv.children():
                 x = each(x)
 
-    modules = list(classifier.fast().modules())
+    # As a step has it; a classifier hands no such network out.
+    net = fold_batch_norms(classifier.net, x[:1], freeze=classifier.reentrant)
+    net = classifier.frozen() if net is None else net.to(classifier.dtype)
+    modules = list(net.modules())
     handles = [m.register_forward_pre_hook(seen) for m in modules if isinstance(m, FrozenConv2d)]
     # A chain does not call its convolutions as modules.
     handles += [m.register_forward_pre_hook(one_by_one) for m in modules if isinstance(m, FrozenChain)]
-    with torch.no_grad():
-        classifier(x)
+    with torch.no_grad(), torch.autocast(x.device.type, classifier.dtype, enabled=classifier.dtype != torch.float32):
+        net(x)
     for handle in handles:
         handle.remove()
     rows = []

@@ -124,7 +124,7 @@ def peers(folder: Path, classifier: Classifier, views: int, canvas: int) -> list
         ("horama", HELPED): partial(horama, classifier),
         ("dreamlens", DOCUMENTED): partial(dreamlens, plain, normalise),
         ("dreamlens", TUNED): partial(dreamlens, _Visible(classifier.net, classifier.shipped), _as_it_is),
-        ("dreamlens", HELPED): partial(dreamlens, _Visible(classifier.fast(), classifier.forward), _as_it_is),
+        ("dreamlens", HELPED): partial(dreamlens, _Visible(classifier.net, classifier.forward), _as_it_is),
     }
     return [Peer(library, versions[library], how, networks[how], draw) for (library, how), draw in draws.items()]
 

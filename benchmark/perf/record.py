@@ -26,7 +26,7 @@ class Timing:
     `shipped_ms` is the bare network's forward and input gradient on as many views, in the same precision and memory
     layout, one micro-batch after the other, timed in turn with the step: timm's network, its weights frozen, under
     autocast where the precision is not float32. `network_ms` is the same of the network as the step runs it
-    (`Classifier.fast`). `times_shipped` and `overhead` are the medians of the rounds' ratios to them.
+    (`Classifier.forward`). `times_shipped` and `overhead` are the medians of the rounds' ratios to them.
     `stages_ms` takes the step apart in proportion to the time of its stages, in which parts of a batch may run side by
     side.
     """

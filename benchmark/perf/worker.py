@@ -18,7 +18,7 @@ import torch
 
 from benchmark.perf.measure import generator, network, started, units_of
 from benchmark.perf.record import Memory, Processes
-from featvis.engine.machine import keep_freed
+from featvis import engine
 from featvis.errors import UserError
 from featvis.networks.devices import Precision, default_device
 
@@ -55,7 +55,7 @@ def _status(field: str) -> float:
 def memory(job: Job) -> dict[str, Any]:
     """The peak of two steps."""
     device = default_device()
-    keep_freed()
+    engine.prepare()
     classifier, _ = network(job["model"], job["precision"], device)
     # The network's first pass is part of what any work takes.
     classifier(torch.rand(1, 3, *classifier.input_size, device=device))
@@ -71,7 +71,7 @@ def memory(job: Job) -> dict[str, Any]:
 def rate(job: Job) -> None:
     """One thread: say that it is ready, wait for a line, work, print views a second."""
     torch.set_num_threads(1)
-    keep_freed()
+    engine.prepare()
     classifier, _ = network(job["model"], job["precision"], torch.device("cpu"))
     made = generator(job["method"], classifier, job["views"], job["canvas"])
     state = started(made, units_of(classifier, job["units"]))

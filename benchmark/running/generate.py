@@ -19,7 +19,7 @@ from benchmark.arguments import OneSentenceParser, user_error
 from benchmark.launch import quiet
 from benchmark.suites.methods import accepted
 from benchmark.tracking import Logged
-from featvis import generators
+from featvis import engine, generators
 from featvis.errors import UserError, nearest
 from featvis.generators import Generator
 from featvis.generators.batches import Units
@@ -162,6 +162,7 @@ def predict(trainer: Any, generator: Generator, units: Units, out: Path, config:
     threads = os.environ.get("OMP_NUM_THREADS", "")
     if torch.device(trainer.strategy.root_device).type == "cpu" and threads.isdecimal() and int(threads):
         torch.set_num_threads(int(threads))
+    engine.prepare()
     trainer.predict(generator, datamodule=units, return_predictions=False)
     failed = sorted(p.name.removesuffix(".failed.json") for p in out.glob("*.failed.json"))
     ours = [u.id for u in units.units if u.id in failed]

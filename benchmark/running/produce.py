@@ -14,6 +14,7 @@ from PIL import Image
 from benchmark.launch import quiet
 from benchmark.records.record import Budget, FailedUnit, Measurement, Record
 from benchmark.scoring.recording import failures, record_of
+from featvis import engine
 from featvis.data.files import as_seen
 from featvis.generators import Generator
 from featvis.generators.batches import GivenUnits
@@ -54,6 +55,7 @@ def produce(generator: Generator, units: Sequence[Unit], folder: Path, batch_siz
     generator.check_transforms()
     if missing(generator, units, folder):
         quiet()
+        engine.prepare()
         trainer = lightning.Trainer(
             accelerator="auto",
             devices=1,

@@ -7,18 +7,18 @@ the parameters, and what stays fixed (or None). `decode` is differentiable and t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from featvis.canvas.color import recorrelate
-from featvis.engine import decoding
-from featvis.engine.fft import irfft2, irfft2_gradient
+from featvis import engine
+from featvis.canvas.color import RECORRELATE
+from featvis.canvas.constants import constant
 
 
 @runtime_checkable
@@ -39,45 +39,8 @@ def _normal(shape: Sequence[int], generators: Sequence[torch.Generator]) -> Tens
 
 
 def _to_rgb(x: Float[Tensor, "b 3 h w"], min_max: bool) -> Float[Tensor, "b 3 h w"]:
-    if decoding.takes(x):
-        canvas: Tensor = decoding.ToRGB.apply(x)
-    else:
-        canvas = recorrelate(x).sigmoid()
-    return _Stretch.apply(canvas) if min_max else canvas
-
-
-class _Stretch(torch.autograd.Function):
-    """Each image to [0, 1], with the derivative written out: comparing every pixel with the extremes is slow."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        rows = x.flatten(1, -2)
-        # The extremes row by row, because CPUs find a value in a long row slowly.
-        high, low = rows.amax(-1).amax(1), rows.amin(-1).amin(1)
-        span = (high - low).clamp_min(1e-6).view(-1, 1, 1, 1)
-        y = (x - low.view(-1, 1, 1, 1)).div_(span)
-        ctx.save_for_backward(y, span)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        (gradient,), (y, span) = gradients, ctx.saved_tensors
-        # Contiguous, or else what is flattened below would be a copy.
-        found = (gradient / span).contiguous()
-        stretched, whole = (found * y).flatten(1).sum(1), found.flatten(1).sum(1)
-        image = torch.arange(len(y), device=y.device)
-        # The brightest pixel moves the span, the darkest the span and the origin.
-        for pick, change in ((torch.argmax, -stretched), (torch.argmin, stretched - whole)):
-            row, column = _position(y.flatten(1, -2), pick)
-            found.flatten(1, -2)[image, row, column] += change
-        return found
-
-
-def _position(x: Float[Tensor, "b r w"], pick: Callable[..., Tensor]) -> tuple[Tensor, Tensor]:
-    """Row and column of the extreme of each image; `pick` is argmax or argmin."""
-    extreme = x.amax(-1) if pick is torch.argmax else x.amin(-1)
-    row = pick(extreme, dim=1)
-    return row, pick(x[torch.arange(len(x), device=x.device), row], dim=1)
+    canvas = engine.to_rgb(x, constant(RECORRELATE, x.device, x.dtype))
+    return engine.stretch(canvas) if min_max else canvas
 
 
 @dataclass(frozen=True)
@@ -154,7 +117,7 @@ class ScaledSpectrum:
 
     def pixels(self, parameters: Float[Tensor, "b 3 h f 2"]) -> Float[Tensor, "b 3 h w"]:
         """The picture in the decorrelated space, before colour and sigmoid."""
-        return _SpectrumToImage.apply(parameters, _there(self._scales, parameters), self.size)
+        return engine.spectrum_to_image(parameters, _there(self._scales, parameters), self.size)
 
     @cached_property
     def _scales(self) -> list[Float[Tensor, "h f 2"]]:
@@ -214,17 +177,11 @@ class Phase:
         self, parameters: Float[Tensor, "b 3 h f"], fixed: Float[Tensor, "b 3 h f"] | None = None
     ) -> Float[Tensor, "b 3 h w"]:
         """Phases to canvas; fixed: phases to add."""
-        magnitude = _there(self._magnitudes, parameters)
-        if decoding.takes(parameters):
-            canvas: Tensor = decoding.PhaseToCanvas.apply(parameters, magnitude, fixed, self.phase_std, self.size)
-            return canvas
-        phase = parameters
-        if self.phase_std is not None:
-            phase = _standardise(phase)
-            phase = phase if self.phase_std == 1 else phase * self.phase_std
-        if fixed is not None:
-            phase = phase + fixed
-        return _to_rgb(_standardise(_PhaseToImage.apply(phase, magnitude, self.size)), min_max=False)
+        magnitude, colors = (
+            _there(self._magnitudes, parameters),
+            constant(RECORRELATE, parameters.device, parameters.dtype),
+        )
+        return engine.phase_to_canvas(parameters, magnitude, fixed, self.phase_std, self.size, colors)
 
     @cached_property
     def _magnitudes(self) -> list[Float[Tensor, "3 h f"]]:
@@ -240,67 +197,3 @@ def _there(copies: list[Tensor], like: Tensor) -> Tensor:
     with torch.inference_mode(False):
         copies.append(copies[0].to(like))
     return copies[-1]
-
-
-def _standardise(x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
-    """Zero mean and unit deviation over all values of each image."""
-    return _Standardise.apply(x)
-
-
-class _Standardise(torch.autograd.Function):
-    """(x - mean) / std an image, with the derivative written out: autograd takes three times the passes for it."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        y = x - _mean(x)
-        each = tuple(range(1, x.ndim))
-        std = torch.linalg.vector_norm(y, dim=each, keepdim=True).div_(math.sqrt(x[0].numel())).clamp_min_(1e-8)
-        y /= std
-        ctx.save_for_backward(y, std)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        (gradient,), (y, std) = gradients, ctx.saved_tensors
-        # What moves the mean or the deviation of an image is taken back by the standardisation.
-        product = gradient * y
-        torch.mul(y, _mean(product), out=product)
-        return (gradient - _mean(gradient)).sub_(product).div_(std)
-
-
-class _PhaseToImage(torch.autograd.Function):
-    """irfft2(magnitude * exp(i * phase)) and its derivative to the phase.
-
-    Written out, because `torch.polar` is not vectorised on CPUs and autograd keeps and copies complex arrays.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, phase: Tensor, magnitude: Tensor, size: tuple[int, int]) -> Tensor:
-        spectrum = torch.complex(phase.cos(), phase.sin()).mul_(magnitude)
-        image = irfft2(spectrum, size)
-        ctx.save_for_backward(spectrum.conj_physical_())
-        return image
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        (gradient,), (conjugate,) = gradients, ctx.saved_tensors
-        # Turning a phase by d adds i * spectrum * d.
-        return irfft2_gradient(gradient).mul_(conjugate).imag.contiguous(), None, None
-
-
-class _SpectrumToImage(torch.autograd.Function):
-    """irfft2 of scale times a complex spectrum, and its derivative to the spectrum."""
-
-    @staticmethod
-    def forward(ctx: Any, parameters: Tensor, scale: Tensor, size: tuple[int, int]) -> Tensor:
-        ctx.save_for_backward(scale)
-        return irfft2(torch.view_as_complex(parameters * scale), size)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        (scale,) = ctx.saved_tensors
-        return torch.view_as_real(irfft2_gradient(gradients[0])).mul_(scale), None, None
-
-
-def _mean(x: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
-    return x.mean(tuple(range(1, x.ndim)), keepdim=True)

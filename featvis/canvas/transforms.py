@@ -36,6 +36,7 @@ class Frame:
         reach: largest deviation of the blur that the chain draws, as a fraction of the picture; 0: to be looked up.
         fill: value in [0, 1] outside the canvas; None continues its edge, as a plain resize does.
         noise: deviation of the normal noise and half-width of the uniform one, in [0, 1] units.
+        moved: whether any transform may have changed the matrix.
     """
 
     matrix: Float[Tensor, "b v 2 3"]
@@ -44,19 +45,20 @@ class Frame:
     reach: float = 0.0
     fill: float | None = None
     noise: tuple[float, float] = (0.0, 0.0)
+    moved: bool = True
 
     @classmethod
     def whole(cls, size: tuple[int, int], batch: int, views: int, device: torch.device | str = "cpu") -> Frame:
         """The untouched canvas, `views` times for each of `batch` units."""
         eye = torch.eye(2, 3, device=device).expand(batch, views, 2, 3)
-        return cls(eye, constant(size, torch.device(device)).expand(batch, views, 2))
+        return cls(eye, constant(size, torch.device(device)).expand(batch, views, 2), moved=False)
 
     def move(self, linear: Tensor | float, shift: Tensor, size: Tensor | None = None) -> Frame:
         """The frame whose coordinates p are this one's `linear @ p + shift`; linear a factor (..., 1, 1) or 2 x 2."""
         a, b = self.matrix[..., :2], self.matrix[..., 2:]
         step = a * linear if isinstance(linear, float) or linear.shape[-1] == 1 else a @ linear
         matrix = torch.cat([step, a @ shift[..., None] + b], dim=-1)
-        return replace(self, matrix=matrix, size=self.size if size is None else size)
+        return replace(self, matrix=matrix, size=self.size if size is None else size, moved=True)
 
     def select(self, units: slice, views: slice) -> Frame:
         """The frames of some units and views."""
@@ -76,6 +78,12 @@ class Transform(Protocol):
     def __call__(self, frame: Frame, u: Float[Tensor, "b v k"]) -> Frame:
         """The next frame, from `draws` uniform numbers on [0, 1) a view."""
         ...
+
+
+def area(matrix: Float[Tensor, "*b 2 3"]) -> Float[Tensor, "*b"]:
+    """What a pixel of a view covers of the canvas, in pixels of that."""
+    # Not `torch.linalg.det`, which is made for matrices of any size.
+    return (matrix[..., 0, 0] * matrix[..., 1, 1] - matrix[..., 0, 1] * matrix[..., 1, 0]).abs()
 
 
 def _xy(h_w: Tensor) -> Tensor:
@@ -212,7 +220,7 @@ class Blur:
 
     def __call__(self, frame: Frame, u: Float[Tensor, "b v k"]) -> Frame:  # noqa: D102
         sigma = self.low + (self.high - self.low) * u[..., 0]
-        sigma = sigma * torch.linalg.det(frame.matrix[..., :2]).abs().sqrt()
+        sigma = sigma * area(frame.matrix).sqrt()
         return replace(frame, blur=sigma if frame.blur is None else torch.hypot(frame.blur, sigma))
 
 
@@ -343,5 +351,5 @@ def _reach(chain: tuple[Transform, ...], size: tuple[int, int]) -> float:
 def _widest(frame: Frame) -> float:
     if frame.blur is None:
         return 0.0
-    extent = (torch.linalg.det(frame.matrix[..., :2]).abs() * frame.size.prod(-1)).sqrt()
+    extent = (area(frame.matrix) * frame.size.prod(-1)).sqrt()
     return float((frame.blur / extent).max())

@@ -22,37 +22,52 @@ from timm.layers import Conv2dSame, StdConv2d, StdConv2dSame
 from timm.layers.padding import pad_same_arg
 from torch import Tensor, nn
 
-from featvis.engine.loops import clip_gradient, interleave
+from featvis.engine import onednn
+from featvis.engine.kernels import clip_gradient, interleave
+from featvis.engine.switch import on
 
 Pair = tuple[int, int]
 ACTIVATIONS: dict[type[nn.Module], float] = {nn.ReLU: math.inf, nn.ReLU6: 6.0}
 """The activations that a convolution can take in, and their upper bounds."""
+HOOKS = (
+    "_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs", "_backward_hooks", "_backward_pre_hooks",
+)  # fmt: skip
+"""Where PyTorch's modules keep what is called beside their own work."""
 
 
-def _fast_types() -> tuple[torch.dtype, ...]:
-    """The types for which this CPU has oneDNN's convolutions with an activation in them."""
-    needed = ("_convolution_pointwise", "_reorder_convolution_weight")
-    if not torch.backends.mkldnn.is_available() or not all(hasattr(torch.ops.mkldnn, name) for name in needed):
-        return ()
-    known = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
-    return (torch.float32, torch.bfloat16) if known is not None and known() else (torch.float32,)
+def copied(net: nn.Module, share: bool = True) -> nn.Module:
+    """A copy of a network without anybody's hooks, which would work for them on the copy too.
+
+    Args:
+        net: the network.
+        share: its weights are the copy's too.
+    """
+    shared: dict[int, Any] = {id(t): t for t in chain(net.parameters(), net.buffers())} if share else {}
+    found = copy.deepcopy(net, shared)
+    for module in found.modules():
+        for hooks in HOOKS:
+            getattr(module, hooks).clear()
+    return found
 
 
-FAST = _fast_types()
-
-
-def freeze_convolutions(net: nn.Module) -> nn.Module:
+def freeze_convolutions(net: nn.Module, keep: frozenset[str] = frozenset()) -> nn.Module:
     """A copy of a network, sharing its weights, whose convolutions are `FrozenConv2d` where they can be.
 
     Layers keep their names and what they put out. Gradients reach the input, and none of those convolutions' weights.
     Activations no longer work in place where autograd would have to copy what they overwrite.
+
+    Args:
+        net: left as it is; its hooks are not copied, but a convolution that has one is not replaced.
+        keep: names of convolutions that are not replaced either.
     """
-    shared: dict[int, Any] = {id(tensor): tensor for tensor in chain(net.parameters(), net.buffers())}
-    frozen = copy.deepcopy(net, shared)
-    for parent in list(frozen.modules()):
+    names = {name for name, module in net.named_modules() if FrozenConv2d.can_be(module)} - keep
+    frozen = copied(net)
+    for prefix, parent in list(frozen.named_modules()):
         for name, module in parent.named_children():
-            if FrozenConv2d.can_be(module):
-                setattr(parent, name, FrozenConv2d(module))
+            full = f"{prefix}.{name}" if prefix else name
+            if full in names:
+                setattr(parent, name, FrozenConv2d(cast(nn.Conv2d, module)))
             elif getattr(module, "inplace", False) is True and type(module) is not nn.ReLU:
                 module.inplace = False  # type: ignore[assignment]
     return frozen
@@ -203,13 +218,8 @@ class FrozenConv2d(nn.Conv2d):
         stride: Pair = (1, 1), bias: Tensor | None = None, bound: float | None = None,
     ) -> Callable[[Tensor], Tensor]:  # fmt: skip
         """A forward convolution by oneDNN of inputs of a shape, and a ReLU with a bound after it."""
-        place = list(padding), list(stride), [1, 1], self.groups
         bias = None if bias is None else bias.detach().to(dtype)
-        # As oneDNN wants them for such inputs, or it would rearrange them at each call.
-        weight = torch.ops.mkldnn._reorder_convolution_weight(weight.to(dtype).contiguous(), *place, list(shape))
-        name, scalars = {None: ("none", []), math.inf: ("relu", [])}.get(bound, ("hardtanh", [0.0, bound]))
-        convolve = torch.ops.mkldnn._convolution_pointwise.default
-        return lambda x: convolve(x, weight, bias, *place, name, scalars, "")
+        return onednn.convolution(weight.to(dtype), bias, padding, stride, self.groups, bound, shape)
 
 
 @dataclass(frozen=True)
@@ -234,7 +244,8 @@ def _shifted(weight: Tensor, rows: int, columns: int) -> Tensor:
 
 def _through(convs: Sequence[FrozenConv2d], x: Tensor) -> Tensor:
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
-    if x.device.type != "cpu" or x.ndim != 4 or x.dtype not in FAST or dtype not in FAST:
+    ours = x.device.type == "cpu" and x.ndim == 4 and on("convolutions")
+    if not (ours and onednn.works(x.dtype) and onednn.works(dtype)):
         for conv in convs:
             x = conv.plain(x)
         return x
@@ -255,7 +266,12 @@ class FrozenChain(nn.Module):
 
     def forward(self, input: Float[Tensor, "*n c h w"]) -> Float[Tensor, "*n d ho wo"]:
         """All of them, in the type of autocast where that is on."""
-        return _through(cast(Sequence[FrozenConv2d], list(self.convs)), input)
+        convs = cast(Sequence[FrozenConv2d], list(self.convs))
+        if on("chains"):
+            return _through(convs, input)
+        for conv in convs:
+            input = conv(input)
+        return input
 
 
 class _Convolutions(torch.autograd.Function):

@@ -7,15 +7,78 @@ into one module.
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from typing import Any, cast
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from featvis.engine.convolutions import ACTIVATIONS, CONVOLUTION, FrozenChain, FrozenConv2d, freeze_convolutions
+from featvis.engine.convolutions import (
+    ACTIVATIONS,
+    CONVOLUTION,
+    FrozenChain,
+    FrozenConv2d,
+    copied,
+    freeze_convolutions,
+)
+from featvis.engine.switch import say_once
+
+ERRORS = (AttributeError, RuntimeError, TypeError)
+"""What a module may raise that is not what it was."""
+
+
+class Folded:
+    """What a folded network computes, and nothing more.
+
+    Its blocks have other channels than the network's, so no layer of it can be had, hooked or read.
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        # In a function, where nobody finds modules.
+        self._run = lambda x: cast(Tensor, net(x))
+
+    def __call__(self, x: Float[Tensor, "n c h w"]) -> Tensor:
+        """The network's output, in the type of its weights."""
+        return self._run(x)
+
+
+def folded(net: nn.Module, example: Tensor, dtype: torch.dtype, freeze: bool = True) -> Folded | None:
+    """A network in eval mode as a faster function of its normalised input; see `fold_batch_norms`.
+
+    Args:
+        net: the network; left as it is.
+        example: an input (N, 3, h, w), to see what feeds what and to check the result.
+        dtype: of the weights, and of the inputs that it will get.
+        freeze: see `fold_batch_norms`.
+
+    Returns:
+        The function, or None where it would be no faster or not the same; the latter is said in a warning.
+    """
+    found = fold_batch_norms(net, example, freeze=freeze)
+    return None if found is None else Folded(found.to(dtype))
+
+
+def frozen(net: nn.Module, example: Tensor) -> nn.Module | None:
+    """A network layer by layer and name by name, with faster gradients of its input (`freeze_convolutions`).
+
+    Args:
+        net: the network; left as it is.
+        example: an input (N, 3, h, w), to check the result.
+
+    Returns:
+        The copy, which shares the network's weights and has none of its hooks; or None where it is not the same, which
+        a warning says.
+    """
+    if (expected := _response(net, example)) is None:
+        return None
+    found = freeze_convolutions(net)
+    if reason := _difference(expected, found, example):
+        say_once(f"gradients through layers of {type(net).__name__} are PyTorch's own, which are slower: {reason}")
+        return None
+    # Moved to where it is: the kernels of the comparison, in its type, are not kept.
+    return found.to(example.device)
 
 
 def fold_batch_norms(net: nn.Module, example: Tensor, tolerance: float = 1e-3, freeze: bool = True) -> nn.Module | None:
@@ -28,23 +91,31 @@ def fold_batch_norms(net: nn.Module, example: Tensor, tolerance: float = 1e-3, f
         freeze: make `FrozenConv2d` of the convolutions, which take the ReLUs in.
 
     Returns:
-        The copy, or None where there is nothing to fold or the copy is not the same function.
+        The copy, or None where there is nothing to fold or, which a warning says, the copy is not the same function.
     """
-    chains = _chains(net, example)
-    if not chains:
+    # Another thread may be in the network itself.
+    chains = _chains(copied(net), example)
+    if not chains or (expected := _response(net, example)) is None:
         return None
+    last = reason = ""
     # Something else may read what a norm puts out: then the ReLUs must stay where they are.
-    for relus in (True, False) if freeze else (False,):
-        folded = _fold(net, chains, relus)
-        folded = freeze_convolutions(folded) if freeze else folded
-        if same_function(net, folded, example, tolerance):
-            linked = _link(folded, example) if freeze else folded
-            return linked if linked is folded or same_function(net, linked, example, tolerance) else folded
+    for relus, frozen in ((True, True), (False, True), (False, False)) if freeze else ((False, False),):
+        found = _fold(net, chains, relus, frozen)
+        if not (reason := _difference(expected, found, example, tolerance)):
+            if freeze and not frozen:
+                say_once(f"convolutions of {type(net).__name__} are PyTorch's own, which are slower: {last}")
+            linked = _link(found, example) if frozen else found
+            whole = linked is not found and not _difference(expected, linked, example, tolerance)
+            return linked if whole else found
+        last = reason
+    say_once(f"batch norms of {type(net).__name__} are computed one by one, which is slower: {reason}")
     return None
 
 
-def _fold(net: nn.Module, chains: list[tuple[str, str, str | None]], relus: bool) -> nn.Module:
-    folded = copy.deepcopy(net)
+def _fold(net: nn.Module, chains: list[tuple[str, str, str | None]], relus: bool, freeze: bool) -> nn.Module:
+    # Hooks are not copied; the convolution of one is left as it is.
+    hooked = frozenset(n for n, m in net.named_modules() if isinstance(m, nn.Conv2d) and not FrozenConv2d.can_be(m))
+    folded = copied(net, share=False)
     modules = dict(folded.named_modules())
     for conv_name, norm_name, act_name in chains:
         conv, norm = modules[conv_name], modules[norm_name]
@@ -53,34 +124,49 @@ def _fold(net: nn.Module, chains: list[tuple[str, str, str | None]], relus: bool
         held = [m for m in (getattr(norm, "drop", None), getattr(norm, "act", None)) if isinstance(m, nn.Module)]
         held = [m for m in held if not isinstance(m, nn.Identity)]
         after = held + ([modules[act_name]] if act_name else [])
-        if relus and len(after) == 1 and type(after[0]) in ACTIVATIONS and FrozenConv2d.can_be(fused):
+        if relus and len(after) == 1 and type(after[0]) in ACTIVATIONS and conv_name not in hooked:
             fused, held = FrozenConv2d(fused, after[0]), []
             if act_name:
                 _replace(folded, act_name, nn.Identity())
         _replace(folded, conv_name, fused)
         _replace(folded, norm_name, nn.Sequential(*held) if held else nn.Identity())
-    return folded
+    return freeze_convolutions(folded, hooked) if freeze else folded
 
 
-def same_function(net: nn.Module, copied: nn.Module, example: Tensor, tolerance: float = 1e-3) -> bool:
-    """Whether two networks put out the same for an example, and have the same gradient with respect to it.
+def _response(net: nn.Module, example: Tensor) -> tuple[Tensor, Tensor] | None:
+    """A network's output for an example, and the gradient of the sum of its squares; None where there is none."""
+    try:
+        return _tried(net, example)
+    except ERRORS:
+        return None  # the network as it is says so itself
+
+
+def _tried(net: nn.Module, example: Tensor) -> tuple[Tensor, Tensor]:
+    x = example.detach().requires_grad_()
+    with torch.enable_grad():
+        y = net(x)
+        (gradient,) = torch.autograd.grad(y.square().sum(), x)
+    return y.detach(), gradient
+
+
+def _difference(
+    expected: tuple[Tensor, Tensor], made: nn.Module, example: Tensor, tolerance: float = 1e-3
+) -> str:  # fmt: skip
+    """In what a copy is not the same function as its network; empty where it is.
 
     But for a deviation of the output relative to its largest value, and of a tenth of the gradient's length: a few
     ReLUs at their kink turn with the last bit.
     """
-    found = []
-    for f in (net, copied):
-        x = example.detach().requires_grad_()
-        try:
-            with torch.enable_grad():
-                y = f(x)
-                (gradient,) = torch.autograd.grad(y.square().sum(), x)
-        except (AttributeError, RuntimeError, TypeError):
-            return False  # what is in the one's way need not be in the other's: the network as it is says so itself
-        found.append((y.detach(), gradient))
-    (y, g), (other_y, other_g) = found
-    same = (y - other_y).abs().max() <= tolerance * y.abs().max().clamp_min(1e-3)
-    return bool(same and (g - other_g).norm() <= 0.1 * g.norm().clamp_min(1e-6))
+    (y, gradient) = expected
+    try:
+        other, other_gradient = _tried(made, example)
+    except ERRORS as error:
+        return f"{type(error).__name__}: {' '.join(str(error).split()):.200}"
+    if not (y - other).abs().max() <= tolerance * y.abs().max().clamp_min(1e-3):
+        return "the output would be another"
+    if not (gradient - other_gradient).norm() <= 0.1 * gradient.norm().clamp_min(1e-6):
+        return "the gradient would be another"
+    return ""
 
 
 def _chains(net: nn.Module, example: Tensor) -> list[tuple[str, str, str | None]]:

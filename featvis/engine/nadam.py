@@ -1,50 +1,59 @@
-"""NAdam in one pass over a CPU's memory."""
+"""NAdam in one pass over a CPU's memory, and without looking at a tensor on any other device."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from featvis.engine.loops import compiled, share
+from featvis.engine.kernels import share
+from featvis.engine.switch import on
 
 PLAIN = ("weight_decay", "capturable", "differentiable")
 """Options that are left to PyTorch."""
 
 
 class NAdam(torch.optim.NAdam):
-    """`torch.optim.NAdam` (Dozat 2016), with the same state: where it would pass over the memory ten times, once.
+    """`torch.optim.NAdam` (Dozat 2016), with the same state, and without waiting for its numbers.
 
-    For float32 parameters on a CPU without weight decay; any other takes PyTorch's own steps.
+    Without weight decay; with it, PyTorch's own steps are taken. On a CPU float32 parameters are moved in one pass over
+    the memory, where PyTorch takes ten.
     """
 
     def __init__(self, params: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(params, *args, **kwargs)
+        # What the tensors of a parameter's state hold, and which tensors these were: reading them would be waiting.
+        self._known: dict[Tensor, tuple[Tensor, float, float]] = {}
         for group in self.param_groups:
             for p in group["params"]:
                 if self._takes(p, group):
                     self._begin(p)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # A copy, or a state that is loaded, has other tensors.
+        self._known = {}
+        super().__setstate__(state)
+
     @staticmethod
     def _takes(p: Tensor, group: dict[str, Any]) -> bool:
-        known = p.is_cpu and p.dtype == torch.float32 and p.is_contiguous()
-        return known and not any(group.get(option) for option in PLAIN)
+        return p.is_contiguous() and not p.is_complex() and not any(group.get(option) for option in PLAIN)
 
     def _begin(self, p: Tensor) -> None:
         # Beforehand, not at the first step: that is made by other threads, whose memory what stays would scatter.
         self.state[p] = {
-            "step": torch.tensor(0.0), "mu_product": torch.ones(()),
+            "step": torch.zeros(()), "mu_product": torch.ones(()),
             "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p),
         }  # fmt: skip
+        self._known[p] = self.state[p]["step"], 0.0, 1.0
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
         """One step, against the gradient, or along it with `maximize`."""
         plain = all(self._takes(p, group) for group in self.param_groups for p in group["params"])
         if not plain or closure is not None:
+            self._known.clear()
             return super().step(closure)
         for group in self.param_groups:
             for p in group["params"]:
@@ -56,34 +65,41 @@ class NAdam(torch.optim.NAdam):
         if not self.state[p]:
             self._begin(p)
         state = self.state[p]
+        tensor, step, product = self._known.get(p, (None, 0.0, 1.0))
+        if tensor is not state["step"]:  # somebody has put another state there
+            step, product = float(state["step"]), float(state["mu_product"])
         first, second = group["betas"]
-        state["step"] += 1
-        step, decay = float(state["step"]), group["momentum_decay"]
+        step, decay, lr = step + 1, group["momentum_decay"], float(group["lr"])
         now, then = (first * (1 - 0.5 * 0.96 ** (s * decay)) for s in (step, step + 1))
-        state["mu_product"] *= now
-        product, lr = float(state["mu_product"]), float(group["lr"])
-        share(
-            _nadam, p.numel(), p.numel(), *(t.detach().view(-1).numpy() for t in (p, gradient, state["exp_avg"])),
-            state["exp_avg_sq"].view(-1).numpy(), -1.0 if group["maximize"] else 1.0, first, second,
-            lr * (1 - now) / (1 - product), lr * then / (1 - product * then), 1 / math.sqrt(1 - second**step),
-            group["eps"],
+        product *= now
+        state["step"].fill_(step)
+        state["mu_product"].fill_(product)
+        self._known[p] = state["step"], step, product
+        rates = lr * (1 - now) / (1 - product), lr * then / (1 - product * then)
+        move = _moved_in_one if p.is_cpu and p.dtype == torch.float32 and on("nadam") else _moved
+        move(
+            p, gradient, state["exp_avg"], state["exp_avg_sq"], -1.0 if group["maximize"] else 1.0, (first, second),
+            rates, 1 - second**step, group["eps"],
         )  # fmt: skip
-        torch.autograd.graph.increment_version(p)
 
 
-@compiled
-def _nadam(
-    start: int, stop: int, parameters: Any, gradient: Any, mean: Any, square: Any, sign: float, first: float,
-    second: float, rate: float, rate_of_mean: float, scale: float, eps: float,
+def _moved(
+    p: Tensor, gradient: Tensor, mean: Tensor, square: Tensor, sign: float, betas: tuple[float, float],
+    rates: tuple[float, float], bias: float, eps: float,
 ) -> None:  # fmt: skip
-    own, given, m, v = parameters[start:stop], gradient[start:stop], mean[start:stop], square[start:stop]
-    # What is left of 1 is taken in double precision.
-    kept, new, kept_square, new_square = (
-        np.float32(first), np.float32((1 - first) * sign), np.float32(second), np.float32(1 - second)
-    )  # fmt: skip
-    a, b = np.float32(rate * sign), np.float32(rate_of_mean)
-    root, least = np.float32(scale), np.float32(eps)
-    for i in range(own.size):
-        m[i] = kept * m[i] + new * given[i]
-        v[i] = kept_square * v[i] + new_square * given[i] * given[i]
-        own[i] -= (a * given[i] + b * m[i]) / (np.sqrt(v[i]) * root + least)
+    """By PyTorch's operations."""
+    first, second = betas
+    gradient = gradient if sign > 0 else -gradient
+    mean.lerp_(gradient, 1 - first)
+    square.mul_(second).addcmul_(gradient, gradient, value=1 - second)
+    root = square.div(bias).sqrt_().add_(eps)
+    p.addcdiv_(gradient, root, value=-rates[0]).addcdiv_(mean, root, value=-rates[1])
+
+
+def _moved_in_one(
+    p: Tensor, gradient: Tensor, mean: Tensor, square: Tensor, sign: float, betas: tuple[float, float],
+    rates: tuple[float, float], bias: float, eps: float,
+) -> None:  # fmt: skip
+    arrays = (t.detach().view(-1).numpy() for t in (p, gradient, mean, square))
+    share("nadam", p.numel(), p.numel(), *arrays, sign, *betas, *rates, 1 / math.sqrt(bias), eps)
+    torch.autograd.graph.increment_version(p)

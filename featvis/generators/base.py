@@ -22,12 +22,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.profiler import record_function
 
+from featvis import engine
 from featvis.canvas.chains import check
 from featvis.canvas.parametrizations import Parametrization
 from featvis.canvas.sampling import render
 from featvis.canvas.transforms import Frame, Transform, draw
-from featvis.engine.loops import add_magnitude
-from featvis.engine.machine import keep_freed, side_by_side
 from featvis.errors import UserError
 from featvis.generators.arguments import NotesArguments, public_name
 from featvis.generators.state import Optimisation, Part, even, halves, out_of_memory
@@ -133,7 +132,7 @@ class Generator(lightning.LightningModule, metaclass=NotesArguments):
 
     def optimizer(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
         """The optimiser. Default: Adam."""
-        return torch.optim.Adam(parameters, lr=self.lr, fused=parameters[0].is_cpu, maximize=True)
+        return adam(parameters, self.lr)
 
     def start(self, units: list[Unit], streams: Sequence[torch.Generator]) -> tuple[Tensor, Tensor | None]:
         """The parameters (B, ...) to begin with, and what stays fixed, of a batch of units."""
@@ -226,7 +225,6 @@ class Generator(lightning.LightningModule, metaclass=NotesArguments):
     def optimise(self, units: list[Unit]) -> Visualizations:
         """The loop over the steps, from the beginning or from where a callback takes it up."""
         begin = time.perf_counter()
-        keep_freed()
         self.load_classifier()
         self._objectives = {unit: self.objective(unit) for unit in units}
         state = self.optimisation(units)
@@ -253,7 +251,8 @@ class Generator(lightning.LightningModule, metaclass=NotesArguments):
     def optimisation(self, units: list[Unit]) -> Optimisation:
         """A batch before its first step; the first thing that `optimise` does."""
         # What a classifier makes when it is first asked for is made here, where one thread asks.
-        self.load_classifier().fast()
+        objectives = [self._objectives.get(unit) or self.objective(unit) for unit in units]
+        self.load_classifier().make_ready(frozenset().union(*(o.taps for o in objectives)))
         streams = self.streams(units)
         parameters, fixed = self.start(units, streams)
         count = len(units)
@@ -279,7 +278,7 @@ class Generator(lightning.LightningModule, metaclass=NotesArguments):
         """One step of the whole batch; its scores."""
         chain = self.transforms(state.step)
         if self.device.type == "cpu" and self.load_classifier().reentrant:
-            side_by_side(lambda part: self._advance(state, part, chain), state.parts)
+            engine.side_by_side(lambda part: self._advance(state, part, chain), state.parts)
         else:
             for part in state.parts:
                 self._advance(state, part, chain)
@@ -298,18 +297,13 @@ class Generator(lightning.LightningModule, metaclass=NotesArguments):
         gradient, score = self.ascend(canvas, units, frame, streams)
         with stage("alpha"):
             state.scores[state.step, which] = score
-            # A sum is finite only if all values are, and read faster. The canvas too: oneDNN's ReLU makes 0 of a NaN.
-            if gradient.is_cpu and gradient.dtype == canvas.dtype == torch.float32:
-                total = add_magnitude(gradient.contiguous(), canvas.contiguous(), state.alpha[which])
-            else:
-                alpha = gradient.abs().mean(1)
-                state.alpha[which] += alpha
-                total = alpha.sum((1, 2)) + canvas.sum((1, 2, 3))
+            # The canvas too: oneDNN's ReLU makes 0 of a NaN.
+            total = engine.add_magnitude(gradient, canvas, state.alpha[which])
             broken = ~(score.isfinite() & total.isfinite()) & (state.failed[which] < 0)
-            state.failed[which] = torch.where(broken, state.step, state.failed[which])
+            state.failed[which].masked_fill_(broken, state.step)
             stopped = state.failed[which] >= 0
-            # On a CPU a look is cheaper than a pass over the gradient; on a GPU it would be the other way round.
-            if self.device.type != "cpu" or bool(stopped.any()):
+            # A look is cheaper than a pass over the gradient, where it is no waiting.
+            if not engine.may_look(stopped) or bool(stopped.any()):
                 gradient = gradient.masked_fill(stopped[:, None, None, None], 0)
         with stage("decode"):
             plain = canvas.requires_grad_()
@@ -418,6 +412,12 @@ class Generator(lightning.LightningModule, metaclass=NotesArguments):
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if (listener := getattr(callback, hook, None)) is not None:
                 listener(self.trainer, self, *what)
+
+
+def adam(parameters: list[Tensor], lr: float) -> torch.optim.Optimizer:
+    """Adam, upwards, in one operation where there is one: it reads no step count back from the device."""
+    fused = parameters[0].device.type in ("cpu", "cuda")
+    return torch.optim.Adam(parameters, lr=lr, fused=fused, maximize=True)
 
 
 def _finite(x: Float[Tensor, "b ..."]) -> Float[Tensor, b]:

@@ -14,9 +14,9 @@ from featvis.canvas.parametrizations import Phase, ScaledSpectrum
 from featvis.canvas.transforms import Crop, Noise, Transform
 from featvis.data.files import as_seen, digest, open_rgb
 from featvis.data.reference import EMBEDDED, natural_spectrum, spectrum_hash
-from featvis.engine.nadam import NAdam
+from featvis.engine import NAdam
 from featvis.errors import UserError
-from featvis.generators.base import Generator
+from featvis.generators.base import Generator, adam
 from featvis.networks.classifier import Classifier
 from featvis.networks.layers import tap
 from featvis.networks.objectives import Objective, match
@@ -105,7 +105,7 @@ class Inversion(Generator):
         """Adam on a spectrum, NAdam on phases."""
         if self.domain == "phase":
             return NAdam(parameters, lr=self.lr, maximize=True)
-        return torch.optim.Adam(parameters, lr=self.lr, fused=parameters[0].is_cpu, maximize=True)
+        return adam(parameters, self.lr)
 
     def objective(self, unit: Unit) -> Objective:
         """The match with what the image does to the layer."""

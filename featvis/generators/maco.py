@@ -12,7 +12,7 @@ from torch import Tensor
 from featvis.canvas.parametrizations import Phase
 from featvis.canvas.transforms import Crop, Noise, Transform
 from featvis.data.reference import EMBEDDED, natural_spectrum, spectrum_hash
-from featvis.engine.nadam import NAdam
+from featvis.engine import NAdam
 from featvis.generators.base import Generator
 
 

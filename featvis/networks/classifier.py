@@ -6,7 +6,7 @@ import copy
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import timm
 import torch
@@ -15,17 +15,19 @@ from jaxtyping import Float
 from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
 from torch import Tensor, nn
 
-from featvis.engine import loops as kernels
-from featvis.engine.convolutions import freeze_convolutions
-from featvis.engine.fold import fold_batch_norms, same_function
+from featvis import engine
 from featvis.errors import UserError, nearest
 from featvis.networks.devices import Precision, compute_dtype
 from featvis.networks.layers import Layer, find, measure, split_tap
 from featvis.networks.objectives import LOGITS
 from featvis.networks.weights import ModelSpec, content_hash
 
-# One of the threads that want a version of a network makes it. Not an attribute: locks cannot be copied.
+# One of the threads that want a version of a network makes it, and none hooks the network while it is copied. Not an
+# attribute: locks cannot be copied.
 _MAKING = threading.RLock()
+
+
+T = TypeVar("T")
 
 
 class _Enough(BaseException):
@@ -75,7 +77,7 @@ class Classifier(nn.Module):
             if len(spec.labels) != self.num_classes:
                 raise UserError(f"there are {len(spec.labels)} labels, but the network has {self.num_classes} classes")
             self.labels, self.synsets = list(spec.labels), []
-        self._made: dict[tuple[str, torch.dtype, torch.device], nn.Module | None] = {}
+        self._made: dict[tuple[str, torch.dtype, torch.device], Any] = {}
         self._measured: dict[str, Layer | str] | None = None
 
     def in_precision(self, precision: Precision) -> Classifier:
@@ -122,10 +124,7 @@ class Classifier(nn.Module):
         folded = self._folded()
         if folded is None:
             return self._through(self.frozen(), x)
-        alike = x.ndim == 4 and x.shape[1] == self.mean.numel()
-        if x.is_cpu and x.dtype == torch.float32 and self.dtype == torch.bfloat16 and alike:
-            return cast(Tensor, folded(kernels.normalise(x, self.mean, self.std))).float()
-        return cast(Tensor, folded(self._normalise(x).to(self.dtype))).float()
+        return folded(engine.normalise(x, self.mean, self.std, self.dtype, self.channels_last)).float()
 
     def shipped(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "m k"]:
         """`forward` through timm's network as it is: a row an image, unless a hook replaces them (`concepts.sobol`)."""
@@ -136,42 +135,33 @@ class Classifier(nn.Module):
             return cast(Tensor, net(self._normalise(x))).float()
 
     def _normalise(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
-        x = (x - self.mean) / self.std
-        return x.contiguous(memory_format=torch.channels_last) if self.channels_last else x
+        return engine.normalise(x, self.mean, self.std, channels_last=self.channels_last)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
-    def fast(self) -> nn.Module:
-        """The same function for less: batch norms folded and weights in `dtype` where that is the same, else `frozen`.
-
-        Only the output is the same; layers are tapped in `net` or `frozen`.
-        """
-        folded = self._folded()
-        return self.frozen() if folded is None else folded
+    def make_ready(self, taps: frozenset[str]) -> None:
+        """Make what `activations` of these taps will want with gradients, before several threads want it."""
+        if LOGITS not in taps or taps - {LOGITS} or self._folded() is None:
+            self.frozen()
 
     def frozen(self) -> nn.Module:
-        """`net`, layer by layer and name by name, with faster gradients of its input (`freeze_convolutions`).
+        """`net`, layer by layer and name by name, with faster gradients of its input; nobody's hooks are on it.
 
         Only timm's networks: of anyone else's it is not known whether a copy is the same.
         """
-
-        def made(example: Tensor) -> nn.Module | None:
-            copied = freeze_convolutions(self.net)
-            # Moved to where it is: the kernels of the comparison, in float32, are not kept.
-            return copied.to(self.device) if same_function(self.net, copied, example) else None
-
-        found = self._once("frozen", made) if self.reentrant else None
+        if not (self.reentrant and engine.on("convolutions")):
+            return self.net
+        found = self._once("frozen", lambda example: engine.frozen(self.net, example))
         return self.net if found is None else found
 
-    def _folded(self) -> nn.Module | None:
-        def made(example: Tensor) -> nn.Module | None:
-            folded = fold_batch_norms(self.net, example, freeze=self.reentrant)
-            return None if folded is None else folded.to(self.dtype)
+    def _folded(self) -> engine.Folded | None:
+        """The same function for less, of which no layer can be read."""
+        if not engine.on("folding"):
+            return None
+        return self._once("folded", lambda x: engine.folded(self.net, x, self.dtype, freeze=self.reentrant))
 
-        return self._once("folded", made)
-
-    def _once(self, what: str, make: Callable[[Tensor], nn.Module | None]) -> nn.Module | None:
+    def _once(self, what: str, make: Callable[[Tensor], T | None]) -> T | None:
         """What `make` makes of an example's input, for the type and device at hand."""
         key = (what, self.dtype, self.device)
         with _MAKING:
@@ -182,7 +172,7 @@ class Classifier(nn.Module):
                 with torch.inference_mode(False), torch.no_grad():
                     example = torch.rand(1, 3, h, w, generator=torch.Generator().manual_seed(0)).to(self.device)
                     self._made[key] = make(self._normalise(example))
-            return self._made[key]
+            return cast("T | None", self._made[key])
 
     def preprocess(self, canvas: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 ho wo"]:
         """The whole canvas, resized with antialiasing to the network's input; RGB in [0, 1]."""
@@ -226,12 +216,14 @@ class Classifier(nn.Module):
 
             return hook
 
-        handles = [net.get_submodule(name).register_forward_pre_hook(keep(name)) for name in sorted(names)]
+        with _MAKING:
+            handles = [net.get_submodule(name).register_forward_pre_hook(keep(name)) for name in sorted(names)]
         try:
             yield kept
         finally:
-            for handle in handles:
-                handle.remove()
+            with _MAKING:
+                for handle in handles:
+                    handle.remove()
 
     def _as_far_as_needed(self, net: nn.Module, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"] | None:
         try:
@@ -272,12 +264,14 @@ class Classifier(nn.Module):
 
             return hook
 
-        handles = [modules[layer].register_forward_hook(keep(layer)) for layer in sorted(layers)]
+        with _MAKING:
+            handles = [modules[layer].register_forward_hook(keep(layer)) for layer in sorted(layers)]
         try:
             yield taps
         finally:
-            for handle in handles:
-                handle.remove()
+            with _MAKING:
+                for handle in handles:
+                    handle.remove()
 
     def measured(self) -> dict[str, Layer | str]:
         """Every module that the network runs, in order: the layer that it is, or why it has no units."""

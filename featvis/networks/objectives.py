@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from featvis.canvas.constants import constant
 from featvis.networks.layers import tap
 
 LOGITS = "logits"
@@ -92,7 +93,7 @@ class Direction:
             raise ValueError(
                 f"the direction has {len(self.vector)} components, but {self.layer} has {activation.shape[1]} channels"
             )
-        vector = torch.tensor(self.vector, dtype=activation.dtype, device=activation.device)
+        vector = constant(self.vector, activation.device, activation.dtype)
         return _agreement(activation, vector) if self.cosine else activation @ vector
 
     def __str__(self) -> str:

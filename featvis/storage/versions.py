@@ -1,17 +1,22 @@
-"""The versions of the packages that an image or a score depends on."""
+"""The versions of the packages that an image or a score depends on, and the engine that computed it."""
 
 from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Sequence
 
-VERSIONED = ("featvis", "torch", "timm", "lightning", "numpy", "pillow")
+from featvis.choice import in_use
+
+VERSIONED = ("featvis", "torch", "timm", "lightning", "numpy", "pillow", "engine")
 
 
 def versions(packages: Sequence[str] = VERSIONED) -> dict[str, str]:
-    """The versions of the packages that an image or a score depends on."""
+    """The versions of installed packages; `engine` is no package, but the one in use (`featvis.choice`)."""
     found = {}
     for package in packages:
+        if package == "engine":
+            found[package] = in_use()
+            continue
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

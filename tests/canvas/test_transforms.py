@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from torch import Tensor
 
-from featvis.canvas import sampling
+from featvis import engine
 from featvis.canvas.chains import lucid5, xplique11
 from featvis.canvas.sampling import render
 from featvis.canvas.transforms import Blur, Crop, Flip, Frame, Jitter, Noise, Pad, Rotate, Scale, draw
@@ -238,7 +238,7 @@ def test_views_that_are_not_rotated_have_the_gradient_of_grid_sample(a, b, x, y,
     matrix = torch.tensor([[[[a, 0, x], [0, b, y]], [[b, 0, y], [0, a, x]]]], dtype=torch.float64)
     canvas = torch.rand(1, 3, 17, 19, generator=torch.Generator().manual_seed(0)).requires_grad_()
     exact = canvas.detach().double().requires_grad_()
-    views = sampling.sample(canvas, matrix, (9, 11), margin, border)
+    views = engine.sample(canvas, matrix, (9, 11), margin, border)
     assert views.grad_fn.name() == "_UprightBackward"
     weights = torch.rand(views.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     at = [torch.arange(n + 2 * margin, dtype=torch.float64) + 0.5 - margin for n in (11, 9)]

@@ -11,8 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from featvis.engine import decoding
-from featvis.engine import loops as kernels
+from featvis.engine import kernels, loops
 
 
 @pytest.fixture(params=[1, 2], ids=["one thread", "two threads"])
@@ -75,14 +74,14 @@ def test_interleave_is_slicing(threads, dtype, stride, before):
 @given(st.lists(st.floats(-(2.0**100), 2.0**100, width=32), min_size=1, max_size=50))
 def test_bfloat16_is_rounded_as_pytorch_rounds(values):
     x = torch.tensor(values).view(1, 1, 1, -1)
-    found = kernels.normalise(x, torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1))
+    found = kernels.normalise(x, torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1), torch.bfloat16, True)
     assert torch.equal(found, x.bfloat16())
 
 
 def test_normalise_and_its_gradient(threads):
     mean, std = torch.tensor([0.5, 0.4, 0.3]).view(1, 3, 1, 1), torch.tensor([0.2, 0.3, 0.25]).view(1, 3, 1, 1)
     x = torch.rand(2, 3, 9, 11, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    found = kernels.normalise(x, mean, std)
+    found = kernels.normalise(x, mean, std, torch.bfloat16, True)
     expected = (x.double() - mean) / std
     assert found.is_contiguous(memory_format=torch.channels_last)
     assert torch.allclose(found.double(), expected, rtol=2**-8, atol=1e-6)
@@ -110,11 +109,11 @@ def test_sizes_that_do_not_fit_are_refused():
         inspect.unwrap(kernels.add_magnitude)(torch.rand(1, 3, 8, 8), torch.rand(1, 3, 8, 8), torch.zeros(1, 9, 8))
 
 
-@kernels.compiled
+@loops.compiled
 def _each(x, sine, cosine, power):
     for i in range(x.size):
-        sine[i], cosine[i] = decoding.sin_cos(x[i])
-        power[i] = decoding.exp(x[i])
+        sine[i], cosine[i] = loops.sin_cos(x[i])
+        power[i] = loops.exp(x[i])
 
 
 @pytest.mark.parametrize("width", [1.0, 10.0, 1000.0, 1e6])

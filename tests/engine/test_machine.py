@@ -8,13 +8,15 @@ import time
 import pytest
 import torch
 
+from featvis.engine import machine
 from featvis.engine.machine import side_by_side, workers_for
 from featvis.generators import MACO
 from featvis.networks.units import parse_units
 
 
 @pytest.fixture
-def two_threads():
+def two_threads(monkeypatch):
+    monkeypatch.setattr(machine, "_prepared", True)
     torch.set_num_threads(2)
     yield
     torch.set_num_threads(1)

@@ -39,10 +39,11 @@ def test_steps_are_pytorchs_in_double_precision(options):
         assert torch.allclose(further, expected, atol=1e-5)
 
 
-def test_weight_decay_and_double_precision_are_left_to_pytorch():
+def test_weight_decay_is_left_to_pytorch_and_double_precision_is_kept():
     g = torch.Generator().manual_seed(0)
     start, gradients = torch.randn(7, generator=g), [torch.randn(7, generator=g) for _ in range(5)]
     for dtype, options in ((torch.float64, {}), (torch.float32, {"weight_decay": 0.1})):
         ours, _ = run(NAdam, start.to(dtype), gradients, lr=0.5, **options)
         theirs, _ = run(torch.optim.NAdam, start.to(dtype), gradients, lr=0.5, **options)
-        assert torch.equal(ours, theirs)
+        # PyTorch keeps the product of its momenta in float32.
+        assert torch.equal(ours, theirs) if options else torch.allclose(ours, theirs, rtol=1e-6)
