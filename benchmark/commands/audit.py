@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from benchmark.commands.checks import check_images
 from featvis.errors import UserError
 
 
@@ -24,11 +25,14 @@ def verify(
         spectrum_data: as given to the run.
         files_only: check the files alone, without any network.
     """
+    if not Path(run).is_dir():
+        raise UserError(f"RUN {run} is not a folder; name the folder of a run (`featvis run` prints it)")
+    for flag, spec in (("--data", data), ("--frechet-data", frechet_data), ("--spectrum-data", spectrum_data)):
+        check_images(spec, flag)
+
     from benchmark import launch
     from benchmark.audit import verify as verifier
 
-    if not Path(run).is_dir():
-        raise UserError(f"RUN {run} is not a folder; name the folder of a run (`featvis run` prints it)")
     launch.quiet()
     sets = {"data": data, "frechet_data": frechet_data, "spectrum_data": spectrum_data}
     report = verifier.verify(Path(run), sets, files_only)
@@ -51,6 +55,11 @@ def rerun(
         frechet_data: as given to the run.
         spectrum_data: as given to the run.
     """
+    if not Path(record).is_file():
+        raise UserError(f"RECORD {record} is not a file; name one of results/records, or of a run's folder records")
+    for flag, spec in (("--data", data), ("--frechet-data", frechet_data), ("--spectrum-data", spectrum_data)):
+        check_images(spec, flag)
+
     from benchmark.audit import rerun as reruns
 
     sets = {"data": data, "frechet_data": frechet_data, "spectrum_data": spectrum_data}

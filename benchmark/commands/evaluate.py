@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmark.arguments import WandbMode, check_out, command_line, split
-from featvis.errors import UserError, nearest
+from benchmark.commands.checks import check_images, check_metrics, check_networks
 
 
 def evaluate(
@@ -32,18 +32,21 @@ def evaluate(
         out: folder of the records.
         wandb: whether the table is logged.
     """
+    groups = split(metrics)
+    named = (("--model", [model]), ("--classifiers", split(classifiers)), ("--frechet", [frechet]))
+    check_metrics(groups)
+    for flag, names in named:
+        check_networks(names, flag)
+    for flag, spec in (("FOLDER", folder), ("--data", data), ("--frechet-data", frechet_data)):
+        check_images(spec, flag)
+    check_out(Path(out), "evaluate")
+
     from benchmark.report import tables
     from benchmark.scoring.evaluate import evaluate_folder
     from benchmark.suites import job as jobs
-    from benchmark.suites import suite as suites
     from featvis.networks.loading import check, load
 
-    groups = split(metrics)
-    for group in groups:
-        if group not in suites.METRIC_GROUPS:
-            raise UserError(f"unknown --metrics {group}: {nearest(group, suites.METRIC_GROUPS)}")
-    check_out(Path(out), "evaluate")
-    for flag, names in (("--model", [model]), ("--classifiers", split(classifiers)), ("--frechet", [frechet])):
+    for flag, names in named:
         for name in names:
             check(name, flag)
     sets = jobs.find_sets(data, frechet_data, None, load(model, "float32").synsets if data else [])

@@ -15,12 +15,13 @@ def tables(records: str = "results/records", out: str = "results") -> int:
         records: folder of record files.
         out: where `tables/` and `figures/` go.
     """
-    from benchmark.report import report
-
     if not Path(records).is_dir():
         raise UserError(
             f"--records {records} is not a folder; name one that holds records (`featvis run` makes <out>/records)"
         )
     check_out(Path(out))
+
+    from benchmark.report import report
+
     report.published(Path(records), Path(out))
     return 0

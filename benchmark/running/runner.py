@@ -24,8 +24,8 @@ from benchmark.suites.job import Cell, Job
 from featvis.data.inception import find_inception
 from featvis.errors import UserError
 from featvis.networks.devices import default_device
+from featvis.networks.names import weights_directory
 from featvis.networks.units import classes_of, cut
-from featvis.networks.weights import weights_directory
 from featvis.storage import images
 from featvis.storage.locks import held
 

@@ -50,7 +50,7 @@ from featvis.data.sweep import read as read_chunk
 from featvis.errors import UserError
 from featvis.networks.classifier import Classifier
 from featvis.networks.loading import load
-from featvis.networks.weights import weights_directory
+from featvis.networks.names import weights_directory
 from featvis.storage import images
 from featvis.storage.versions import versions
 

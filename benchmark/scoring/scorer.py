@@ -29,8 +29,8 @@ from featvis.metrics.neighbours import TEXTS, Definition
 from featvis.networks.classifier import Classifier
 from featvis.networks.devices import default_device
 from featvis.networks.loading import load
+from featvis.networks.names import weights_directory
 from featvis.networks.units import classes_of
-from featvis.networks.weights import weights_directory
 
 BATCH = 16
 TOO_FEW = "the reference holds fewer than two images besides those of the row real"

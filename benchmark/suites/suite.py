@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -14,7 +14,6 @@ from benchmark.records import record as records
 from benchmark.records.schema import parse
 from benchmark.suites.presets import presets
 from featvis.errors import UserError, nearest
-from featvis.networks.units import Tokens
 from featvis.paths import CONFIGS
 
 METRIC_GROUPS = ("plausibility", "frechet", "transferability", "logit", "spectrum")
@@ -67,7 +66,7 @@ class Suite:
     data: str | None = None
     frechet_data: str | None = None
     spectrum_data: str | None = None
-    tokens: Tokens = "all"
+    tokens: Literal["all", "patches"] = "all"
 
 
 def read(path: Path) -> tuple[str, dict[str, Any]]:
