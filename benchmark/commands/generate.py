@@ -100,8 +100,9 @@ def check_options(given: Mapping[str, str]) -> None:
             raise UserError(f"unknown option --{key}: {nearest(key, own)}")
         known = groups.get(group)
         if dot and known and name not in (*known, "help", "class_path", "init_args"):
-            options = [f"--{group}.{argument}" for argument in known]
-            raise UserError(f"unknown option --{key}: {nearest(f'--{key}', options)}")
+            if group == "model":
+                raise UserError(f"unknown option --{key}: {nearest(name, known)}")
+            raise UserError(f"unknown option --{key}: {nearest(f'--{key}', [f'--{group}.{k}' for k in known])}")
 
 
 def generator_arguments(method: str) -> list[str]:

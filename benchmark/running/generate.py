@@ -24,6 +24,7 @@ from featvis.errors import UserError, nearest
 from featvis.generators import Generator
 from featvis.generators.batches import Units
 from featvis.generators.callbacks import ImageWriter, StepProgress
+from featvis.paths import importable
 
 WandbMode = Literal["offline", "online", "disabled"]
 
@@ -107,6 +108,7 @@ OWN_FLAGS = {
 def main(args: list[str] | None = None) -> int:
     """Run one cell; 0 done, 1 when the optimisation of some unit was not finite."""
     quiet()
+    importable(Path.cwd())
     cli = parsed(args)
     try:
         return predict(cli.trainer, cli.model, cli.datamodule, Path(cli.config["out"]), cli.config)

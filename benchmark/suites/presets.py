@@ -34,7 +34,7 @@ def read_preset(name: str) -> tuple[str, dict[str, Any]]:
 
 
 def own_methods() -> list[str]:
-    """The classes of featvis.generators that can be named by `--model`, read from its text: importing it takes torch."""
+    """The methods of featvis.generators, read from its text: importing it takes torch."""
     for node in ast.parse((PACKAGE / "generators" / "__init__.py").read_text()).body:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", None) == "__all__":
             return sorted(set(ast.literal_eval(node.value)) - {"Generator", "Visualizations"})
