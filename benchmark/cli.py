@@ -17,7 +17,6 @@ from jsonargparse import auto_cli
 from benchmark import launch
 from benchmark.arguments import OneSentenceParser
 from benchmark.commands.attack import attack
-from benchmark.commands.audit import rerun, verify
 from benchmark.commands.concepts import concepts
 from benchmark.commands.evaluate import evaluate
 from benchmark.commands.generate import generate
@@ -25,9 +24,9 @@ from benchmark.commands.invert import invert
 from benchmark.commands.networks import layers, models
 from benchmark.commands.perf import perf, perf_peers
 from benchmark.commands.probe import probe
+from benchmark.commands.records import rerun, tables, verify
 from benchmark.commands.reference import reference
 from benchmark.commands.run import run
-from benchmark.commands.tables import tables
 from featvis.choice import chosen
 from featvis.errors import UserError, full_disk, nearest
 from featvis.storage.interrupt import WORKER, Stopped, stoppable

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from benchmark.arguments import check_out
-from benchmark.commands.checks import check_budget, check_images, check_method, check_networks
+from benchmark.checks import check_budget, check_images, check_method, check_networks
 from featvis.errors import UserError
 
 

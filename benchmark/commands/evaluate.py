@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmark.arguments import WandbMode, check_out, command_line, split
-from benchmark.commands.checks import check_images, check_metrics, check_networks
+from benchmark.checks import check_images, check_metrics, check_networks
 
 
 def evaluate(
@@ -25,7 +25,7 @@ def evaluate(
         folder: images whose names, or whose folders', carry a class: its index (301.png) or synset (n02165456_1.png).
         model: the target network, whose features the plausibility is measured in.
         classifiers: networks of the transferability score, separated by commas.
-        frechet: the network whose features stand in where Inception's weights are not to be had.
+        frechet: the network whose features stand in where Inception's weights are missing.
         metrics: groups, separated by commas: plausibility, frechet, transferability, logit, spectrum; default: all.
         data: real images to compare with (see `featvis run --help`); default: the embedded reference.
         frechet_data: those that sets of images are compared with; default: the data, its validation split.

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmark.arguments import WandbMode, check_out
-from benchmark.commands.checks import check_class, check_networks
+from benchmark.checks import check_class, check_networks
 from benchmark.suites.presets import constructor_arguments, own_methods, presets
 from featvis.errors import UserError, nearest
 from featvis.limits import check_limit

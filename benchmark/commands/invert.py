@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from benchmark.arguments import check_out, command_line, split
-from benchmark.commands.checks import check_budget, check_models, check_pictures
+from benchmark.checks import check_budget, check_models, check_pictures
 from featvis.errors import UserError
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmark.commands.checks import check_networks
+from benchmark.checks import check_networks
 from featvis.networks.names import weights_directory
 
 
@@ -14,7 +14,7 @@ def models() -> int:
 
     for spec, weights, note in available():
         print(f"{'yes' if weights else 'no ':3}  {spec.alias:22} {spec.name:45} {note}")
-    print("Any other timm classifier works by its full tag, where its weights are to be had.")
+    print("Any other timm classifier works by its full tag, where its weights can be downloaded.")
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmark.arguments import check_out, command_line, split
-from benchmark.commands.checks import check_budget, check_method, check_models
+from benchmark.checks import check_budget, check_method, check_models
 from featvis.errors import UserError
 
 

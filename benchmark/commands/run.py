@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from benchmark.arguments import WandbMode
-from benchmark.commands.checks import check_run
+from benchmark.checks import check_run
 
 
 def run(

@@ -32,7 +32,7 @@ def load(
         flag: the option that gave the name, for messages.
 
     Raises:
-        UserError: for an unknown name, weights that are not to be had, cut off, pickled, or of another network.
+        UserError: for an unknown name, weights that cannot be found, are cut off, pickled, or of another network.
     """
     if name.startswith(wrap.PREFIX):
         net, spec, weights = wrapped(name, flag)
@@ -59,7 +59,7 @@ def load(
 
 
 def check(name: str, flag: str = "--model") -> None:
-    """Raise a UserError unless a network's name and weights are to be had, as far as a look without loading tells."""
+    """Raise a UserError unless a network's name is known and its weights can be found; nothing is loaded."""
     if name.startswith(wrap.PREFIX):
         wrap.read(name, flag)
     else:

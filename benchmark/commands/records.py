@@ -1,12 +1,32 @@
-"""The commands `featvis verify` and `featvis rerun`."""
+"""The commands over records that there are: `featvis tables`, `featvis verify` and `featvis rerun`."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-from benchmark.commands.checks import check_images
+from benchmark.arguments import check_out
+from benchmark.checks import check_images
 from featvis.errors import UserError
+
+
+def tables(records: str = "results/records", out: str = "results") -> int:
+    """Rebuild the tables (Markdown, CSV, LaTeX) and figures of a folder of records, and the README's block.
+
+    Args:
+        records: folder of record files.
+        out: where `tables/` and `figures/` go.
+    """
+    if not Path(records).is_dir():
+        raise UserError(
+            f"--records {records} is not a folder; name one that holds records (`featvis run` makes <out>/records)"
+        )
+    check_out(Path(out))
+
+    from benchmark.report import report
+
+    report.published(Path(records), Path(out))
+    return 0
 
 
 def verify(
