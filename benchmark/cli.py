@@ -1,6 +1,7 @@
 """featvis's commands: arguments in, exit code out. 0 done; 1 some cell failed; 2 bad input, nothing written.
 
-Each command is a typed function, from which its flags and its help are made.
+Each command is a typed function, from which its flags and its help are made. What is wrong with the flags, and every
+`--help`, is said before torch is imported: a command imports what needs torch after its checks alone.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from typing import Any
 
 from jsonargparse import auto_cli
 
+from benchmark import launch
 from benchmark.arguments import OneSentenceParser
 from benchmark.commands.attack import attack
-from benchmark.commands.audit import rerun, verify
 from benchmark.commands.concepts import concepts
 from benchmark.commands.evaluate import evaluate
 from benchmark.commands.generate import generate
@@ -23,9 +24,10 @@ from benchmark.commands.invert import invert
 from benchmark.commands.networks import layers, models
 from benchmark.commands.perf import perf, perf_peers
 from benchmark.commands.probe import probe
+from benchmark.commands.records import rerun, tables, verify
 from benchmark.commands.reference import reference
 from benchmark.commands.run import run
-from benchmark.commands.tables import tables
+from featvis.choice import chosen
 from featvis.errors import UserError, full_disk, nearest
 from featvis.storage.interrupt import WORKER, Stopped, stoppable
 
@@ -76,6 +78,8 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _command(given: list[str]) -> int:
+    if not {"--help", "-h"} & set(given):
+        chosen()
     if given[:1] == ["generate"]:
         return generate(*given[1:])
     # Flags are spelled with dashes; both spellings are read.
@@ -95,4 +99,5 @@ def _command(given: list[str]) -> int:
 
 def entry_point() -> None:
     """The console script."""
+    os.environ.update(launch.environment())
     sys.exit(main())

@@ -17,6 +17,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn
 
 from featvis.errors import UserError, full_disk
@@ -71,6 +72,19 @@ def trainer(devices: int) -> dict[str, Any]:
     return {"devices": devices, "strategy": "ddp"} if devices > 1 else {"devices": 1}
 
 
+def environment() -> dict[str, str]:
+    """Variables for the processes that are started, by us or by Lightning, whatever lies in the current folder.
+
+    `python -m` and `-c` would look there first: a user's own `benchmark.py` would be started in the place of ours. Our
+    packages are found where they are now, be they installed or not.
+    """
+    places = [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place]
+    root = Path(__file__).absolute().parents[1]
+    if root.name not in ("site-packages", "dist-packages") and str(root) not in places:
+        places.append(str(root))
+    return {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(places)}
+
+
 def call(arguments: Sequence[str], alone: bool = False) -> int:
     """Run Python with some arguments, and wait; its exit code, negative where a signal ended it.
 
@@ -81,7 +95,7 @@ def call(arguments: Sequence[str], alone: bool = False) -> int:
     Raises:
         Stopped: after the process has stopped too, and finished the write at hand.
     """
-    env = {**os.environ, WORKER: "1"}
+    env = {**os.environ, **environment(), WORKER: "1"}
     number = next(_STARTED)
     if alone:
         env = {k: v for k, v in env.items() if k not in VARIABLES and not k.startswith(("SLURM_", "TORCHELASTIC_"))}

@@ -12,7 +12,7 @@ class UserError(ValueError):
 
 
 class Unreachable(UserError):
-    """A network whose weights are not to be had here and now; nothing is wrong with its name.
+    """A network whose weights are neither here nor can be downloaded now; nothing is wrong with its name.
 
     Args:
         reason: why.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmark.arguments import command_line, split
-from featvis.errors import UserError
+from benchmark.arguments import check_out, command_line, split
+from benchmark.checks import check_budget, check_models, check_networks, check_pictures
+from benchmark.suites.presets import presets
+from featvis.errors import UserError, nearest
 
 
 def attack(
@@ -46,16 +48,19 @@ def attack(
         seed: of the random targets.
         out: folder of everything.
     """
-    from benchmark.arguments import check_out
+    if preset not in presets("attack"):
+        raise UserError(f"unknown --preset {preset}: {nearest(preset, presets('attack'))}")
+    check_pictures(images)
+    assert images is not None
+    check_budget(steps=steps, batch_size=batch_size)
+    check_models(model)
+    check_networks(split(others), "--others")
+    check_out(Path(out), "attack")
+
     from benchmark.studies.attacks import job, report, run
 
     overrides = {"lr": alpha, "tv": tv, "steps": steps, "sign": sign, "seed": seed or None}
     asked = job.settings(preset, split(epsilon), overrides)
-    if images is None:
-        raise UserError("--images is missing; name a folder of images, or one image")
-    if not 1 <= batch_size <= 4096:
-        raise UserError(f"--batch-size must be between 1 and 4096, not {batch_size}")
-    check_out(Path(out), run.SUITE)
     networks, judges = job.find_networks(split(model), split(others))
     pairs = job.find_pairs(Path(images), targets, next(iter(networks.values())), limit, seed)
     flags = {

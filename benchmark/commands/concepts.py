@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from benchmark.arguments import check_out
+from benchmark.checks import check_budget, check_images, check_method, check_networks
 from featvis.errors import UserError
 
 
@@ -51,15 +53,6 @@ def concepts(
         seed: of the factorisation, the masks and the visualizations.
         out: folder of the run.
     """
-    from benchmark import launch
-    from benchmark.arguments import check_out
-    from benchmark.studies.concepts import run as finder
-    from benchmark.suites.methods import build
-    from benchmark.suites.suite import Suite
-    from featvis.data.sets import open_images
-    from featvis.networks.loading import load
-
-    launch.quiet()
     for flag, value, example in (
         ("--classes", classes, "ladybug,301"),
         ("--data", data, "a folder of a folder a class"),
@@ -68,7 +61,20 @@ def concepts(
             raise UserError(f"{flag} is missing; name some, for example {example}")
     assert classes is not None
     assert data is not None
+    check_budget(steps=steps, views=crops, canvas=canvas, batch_size=batch_size)
+    check_networks([model], "MODEL")
+    check_method(method)
+    check_images(data, "--data")
     check_out(Path(out))
+
+    from benchmark import launch
+    from benchmark.studies.concepts import run as finder
+    from benchmark.suites.methods import build
+    from benchmark.suites.suite import Suite
+    from featvis.data.sets import open_images
+    from featvis.networks.loading import load
+
+    launch.quiet()
     classifier = load(model, "float32", flag="MODEL")
     options = finder.Options(concepts, patch, pool, images, seed, batch_size, objective)
     options.check(classifier)

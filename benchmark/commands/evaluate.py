@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmark.arguments import WandbMode, check_out, command_line, split
+from benchmark.checks import check_images, check_metrics, check_networks
 
 
 def evaluate(
@@ -31,18 +32,23 @@ def evaluate(
         out: folder of the records.
         wandb: whether the table is logged.
     """
-    from benchmark.records import columns
+    groups = split(metrics)
+    named = (("--model", [model]), ("--classifiers", split(classifiers)), ("--frechet", [frechet]))
+    check_metrics(groups)
+    for flag, names in named:
+        check_networks(names, flag)
+    for flag, spec in (("FOLDER", folder), ("--data", data), ("--frechet-data", frechet_data)):
+        check_images(spec, flag)
+    check_out(Path(out), "evaluate")
+
     from benchmark.report import tables
     from benchmark.scoring.evaluate import evaluate_folder
     from benchmark.scoring.plan import Sources
     from benchmark.tracking import log_scores
     from featvis.networks.loading import check, load
 
-    groups = split(metrics)
-    columns.check(groups, "--metrics")
-    check_out(Path(out), "evaluate")
     # A misspelt judge is found before anything is loaded.
-    for flag, names in (("--model", [model]), ("--classifiers", split(classifiers)), ("--frechet", [frechet])):
+    for flag, names in named:
         for name in names:
             check(name, flag)
     target = load(model, "float32")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from benchmark.arguments import command_line, split
+from benchmark.arguments import check_out, command_line, split
+from benchmark.checks import check_budget, check_models, check_pictures
 from featvis.errors import UserError
 
 
@@ -35,18 +36,18 @@ def invert(
         seed: of all random streams.
         out: folder of everything.
     """
-    from benchmark.arguments import check_out
+    check_pictures(images)
+    assert images is not None
+    check_budget(steps=steps, canvas=canvas, batch_size=batch_size)
+    if limit is not None and limit < 1:
+        raise UserError(f"--limit must be at least 1, not {limit}")
+    check_models(model)
+    check_out(Path(out), "invert")
+
     from benchmark.studies import invert as inverter
     from featvis.generators.inversion import Inversion
     from featvis.networks.loading import load
 
-    if images is None:
-        raise UserError("--images is missing; name a folder of images, or one image")
-    if not 1 <= batch_size <= 4096:
-        raise UserError(f"--batch-size must be between 1 and 4096, not {batch_size}")
-    if limit is not None and limit < 1:
-        raise UserError(f"--limit must be at least 1, not {limit}")
-    check_out(Path(out), inverter.SUITE)
     network = load(model, flag="MODEL")
     layers, paths = inverter.find(network, split(layer), Path(images), limit)
     made = Inversion(model=model, domain=domain, seed=seed, steps=steps, canvas=canvas or network.input_size)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from benchmark.checks import check_networks
+from featvis.networks.names import weights_directory
+
 
 def models() -> int:
     """List the networks that can be used here and now, and why the others cannot."""
+    weights_directory()
+
     from featvis.networks.hub import available
 
     for spec, weights, note in available():
         print(f"{'yes' if weights else 'no ':3}  {spec.alias:22} {spec.name:45} {note}")
-    print("Any other timm classifier works by its full tag, where its weights are to be had.")
+    print("Any other timm classifier works by its full tag, where its weights can be downloaded.")
     return 0
 
 
@@ -23,6 +28,8 @@ def layers(model: str) -> int:
         model: network, by alias, full timm tag, file in the folder FEATVIS_WEIGHTS, or wrap:FILE for a network of your
             own (a YAML with class_path, mean, std, input_size and labels).
     """
+    check_networks([model], "MODEL")
+
     from featvis.networks.loading import load
 
     found = load(model, flag="MODEL").layers()

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
 
-from benchmark.arguments import command_line, split
+from benchmark.arguments import check_out, command_line, split
+from benchmark.checks import check_budget, check_method, check_networks
 from featvis.errors import UserError
+
+
+def parse_batches(text: str, flag: str) -> list[tuple[int, int]]:
+    """`8x4,8x1` as pairs of units and views.
+
+    Raises:
+        UserError: for anything else.
+    """
+    found = []
+    for part in filter(None, (p.strip() for p in text.split(","))):
+        match = re.fullmatch(r"(\d+)x(\d+)", part)
+        if match is None or not (1 <= int(match[1]) <= 4096 and 1 <= int(match[2]) <= 4096):
+            raise UserError(f"{flag} {part} is no batch; write units x views, both from 1 to 4096, for example 8x4")
+        found.append((int(match[1]), int(match[2])))
+    return found
 
 
 def perf(
@@ -38,23 +55,26 @@ def perf(
         processes: also compare one process of one thread with two (on a CPU).
         out: folder of the record.
     """
-    from benchmark.arguments import check_out
-    from benchmark.perf import run
-
-    check_out(Path(out))
     flags = {
         "models": models, "methods": methods, "batches": batches, "memory": memory, "canvas": canvas,
         "precision": precision, "seconds": seconds, "processes": processes,
     }  # fmt: skip
-    if not 16 <= canvas <= 8192:
-        raise UserError(f"--canvas must be between 16 and 8192, not {canvas}")
+    check_budget(canvas=canvas)
     if not 0 < seconds < 3600:
         raise UserError(f"--seconds must be between 0 and 3600, not {seconds}")
     for name, given in (("models", models), ("methods", methods), ("batches", batches)):
         if not split(given):
             raise UserError(f"--{name} is empty")
+    sizes, remembered = parse_batches(batches, "--batches"), parse_batches(memory, "--memory")
+    check_networks(split(models), "--models")
+    for method in split(methods):
+        check_method(method)
+    check_out(Path(out))
+
+    from benchmark.perf import run
+
     return run.run(
-        split(models), split(methods), run.parse_batches(batches, "--batches"), run.parse_batches(memory, "--memory"),
+        split(models), split(methods), sizes, remembered,
         canvas, precision, seconds, processes, Path(out), command_line("perf", flags),
     )  # fmt: skip
 
@@ -86,9 +106,6 @@ def perf_peers(
         folder: of the libraries.
         out: folder of the record.
     """
-    from benchmark.arguments import check_out
-    from benchmark.perf import run
-
     for name, value, low, high in (
         ("crops", crops, 1, 1024),
         ("canvas", canvas, 16, 8192),
@@ -97,7 +114,12 @@ def perf_peers(
     ):
         if not low <= value <= high:
             raise UserError(f"--{name} must be between {low} and {high}, not {value}")
+    check_networks([model], "--model")
+    check_networks(split(classifiers), "--classifiers")
     check_out(Path(out))
+
+    from benchmark.perf import run
+
     flags = {
         "model": model, "classifiers": classifiers, "units": units, "crops": crops, "canvas": canvas, "steps": steps,
         "rounds": rounds,

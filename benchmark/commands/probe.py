@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmark.arguments import command_line, split
+from benchmark.arguments import check_out, command_line, split
+from benchmark.checks import check_budget, check_method, check_models
 from featvis.errors import UserError
 
 
@@ -39,7 +40,14 @@ def probe(
         seed: of all random streams.
         out: folder of everything.
     """
-    from benchmark.arguments import check_out
+    if channels < 1:
+        raise UserError(f"--channels must be at least 1, not {channels}")
+    check_budget(steps=steps, views=crops, canvas=canvas, batch_size=batch_size)
+    check_models(model)
+    for preset in (method, *split(compare)):
+        check_method(preset)
+    check_out(Path(out), "probe")
+
     from benchmark.studies import probe as prober
     from featvis.networks.loading import load
 
@@ -47,13 +55,6 @@ def probe(
     options = prober.Options(
         tuple(split(layers)), channels, method, tuple(split(compare)), budget, seed, batch_size
     )  # fmt: skip
-    if channels < 1:
-        raise UserError(f"--channels must be at least 1, not {channels}")
-    if not 1 <= batch_size <= 4096:
-        raise UserError(f"--batch-size must be between 1 and 4096, not {batch_size}")
-    if not split(model):
-        raise UserError("MODEL is empty; name one, for example efficientnet_lite0")
-    check_out(Path(out), prober.SUITE)
     probes = {name: prober.prepare(load(name, flag="MODEL"), options) for name in split(model)}
     for name, found in probes.items():
         for preset in (options.method, *options.compare):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from benchmark.arguments import check_out, split
+from benchmark.checks import check_budget, check_images, check_networks
 from featvis.errors import UserError
 
 if TYPE_CHECKING:
@@ -40,6 +41,19 @@ def reference(
         out: the cache; the folder `reference` beside the runs.
         dry_run: print how many images there are, and the time and the space expected after timing some; write nothing.
     """
+    if data is None:
+        raise UserError("--data is missing; name a folder of images, one folder a class")
+    check_images(data, "--data")
+    check_out(Path(out))
+    check_budget(devices=devices)
+    check_networks(split(models), "--models")
+    if not split(models) and not spectrum:
+        raise UserError("there is nothing to do; give --models, --spectrum or both")
+    if flat is not None and pack is None:
+        raise UserError("--flat needs --pack: flattened features are kept in packs alone")
+    if flat is not None and not split(models):
+        raise UserError("--flat needs --models: the classes are theirs")
+
     from benchmark import launch
     from benchmark.running.dry_run import passes_text
     from benchmark.scoring import references
@@ -50,17 +64,8 @@ def reference(
     from featvis.networks.units import parse_units
 
     launch.quiet()
-    if data is None:
-        raise UserError("--data is missing; name a folder of images, one folder a class")
-    check_out(Path(out))
     check_devices(devices)
     networks = [load(m, "float32", flag="--models") for m in split(models)]
-    if not networks and not spectrum:
-        raise UserError("there is nothing to do; give --models, --spectrum or both")
-    if flat is not None and pack is None:
-        raise UserError("--flat needs --pack: flattened features are kept in packs alone")
-    if flat is not None and not networks:
-        raise UserError("--flat needs --models: the classes are theirs")
     units = parse_units(flat, networks[0], "--flat") if flat else []
     if other := [u.id for u in units if u.layer != LOGITS]:
         raise UserError(f"--flat {flat}: {other[0]} is no class; name classes, for example 301,ladybug")

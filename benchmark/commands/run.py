@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from benchmark.arguments import WandbMode
+from benchmark.checks import check_run
 
 
 def run(
@@ -53,6 +54,13 @@ def run(
         wandb: offline writes a run that `wandb sync` can send later; no account is needed.
         dry_run: print the plan, its cost and the time expected after timing three steps; write nothing.
     """
+    flags = {
+        "model": model, "methods": methods, "units": units, "steps": steps, "crops": crops, "canvas": canvas,
+        "batch_size": batch_size, "seed": seed, "classifiers": classifiers, "data": data, "frechet_data": frechet_data,
+        "spectrum_data": spectrum_data, "tokens": tokens,
+    }  # fmt: skip
+    check_run(suite, flags, devices, out)
+
     from benchmark import launch
     from benchmark.report import report
     from benchmark.running import dry_run as dry_run_
@@ -60,11 +68,6 @@ def run(
     from benchmark.suites import job as jobs
 
     jobs.check_devices(devices)
-    flags = {
-        "model": model, "methods": methods, "units": units, "steps": steps, "crops": crops, "canvas": canvas,
-        "batch_size": batch_size, "seed": seed, "classifiers": classifiers, "data": data, "frechet_data": frechet_data,
-        "spectrum_data": spectrum_data, "tokens": tokens,
-    }  # fmt: skip
     job = jobs.from_flags(suite, flags, out, {"wandb": wandb})
     folder = job.out
     if launch.rank() == 0:

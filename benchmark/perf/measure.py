@@ -27,8 +27,9 @@ from featvis.generators.state import Optimisation
 from featvis.networks.classifier import Classifier
 from featvis.networks.devices import Precision
 from featvis.networks.loading import load
+from featvis.networks.names import resolve
 from featvis.networks.units import Unit, parse_units
-from featvis.networks.weights import locate, resolve
+from featvis.networks.weights import locate
 
 REPEATS = (3, 15)
 """Fewest and most timed rounds of a row."""

@@ -15,28 +15,13 @@ from benchmark import launch
 from benchmark.perf import measure, peers, peers_record, record, worker
 from benchmark.scoring.recording import git_commit
 from featvis.errors import UserError
-from featvis.generators.base import LIMITS
+from featvis.limits import LIMITS
 from featvis.networks.devices import Precision, default_device
 from featvis.networks.loading import load
 from featvis.networks.units import class_of, parse_units
 from featvis.storage.versions import versions
 
 Batch = tuple[int, int]
-
-
-def parse_batches(text: str, flag: str) -> list[Batch]:
-    """`8x4,8x1` as pairs of units and views.
-
-    Raises:
-        UserError: for anything else.
-    """
-    found = []
-    for part in filter(None, (p.strip() for p in text.split(","))):
-        match = re.fullmatch(r"(\d+)x(\d+)", part)
-        if match is None or not (1 <= int(match[1]) <= 4096 and 1 <= int(match[2]) <= 4096):
-            raise UserError(f"{flag} {part} is no batch; write units x views, both from 1 to 4096, for example 8x4")
-        found.append((int(match[1]), int(match[2])))
-    return found
 
 
 def device_name(device: torch.device) -> str:

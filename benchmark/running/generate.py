@@ -25,6 +25,7 @@ from featvis.generators import Generator
 from featvis.generators.batches import Units
 from featvis.generators.callbacks import ImageWriter, StepProgress
 from featvis.networks.classifier import Classifier
+from featvis.paths import importable
 
 WandbMode = Literal["offline", "online", "disabled"]
 
@@ -113,6 +114,7 @@ def main(args: list[str] | None = None, networks: dict[str, Classifier] | None =
         networks: those that earlier cells of this process loaded, by name and precision; this one's is added.
     """
     quiet()
+    importable(Path.cwd())
     cli = parsed(args)
     generator, known = cli.model, {} if networks is None else networks
     key = f"{generator.model} {generator.precision}"

@@ -51,8 +51,8 @@ from featvis.data.sweep import read as read_chunk
 from featvis.errors import UserError
 from featvis.networks.classifier import Classifier
 from featvis.networks.loading import load
+from featvis.networks.names import weights_directory
 from featvis.networks.units import classes_of
-from featvis.networks.weights import weights_directory
 from featvis.storage import images
 from featvis.storage.hashing import config_hash
 from featvis.storage.versions import versions

@@ -27,8 +27,8 @@ from featvis.data.sets import ImageSet
 from featvis.networks.classifier import Classifier
 from featvis.networks.devices import default_device
 from featvis.networks.loading import load
+from featvis.networks.names import weights_directory
 from featvis.networks.units import classes_of
-from featvis.networks.weights import weights_directory
 
 BATCH = 16
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from benchmark.suites.presets import read_preset
 from benchmark.suites.suite import Suite
 from featvis.errors import UserError, nearest
 from featvis.generators import Generator
+from featvis.paths import importable
 
 
 def build(
@@ -67,8 +67,7 @@ def find_class(class_path: str) -> type[Generator]:
         UserError: when it cannot be imported or is no Generator.
     """
     module, _, name = class_path.rpartition(".")
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
+    importable(Path.cwd())
     try:
         if not module or module.startswith("."):
             raise ImportError("no module in front of the last dot")

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from featvis.errors import UserError, nearest
-from featvis.paths import CONFIGS
+from featvis.paths import CONFIGS, PACKAGE
 
 
-def presets() -> list[str]:
-    """The names in configs/generator."""
-    return sorted(p.stem for p in (CONFIGS / "generator").glob("*.yaml"))
+def presets(kind: str = "generator") -> list[str]:
+    """The names in configs/generator, or in another folder of configs."""
+    return sorted(p.stem for p in (CONFIGS / kind).glob("*.yaml"))
 
 
 def read_preset(name: str) -> tuple[str, dict[str, Any]]:
@@ -29,3 +31,20 @@ def read_preset(name: str) -> tuple[str, dict[str, Any]]:
         )
     model = yaml.safe_load(path.read_text())["model"]
     return model["class_path"], dict(model.get("init_args") or {})
+
+
+def own_methods() -> list[str]:
+    """The methods of featvis.generators, read from its text: importing it takes torch."""
+    for node in ast.parse((PACKAGE / "generators" / "__init__.py").read_text()).body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", None) == "__all__":
+            return sorted(set(ast.literal_eval(node.value)) - {"Generator", "Visualizations"})
+    return []
+
+
+def constructor_arguments(*files: Path) -> list[str]:
+    """The arguments of all constructors that Python files define, in their order."""
+    nodes = (node for file in files for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+    found = [n.args for n in nodes if isinstance(n, ast.FunctionDef) and n.name == "__init__"]
+    return list(
+        dict.fromkeys(a.arg for arguments in found for a in (*arguments.args, *arguments.kwonlyargs) if a.arg != "self")
+    )

@@ -30,15 +30,13 @@ from featvis.canvas.transforms import Frame, Transform, draw
 from featvis.errors import UserError
 from featvis.generators.arguments import NotesArguments, public_name
 from featvis.generators.state import Optimisation, Part, even, halves, out_of_memory
+from featvis.limits import check_limit
 from featvis.networks.classifier import Classifier
 from featvis.networks.devices import Precision, compute_dtype
 from featvis.networks.loading import load
 from featvis.networks.objectives import Objective
 from featvis.networks.units import Unit, parse_units
 from featvis.storage.hashing import config_hash
-
-LIMITS = {"steps": (1, 100_000), "views": (1, 4096), "canvas": (16, 8192)}
-"""What counts as a usable value; flags are named after the keys, views is --crops."""
 
 stage: Callable[[str], AbstractContextManager[Any]] = record_function
 """Marks what the time goes to: decode, transforms, network, alpha, optimiser; seen by PyTorch's profiler."""
@@ -108,14 +106,8 @@ class Generator(lightning.LightningModule, metaclass=NotesArguments):
         self.size = (canvas, canvas) if isinstance(canvas, int) else (int(canvas[0]), int(canvas[1]))
         self.model, self.steps, self.views, self.lr, self.seed = model, steps, views, lr, seed
         self.micro_batch, self.precision = micro_batch, precision
-        for name, flag, value in (
-            ("steps", "--steps", steps),
-            ("views", "--crops", views),
-            *(("canvas", "--canvas", s) for s in self.size),
-        ):
-            low, high = LIMITS[name]
-            if not low <= value <= high:
-                raise UserError(f"{flag} must be between {low} and {high}, not {value}")
+        for name, value in (("steps", steps), ("views", views), *(("canvas", side) for side in self.size)):
+            check_limit(name, value)
         if micro_batch is not None and micro_batch < 1:
             raise UserError(f"micro_batch must be at least 1, not {micro_batch}")
         if not lr > 0:

@@ -11,20 +11,8 @@ from pathlib import Path
 import torch
 
 from featvis.errors import Unreachable, UserError
-from featvis.networks.weights import (
-    HUB_TIMEOUT,
-    WAYS_OUT,
-    ModelSpec,
-    Weights,
-    aliases,
-    downloaded,
-    locate,
-    repository_of,
-    resolve,
-    short,
-    url_of,
-    weights_directory,
-)
+from featvis.networks.names import ModelSpec, aliases, resolve, short, weights_directory
+from featvis.networks.weights import HUB_TIMEOUT, WAYS_OUT, Weights, downloaded, locate, repository_of, url_of
 
 SILENCE_HOLDS = 60.0
 """Seconds for which a hub that did not answer for one network is not asked for the next."""

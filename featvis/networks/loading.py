@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import replace
+from pathlib import Path
 
+import safetensors.torch
 import torch
+from torch import nn
 
 from featvis.errors import UserError
 from featvis.networks import wrap
 from featvis.networks.classifier import Classifier
 from featvis.networks.devices import Precision
 from featvis.networks.hub import download
-from featvis.networks.weights import fill, local_spec, locate, metadata, resolve
+from featvis.networks.names import ModelSpec, local_spec, metadata, resolve
+from featvis.networks.weights import Weights, fill, locate
+from featvis.paths import importable
 
 
 def load(
@@ -26,10 +32,10 @@ def load(
         flag: the option that gave the name, for messages.
 
     Raises:
-        UserError: for an unknown name, weights that are not to be had, cut off, pickled, or of another network.
+        UserError: for an unknown name, weights that cannot be found, are cut off, pickled, or of another network.
     """
     if name.startswith(wrap.PREFIX):
-        net, spec, weights = wrap.build(name, flag)
+        net, spec, weights = wrapped(name, flag)
         try:
             return Classifier(net, spec, source=weights.note, precision=precision).to(device)
         except UserError as error:
@@ -53,8 +59,55 @@ def load(
 
 
 def check(name: str, flag: str = "--model") -> None:
-    """Raise a UserError unless a network's name and weights are to be had, as far as a look without loading tells."""
+    """Raise a UserError unless a network's name is known and its weights can be found; nothing is loaded."""
     if name.startswith(wrap.PREFIX):
         wrap.read(name, flag)
     else:
         locate(resolve(name, flag))
+
+
+def wrapped(name: str, flag: str = "--model") -> tuple[nn.Module, ModelSpec, Weights]:
+    """The module of `wrap:FILE`, filled with its weights, in eval mode.
+
+    Raises:
+        UserError: when it cannot be imported or made, or the weights are not its own.
+    """
+    spec, values = wrap.read(name, flag)
+    path = Path(name.removeprefix(wrap.PREFIX))
+    module, _, attribute = spec.name.rpartition(".")
+    importable(path.parent)
+    importable(Path.cwd())
+    try:
+        make = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"{flag} {name}: {spec.name} cannot be imported ({error}); name it module.Class") from error
+    try:
+        # Every process of a run must get the same network, whatever is random in making it.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            net = make(**(values.get("init_args") or {}))
+    except Exception as error:  # anyone's code may raise anything
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise UserError(f"{flag} {name}: {spec.name} cannot be made ({reason:.200})") from error
+    if not isinstance(net, nn.Module):
+        raise UserError(f"{flag} {name}: {spec.name} gives a {type(net).__name__}, not a torch.nn.Module")
+    weights = Weights("directory", path, f"as {spec.name} makes it")
+    if values.get("weights") is not None:
+        weights = Weights("directory", path.parent / str(values["weights"]), str(path.parent / str(values["weights"])))
+        _fill_wrapped(net, path.parent / str(values["weights"]), f"{flag} {name}")
+    return net.eval(), spec, weights
+
+
+def _fill_wrapped(net: nn.Module, path: Path, what: str) -> None:
+    if path.suffix != ".safetensors":
+        raise UserError(f"{what}: weights must be a .safetensors file (pickles are never loaded), not {path.name}")
+    try:
+        state = safetensors.torch.load_file(path)
+    except Exception as error:  # see weights._read
+        raise UserError(f"{what}: the weights {path} cannot be read ({' '.join(str(error).split()):.160})") from error
+    try:
+        net.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise UserError(
+            f"{what}: the weights {path} are of another network ({' '.join(str(error).split()):.200})"
+        ) from error

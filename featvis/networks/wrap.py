@@ -1,4 +1,4 @@
-"""Anyone's network: a YAML that names a torch.nn.Module and says what timm would know of it, in; the module, out.
+"""Anyone's network: a YAML that names a torch.nn.Module and says what timm would know of it, in; a `ModelSpec` out.
 
 # net.yaml, for --model wrap:net.yaml
 class_path: my_package.MyNet    # a Module, or a function that gives one: (N, 3, h, w) to logits (N, classes)
@@ -12,18 +12,13 @@ labels: labels.txt              # a name a line, beside the YAML; or a list; lef
 
 from __future__ import annotations
 
-import importlib
-import sys
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
-import torch
 import yaml
-from torch import nn
 
 from featvis.errors import UserError, nearest
-from featvis.networks.weights import ModelSpec, Weights
+from featvis.networks.names import ModelSpec
 
 PREFIX = "wrap:"
 KEYS = ("class_path", "init_args", "weights", "mean", "std", "input_size", "labels")
@@ -79,51 +74,3 @@ def _labels(given: Any, path: Path, what: str) -> tuple[str, ...] | None:
     if not file.is_file():
         raise UserError(f"{what}: labels must be a list, or a file with a name a line; there is no {file}")
     return tuple(line.strip() for line in file.read_text().splitlines() if line.strip())
-
-
-def build(name: str, flag: str = "--model") -> tuple[nn.Module, ModelSpec, Weights]:
-    """The module of `wrap:FILE`, filled with its weights, in eval mode.
-
-    Raises:
-        UserError: when it cannot be imported or made, or the weights are not its own.
-    """
-    spec, values = read(name, flag)
-    path = Path(name.removeprefix(PREFIX))
-    module, _, attribute = spec.name.rpartition(".")
-    for folder in (str(path.parent.absolute()), str(Path.cwd())):
-        if folder not in sys.path:
-            sys.path.insert(0, folder)
-    try:
-        make = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"{flag} {name}: {spec.name} cannot be imported ({error}); name it module.Class") from error
-    try:
-        # Every process of a run must get the same network, whatever is random in making it.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            net = make(**(values.get("init_args") or {}))
-    except Exception as error:  # anyone's code may raise anything
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise UserError(f"{flag} {name}: {spec.name} cannot be made ({reason:.200})") from error
-    if not isinstance(net, nn.Module):
-        raise UserError(f"{flag} {name}: {spec.name} gives a {type(net).__name__}, not a torch.nn.Module")
-    weights = Weights("directory", path, f"as {spec.name} makes it")
-    if values.get("weights") is not None:
-        weights = Weights("directory", path.parent / str(values["weights"]), str(path.parent / str(values["weights"])))
-        _fill(net, path.parent / str(values["weights"]), f"{flag} {name}")
-    return net.eval(), spec, weights
-
-
-def _fill(net: nn.Module, path: Path, what: str) -> None:
-    if path.suffix != ".safetensors":
-        raise UserError(f"{what}: weights must be a .safetensors file (pickles are never loaded), not {path.name}")
-    try:
-        state = safetensors.torch.load_file(path)
-    except Exception as error:  # see weights._read
-        raise UserError(f"{what}: the weights {path} cannot be read ({' '.join(str(error).split()):.160})") from error
-    try:
-        net.load_state_dict(state, strict=True)
-    except RuntimeError as error:
-        raise UserError(
-            f"{what}: the weights {path} are of another network ({' '.join(str(error).split()):.200})"
-        ) from error

