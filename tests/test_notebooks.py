@@ -17,7 +17,7 @@ from warm import SINGLE, WARM
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-STEPS = os.environ.get("NOTEBOOK_STEPS", "6")
+STEPS = os.environ.get("NOTEBOOK_STEPS", "4")
 """As many steps an optimisation may take: NOTEBOOK_STEPS=1000 runs the notebooks as they are."""
 CODE = "import sys; sys.path.insert(0, 'tests/support'); from notebook import main; main(*sys.argv[1:])"
 SAYS = {
