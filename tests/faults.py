@@ -27,7 +27,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 
-from warm import SINGLE, WARM  # noqa: E402
+from warm import SINGLE, WARM
 
 ROOT = Path(__file__).parents[1]
 HANGS = 1200
@@ -65,7 +65,18 @@ class Faults:
     def run(self) -> list[str]:
         """The suite that is run."""
         units = ",".join(("301", "323", "953", "0", "7", "340")[: self.units])
-        return ["-m", "benchmark", "run", "--methods", "maco,fourier", "--units", units, "--steps", f"{self.steps}", *REST]
+        return [
+            "-m",
+            "benchmark",
+            "run",
+            "--methods",
+            "maco,fourier",
+            "--units",
+            units,
+            "--steps",
+            f"{self.steps}",
+            *REST,
+        ]
 
     def start(self, *arguments: str) -> Any:
         """A command in a process group of its own: what is needed of `subprocess.Popen`."""

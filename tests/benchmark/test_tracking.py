@@ -132,7 +132,7 @@ def written(out: Path) -> dict[str, list[Written]]:
     """The runs of a folder by name, oldest first."""
     for path in (out / "wandb").glob("offline-run-*/run-*.wandb"):
         # W&B's own process writes the last records a moment after `finish` has returned.
-        until = time.monotonic() + 20
+        until = time.monotonic() + 300
         while not Written(path).all("exit") and time.monotonic() < until:
             time.sleep(0.05)
     runs = [Written(path) for path in (out / "wandb").glob("offline-run-*/run-*.wandb")]
@@ -394,7 +394,8 @@ def test_disabled_nothing_happens_and_wandb_is_not_needed(tmp_path):
     before = sorted(tmp_path.rglob("*"))
     code = (
         "import json, sys; sys.modules['wandb'] = None\n"
-        "from benchmark import evaluate, generate, tracking; from benchmark.scoring.scorer import Plan\n"
+        "from benchmark import tracking; from benchmark.running import generate\n"
+        "from benchmark.scoring import evaluate; from benchmark.scoring.scorer import Plan\n"
         "tracking.log_scores(Plan(**json.loads(sys.argv[1]))); print('done')"
     )
     done = subprocess.run(

@@ -15,7 +15,7 @@ from PIL import Image
 from featvis.data import sweep
 from featvis.data.sets import FolderImages
 from featvis.errors import UserError
-from featvis.storage.interrupt import WORKER, Stopped, check_starter, stoppable, uninterrupted
+from featvis.storage.interrupt import WORKER, Stopped, stoppable, uninterrupted
 from featvis.storage.locks import held
 
 SYNSETS = [f"n{i:08d}" for i in range(4)]

@@ -11,13 +11,14 @@ from PIL import Image
 from sample_records import metric, record, write_images
 
 from benchmark.report import figures as plots
+from benchmark.report import spectra
 from featvis.errors import UserError
 
 
 def test_decorrelation_undoes_the_recorrelation_of_a_canvas() -> None:
     x = np.random.default_rng(0).normal(size=(5, 4, 3))
-    canvas = np.einsum("hwi,ij->hwj", x, plots.DECORRELATION)
-    np.testing.assert_allclose(plots.decorrelate(canvas), x, atol=1e-12)
+    canvas = np.einsum("hwi,ij->hwj", x, spectra.DECORRELATION)
+    np.testing.assert_allclose(spectra.decorrelate(canvas), x, atol=1e-12)
 
 
 @pytest.mark.parametrize("size", [(16, 16), (15, 12), (12, 15)])
@@ -27,16 +28,16 @@ def test_mean_magnitude_is_the_mean_of_each_images_plain_fourier_sum(size: tuple
     # The definition, summed out: F(v, u) = sum_y sum_x c(y, x) exp(-2 pi i (v y / H + u x / W)).
     rows = np.exp(-2j * np.pi * np.outer(np.arange(height), np.arange(height)) / height)
     columns = np.exp(-2j * np.pi * np.outer(np.arange(width), np.arange(width // 2 + 1)) / width)
-    inverse = np.linalg.solve(plots.DECORRELATION.T, images.reshape(-1, 3).T).T.reshape(images.shape)
+    inverse = np.linalg.solve(spectra.DECORRELATION.T, images.reshape(-1, 3).T).T.reshape(images.shape)
     expected = np.abs(np.einsum("vy,nyxc,xu->ncvu", rows, inverse, columns)).mean(axis=0)
-    np.testing.assert_allclose(plots.mean_magnitude(iter(images)), expected, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(spectra.mean_magnitude(iter(images)), expected, rtol=1e-9, atol=1e-9)
 
 
 def test_mean_magnitude_refuses_nothing_and_mixed_sizes() -> None:
     with pytest.raises(UserError, match="at least one"):
-        plots.mean_magnitude([])
+        spectra.mean_magnitude([])
     with pytest.raises(UserError, match="one size"):
-        plots.mean_magnitude([np.zeros((4, 4, 3)), np.zeros((4, 6, 3))])
+        spectra.mean_magnitude([np.zeros((4, 4, 3)), np.zeros((4, 6, 3))])
 
 
 @settings(max_examples=25, deadline=None)
@@ -44,14 +45,14 @@ def test_mean_magnitude_refuses_nothing_and_mixed_sizes() -> None:
 def test_the_full_plane_is_the_shifted_complete_transform(height: int, width: int, seed: int) -> None:
     image = np.random.default_rng(seed).random((height, width))
     expected = np.fft.fftshift(np.abs(np.fft.fft2(image)))
-    np.testing.assert_allclose(plots.full_plane(np.abs(np.fft.rfft2(image)), width), expected, atol=1e-12)
+    np.testing.assert_allclose(spectra.full_plane(np.abs(np.fft.rfft2(image)), width), expected, atol=1e-12)
 
 
 @pytest.mark.parametrize(("cycles", "axis"), [(5, 0), (5, 1), (11, 1)])
 def test_a_cosine_peaks_at_its_cycles_per_image(cycles: int, axis: int) -> None:
     wave = np.cos(2 * np.pi * cycles * np.arange(32) / 32)
     image = np.broadcast_to((wave[:, None] if axis == 0 else wave[None, :])[..., None], (32, 32, 3)) * 0.4 + 0.5
-    frequencies, means = plots.radial_average(plots.mean_magnitude([image]).mean(axis=0), 32)
+    frequencies, means = spectra.radial_average(spectra.mean_magnitude([image]).mean(axis=0), 32)
     assert frequencies[np.argmax(means)] == cycles
     others = np.delete(means, np.argmax(means))
     assert others.max() < 1e-9 * means.max()
@@ -63,7 +64,7 @@ def test_the_radial_average_of_a_function_of_the_ring_is_that_function(size: tup
     v = np.fft.fftfreq(height, 1 / height)[:, None]
     u = np.arange(width // 2 + 1)[None, :]
     ring = np.rint(np.sqrt(u**2 + v**2))
-    frequencies, means = plots.radial_average(1 / np.maximum(ring, 1), width)
+    frequencies, means = spectra.radial_average(1 / np.maximum(ring, 1), width)
     np.testing.assert_allclose(frequencies, np.arange(1, min(size) // 2 + 1))
     np.testing.assert_allclose(means, 1 / frequencies)
 
@@ -76,7 +77,7 @@ def test_the_radial_average_counts_every_frequency_of_the_plane_once() -> None:
         for x in range(10):
             v, u = (y if y < 4 else y - 8), (x if x < 5 else x - 10)
             sums.setdefault(round(math.hypot(v, u)), []).append(float(whole[y, x]))
-    frequencies, means = plots.radial_average(np.abs(np.fft.rfft2(image)), 10)
+    frequencies, means = spectra.radial_average(np.abs(np.fft.rfft2(image)), 10)
     np.testing.assert_allclose(means, [np.mean(sums[int(f)]) for f in frequencies])
 
 
@@ -133,18 +134,18 @@ def test_spectra_take_files_arrays_and_a_reference(tmp_path: Path) -> None:
     write_images(maco, tmp_path)
     files = sorted((tmp_path / str(maco.images)).glob("*.png"))
     rng = np.random.default_rng(0)
-    reference = plots.mean_magnitude(rng.random((2, 16, 16, 3)))
+    reference = spectra.mean_magnitude(rng.random((2, 16, 16, 3)))
     np.savez(tmp_path / "natural.npz", spectrum=reference.astype(np.float32), n=np.array(2))
     images = {"maco": files, "cbr": list(rng.random((2, 16, 16, 3))), "none": []}
-    written = plots.spectra(images, tmp_path / "natural.npz", tmp_path / "spectra.svg")
+    written = spectra.spectra(images, tmp_path / "natural.npz", tmp_path / "spectra.svg")
     text = written[0].read_text(encoding="utf-8")
     order = [text.index(f"<!-- {name} -->") for name in ("natural", "maco", "cbr")]
     assert order == sorted(order)
     assert "<!-- none -->" not in text
     assert "cycles per image" in text
-    assert plots.spectra({}, None, tmp_path / "none.png") == []
+    assert spectra.spectra({}, None, tmp_path / "none.png") == []
     with pytest.raises(UserError, match="shape"):
-        plots.spectra({}, np.zeros((16, 9)), tmp_path / "none.png")
+        spectra.spectra({}, np.zeros((16, 9)), tmp_path / "none.png")
 
 
 def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
