@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import random
+import shlex
 import shutil
 import signal
 import subprocess
@@ -214,17 +215,7 @@ def killed_references(faults: Faults) -> None:
 def full_disk(faults: Faults) -> bool:
     """Run on a disk that fills, make room, run again; False where this machine does not let us mount one."""
     work = faults.work
-    script = """
-        set -e
-        mkdir -p disk && mount -t tmpfs -o size=3m tmpfs disk
-        head -c 3050000 /dev/zero > disk/filler
-        {run} > full.log 2>&1 && exit 9 || echo $? > full.code
-        ls -A disk/shaken/efficientnet_lite0/*/* > full.files || true
-        rm disk/filler
-        {run} > room.log 2>&1
-        cp -r disk/shaken on_disk
-    """
-    run = " ".join([sys.executable, *faults.run, "--out", "disk/shaken"])
+    # In a name space of its own where only that is allowed; the commands are new processes then.
     for prefix in (["sh", "-c"], ["unshare", "-rm", "sh", "-c"]):
         probe = subprocess.run(
             [*prefix, "mkdir -p probe && mount -t tmpfs -o size=1m tmpfs probe"], cwd=work, check=False
@@ -234,12 +225,29 @@ def full_disk(faults: Faults) -> bool:
     else:
         return False
     subprocess.run(["umount", "probe"], cwd=work, check=False, capture_output=True)
-    env = {**os.environ, "PYTHONPATH": str(ROOT), **SINGLE}
-    done = subprocess.run([*prefix, script.format(run=run)], cwd=work, check=False, env=env, timeout=2 * HANGS)
-    subprocess.run(["umount", "disk"], cwd=work, check=False, capture_output=True)
-    said = (work / "full.log").read_text()
-    assert done.returncode == 0, f"{done.returncode}: {said[-2000:]}"
-    assert (work / "full.code").read_text().strip() in ("1", "2"), said
+    fill = "set -e; mkdir -p disk; mount -t tmpfs -o size=3m tmpfs disk; head -c 3050000 /dev/zero > disk/filler"
+    kept = "ls -A disk/shaken/efficientnet_lite0/*/* > full.files || true; rm disk/filler"
+    command = [*faults.run, "--out", "disk/shaken"]
+    try:
+        if len(prefix) == 2:
+            subprocess.run([*prefix, fill], cwd=work, check=True)
+            process = faults.start(*command)
+            said = process.communicate(timeout=HANGS)[0]
+            code = process.returncode
+            subprocess.run([*prefix, kept], cwd=work, check=True)
+            faults.finish(*command)
+            shutil.copytree(work / "disk" / "shaken", work / "on_disk")
+        else:
+            run = shlex.join([sys.executable, *command])
+            script = f"{fill}; {run} > full.log 2>&1 && exit 9 || echo $? > full.code; {kept}; {run} > room.log 2>&1"
+            env = {**os.environ, "PYTHONPATH": str(ROOT), **SINGLE}
+            subprocess.run(
+                [*prefix, f"{script}; cp -r disk/shaken on_disk"], cwd=work, check=True, env=env, timeout=2 * HANGS
+            )
+            said, code = (work / "full.log").read_text(), int((work / "full.code").read_text())
+    finally:
+        subprocess.run(["umount", "disk"], cwd=work, check=False, capture_output=True)
+    assert code in (1, 2), said
     assert "No space left on device" in said, said
     assert "Traceback" not in said, said
     assert ".tmp" not in (work / "full.files").read_text(), "a half-written file is removed"

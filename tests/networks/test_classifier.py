@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from featvis.data.files import fit, list_images, open_rgb, to_tensor
 from featvis.errors import UserError
 from featvis.networks import classifier as models
-from featvis.networks import weights
+from featvis.networks import hub, weights
 from featvis.networks.classifier import Classifier
 from featvis.networks.loading import load
 from featvis.networks.weights import ModelSpec, locate, resolve
@@ -52,7 +52,7 @@ def test_zoo_weights_are_built_as_their_metadata_says(zoo, sample, monkeypatch):
     assert float((network(images).argmax(1) == labels).float().mean()) >= 0.85
     assert resolve("mobilenetv1_100").create_kwargs == {"pad_type": "same"}
     assert network.mean.flatten().tolist() == [0.5, 0.5, 0.5]
-    assert {s.alias for s, w, _ in weights.available() if w} >= {"mobilenetv1_100", "mobilenetv2_100", LITE0}
+    assert {s.alias for s, w, _ in hub.available() if w} >= {"mobilenetv1_100", "mobilenetv2_100", LITE0}
 
 
 @torch.no_grad()
@@ -159,11 +159,11 @@ def test_files_that_are_no_weights(classifier, tmp_path, monkeypatch):
 
 def test_the_hubs_cache_is_enough(classifier, tmp_path):
     """A file in the cache is used without a question to the network."""
-    hub = tmp_path / "hub" / "models--timm--resnet10t.c3_in1k"
-    snapshot = hub / "snapshots" / "0123456789abcdef0123456789abcdef01234567"
+    cached = tmp_path / "hub" / "models--timm--resnet10t.c3_in1k"
+    snapshot = cached / "snapshots" / "0123456789abcdef0123456789abcdef01234567"
     snapshot.mkdir(parents=True)
-    (hub / "refs").mkdir()
-    (hub / "refs" / "main").write_text(snapshot.name)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text(snapshot.name)
     torch.manual_seed(0)
     net = timm.create_model("resnet10t", pretrained=False)
     save_file(net.state_dict(), snapshot / "model.safetensors")
@@ -171,13 +171,13 @@ def test_the_hubs_cache_is_enough(classifier, tmp_path):
         "from featvis.networks.loading import load; from featvis.networks.weights import locate, resolve;"
         "w = locate(resolve('resnet10t.c3_in1k')); n = load('resnet10t.c3_in1k'); print(w.kind, n.weights_hash)"
     )
-    with socket.create_server(("127.0.0.1", 0)) as hub:
-        endpoint = f"http://127.0.0.1:{hub.getsockname()[1]}"
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        endpoint = f"http://127.0.0.1:{door.getsockname()[1]}"
         env = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_ENDPOINT": endpoint}
         done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
-        hub.setblocking(False)
+        door.setblocking(False)
         with pytest.raises(BlockingIOError):
-            hub.accept()
+            door.accept()
     assert done.stdout.split() == ["cache", models.content_hash(net)], done.stderr[-2000:]
 
 
@@ -195,9 +195,9 @@ def test_an_unreachable_hub_costs_seconds_and_names_the_ways_out(monkeypatch):
         over.wait(600)
 
     monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", silent)
-    monkeypatch.setattr(weights, "_SILENCE", [])
-    assert weights.hub_error("timm/anything", timeout=1.0) == "no answer within 1 s"
-    assert weights.hub_error("timm/another", timeout=30.0) == "no answer within 1 s", "it is not asked again at once"
+    monkeypatch.setattr(hub, "_SILENCE", [])
+    assert hub.hub_error("timm/anything", timeout=1.0) == "no answer within 1 s"
+    assert hub.hub_error("timm/another", timeout=30.0) == "no answer within 1 s", "it is not asked again at once"
     assert len(asked) == 1
     over.set()
 
@@ -214,10 +214,10 @@ def test_a_hub_that_answers_is_asked_for_the_networks_file(monkeypatch, tmp_path
         return str(tmp_path / filename)
 
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    monkeypatch.setattr(weights, "_SILENCE", [])
+    monkeypatch.setattr(hub, "_SILENCE", [])
     monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", lambda *args, **kwargs: None)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", fetch)
-    assert weights.download(resolve("resnetv2")) == tmp_path / "pytorch_model.bin"
+    assert hub.download(resolve("resnetv2")) == tmp_path / "pytorch_model.bin"
     repository = "timm/resnetv2_50.a1h_in1k"
     assert asked == [(repository, "model.safetensors"), (repository, "pytorch_model.bin")]
 

@@ -277,8 +277,8 @@ class Warm:
 
     def start(self, *arguments: str, cwd: Path, merged: bool = False) -> Process:
         """`python ARGUMENTS` in a folder; with standard error among the output where they are `merged`."""
-        out = tempfile.TemporaryFile("w+")
-        err = out if merged else tempfile.TemporaryFile("w+")
+        out = tempfile.TemporaryFile("w+")  # noqa: SIM115
+        err = out if merged else tempfile.TemporaryFile("w+")  # noqa: SIM115
         here, there = socket.socketpair()
         env = {**os.environ, "PYTHONPATH": str(ROOT), **SINGLE}
         asked = json.dumps({"arguments": arguments, "cwd": str(cwd), "env": env}).encode()
