@@ -50,7 +50,7 @@ def execute(arguments: Sequence[str]) -> int:
     """What `python ARGUMENTS` does, `-m MODULE ...` or `-c CODE ...`; its exit code."""
     kind, what, *rest = arguments
     sys.argv = [what if kind == "-m" else "-c", *rest]
-    sys.path.insert(0, os.getcwd())
+    sys.path.insert(0, str(Path.cwd()))
     try:
         if kind == "-m":
             with warnings.catch_warnings():
