@@ -6,7 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 from places import SHARED
+
+# The same examples everywhere, and no deadline: a test fails for what is wrong, not for luck or a slow machine.
+settings.register_profile("featvis", derandomize=True, deadline=None, max_examples=60, database=None)
+settings.load_profile("featvis")
 
 # Small tensors gain nothing from a second thread, and lose much on a machine that is shared.
 torch.set_num_threads(1)
@@ -38,9 +43,9 @@ def zoo() -> Path:
     return folder
 
 
-LONGEST = ("test_faults.py", "test_notebooks.py")
+LONGEST = ("test_launch", "test_run", "test_faults", "test_notebooks", "test_attacks", "test_bad_input", "test_perf")
 
 
 def pytest_collection_modifyitems(items):
-    """Start the longest tests first: the other workers go through the rest meanwhile."""
-    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+    """Start the longest files first: the other workers go through the rest meanwhile."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))

@@ -133,7 +133,7 @@ def written(out: Path) -> dict[str, list[Written]]:
     """The runs of a folder by name, oldest first."""
     for path in (out / "wandb").glob("offline-run-*/run-*.wandb"):
         # W&B's own process writes the last records a moment after `finish` has returned.
-        until = time.monotonic() + 20
+        until = time.monotonic() + 300
         while not Written(path).all("exit") and time.monotonic() < until:
             time.sleep(0.05)
     runs = [Written(path) for path in (out / "wandb").glob("offline-run-*/run-*.wandb")]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -16,7 +15,7 @@ from PIL import Image
 from featvis.data import sweep
 from featvis.data.sets import FolderImages
 from featvis.errors import UserError
-from featvis.storage.interrupt import WORKER, Stopped, check_starter, stoppable, uninterrupted
+from featvis.storage.interrupt import WORKER, Stopped, stoppable, uninterrupted
 from featvis.storage.locks import held
 
 SYNSETS = [f"n{i:08d}" for i in range(4)]
@@ -142,34 +141,34 @@ def test_a_signal_waits_for_the_write_at_hand(number):
     assert signal.getsignal(number) is before
 
 
-def _orphan(pipe):
-    os.environ[WORKER] = "1"
-    pipe.send(os.getpid())
-    pipe.recv()
-    try:
-        check_starter()
-        pipe.send("goes on")
-    except Stopped:
-        pipe.send("stops")
+ORPHAN = """
+import sys
+from featvis.storage.interrupt import Stopped, check_starter
+check_starter()
+print("at work", flush=True)
+sys.stdin.readline()
+try:
+    check_starter()
+    print("goes on", flush=True)
+except Stopped:
+    print("stops", flush=True)
+"""
 
 
-def _starter(pipe):
-    import featvis.storage.interrupt
-
-    child = multiprocessing.get_context("spawn").Process(target=_orphan, args=(pipe,), daemon=False)
-    assert featvis.storage.interrupt is not None
-    child.start()
-    child.join()
-
-
-def test_a_worker_whose_starter_is_killed_stops():
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    starter = context.Process(target=_starter, args=(there,))
-    starter.start()
-    assert isinstance(here.recv(), int)
-    os.kill(starter.pid, signal.SIGKILL)
-    starter.join()
-    here.send("go on")
-    assert here.poll(60)
-    assert here.recv() == "stops"
+@pytest.mark.parametrize("killed", [True, False])
+def test_a_worker_whose_starter_is_killed_stops(killed):
+    """The worker has the pipes of its starter, so that it can be asked when the starter is gone."""
+    code = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, ORPHAN], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env={**os.environ, WORKER: "1"},
+    ) as starter:  # fmt: skip
+        assert starter.stdin is not None
+        assert starter.stdout is not None
+        assert starter.stdout.readline() == "at work\n"
+        if killed:
+            starter.kill()
+            starter.wait()
+        starter.stdin.write("go on\n")
+        starter.stdin.flush()
+        assert starter.stdout.readline() == ("stops\n" if killed else "goes on\n")

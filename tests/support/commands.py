@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from warm import WARM
 
 from benchmark.cli import main
 from benchmark.running import runner
@@ -18,8 +19,12 @@ ROOT = Path(__file__).parents[2]
 SMALL = ("--steps", "2", "--crops", "1", "--canvas", "64", "--wandb", "disabled")
 
 
-def command(*args: str, cwd: Path, timeout: float = 300, **env: str) -> subprocess.CompletedProcess[str]:
-    """`featvis args` in a process of its own."""
+def command(*args: str, cwd: Path, timeout: float = 1200, **env: str) -> subprocess.CompletedProcess[str]:
+    """`featvis args` in a process of its own: a copy of one that has imported everything, or a new one for an `env`."""
+    if not env and WARM.possible:
+        process = WARM.start("-m", "benchmark", *args, cwd=cwd)
+        out, err = process.communicate(timeout)
+        return subprocess.CompletedProcess(args, process.wait(), out, err)
     return subprocess.run(
         [sys.executable, "-m", "benchmark", *args],
         cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False,

@@ -1,23 +1,24 @@
-"""The fault run as a test; `python tests/faults.py` prints what it did."""
+"""The fault runs with a few kills each; `python tests/faults.py` does more, and prints what it did."""
 
 from __future__ import annotations
 
-import subprocess
 import sys
 
 import pytest
 from commands import ROOT
 
+sys.path.insert(0, str(ROOT / "tests"))
+import faults
 
-@pytest.mark.timeout(1500)
-def test_whatever_goes_wrong_the_results_are_those_of_an_undisturbed_run():
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "tests" / "faults.py"), "--kills", "20"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr[-5000:]
-    assert "20 kills" in done.stdout
-    if "NOT TRIED" in done.stdout:
-        pytest.skip("all but the full disk was tried and passed: this machine lets nobody mount a small one")
+
+def test_killed_runs_and_damaged_files_leave_what_an_undisturbed_run_leaves(tmp_path):
+    faults.killed_runs(faults.Faults(tmp_path, kills=3, units=2, steps=4, warm=True))
+
+
+def test_killed_references_leave_what_an_undisturbed_one_leaves(tmp_path):
+    faults.killed_references(faults.Faults(tmp_path, kills=2, warm=True))
+
+
+def test_a_full_disk_loses_nothing(tmp_path):
+    if not faults.full_disk(faults.Faults(tmp_path, kills=0, units=2, steps=4, warm=True)):
+        pytest.skip("this machine lets nobody mount a small disk")
