@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from featvis.data.files import fit, list_images, open_rgb, to_tensor
 from featvis.errors import UserError
 from featvis.networks import classifier as models
-from featvis.networks import hub, weights
+from featvis.networks import hub, names, weights
 from featvis.networks.classifier import Classifier
 from featvis.networks.loading import load
 from featvis.networks.names import ModelSpec, resolve
