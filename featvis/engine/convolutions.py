@@ -69,7 +69,7 @@ def freeze_convolutions(net: nn.Module, keep: frozenset[str] = frozenset()) -> n
             if full in names:
                 setattr(parent, name, FrozenConv2d(cast(nn.Conv2d, module)))
             elif getattr(module, "inplace", False) is True and type(module) is not nn.ReLU:
-                module.inplace = False  # type: ignore[assignment]
+                module.inplace = False
     return frozen
 
 
