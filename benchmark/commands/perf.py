@@ -33,6 +33,7 @@ def perf(
     methods: str = "maco,fourier,cbr,am_lucid",
     batches: str = "8x4,8x1,2x16",
     memory: str = "8x4,8x32,64x32",
+    parts: str = "8x4",
     canvas: int = 512,
     precision: Literal["auto", "float32", "bfloat16"] = "auto",
     seconds: float = 4.0,
@@ -49,6 +50,7 @@ def perf(
         methods: presets of configs/generator, separated by commas.
         batches: units x views, separated by commas.
         memory: batches whose peak memory is measured, each in a process of its own; an empty text leaves it out.
+        parts: batches for which each part of the engine is switched off in turn; an empty text leaves it out.
         canvas: side of the canvas in pixels.
         precision: of the networks.
         seconds: a row takes about four times this; one whose step takes longer than this is left out.
@@ -56,8 +58,8 @@ def perf(
         out: folder of the record.
     """
     flags = {
-        "models": models, "methods": methods, "batches": batches, "memory": memory, "canvas": canvas,
-        "precision": precision, "seconds": seconds, "processes": processes,
+        "models": models, "methods": methods, "batches": batches, "memory": memory, "parts": parts,
+        "canvas": canvas, "precision": precision, "seconds": seconds, "processes": processes,
     }  # fmt: skip
     check_budget(canvas=canvas)
     if not 0 < seconds < 3600:
@@ -74,8 +76,8 @@ def perf(
     from benchmark.perf import run
 
     return run.run(
-        split(models), split(methods), sizes, remembered,
-        canvas, precision, seconds, processes, Path(out), command_line("perf", flags),
+        split(models), split(methods), sizes, remembered, parse_batches(parts, "--parts"), canvas, precision, seconds,
+        processes, Path(out), command_line("perf", flags),
     )  # fmt: skip
 
 

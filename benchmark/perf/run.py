@@ -12,7 +12,7 @@ import torch
 from tqdm import tqdm
 
 from benchmark import launch
-from benchmark.perf import measure, peers, peers_record, record, worker
+from benchmark.perf import measure, parts, peers, peers_record, record, worker
 from benchmark.scoring.recording import git_commit
 from featvis.errors import UserError
 from featvis.limits import LIMITS
@@ -61,8 +61,8 @@ def _finish(found: record.Circumstances, text: str, out: Path, kind: str) -> int
 
 
 def run(
-    models: Sequence[str], methods: Sequence[str], batches: Sequence[Batch], memory: Sequence[Batch], canvas: int,
-    precision: Precision, seconds: float, processes: bool, out: Path, command: str,
+    models: Sequence[str], methods: Sequence[str], batches: Sequence[Batch], memory: Sequence[Batch],
+    worth: Sequence[Batch], canvas: int, precision: Precision, seconds: float, processes: bool, out: Path, command: str,
 ) -> int:  # fmt: skip
     """Time everything, print the tables, write the record."""
     launch.quiet()
@@ -83,6 +83,13 @@ def run(
                         left_out.append(record.LeftOut(classifier.name, method, units, views, canvas, found))
                     bar.update()
     classifier, _ = measure.network(models[0], precision, device)
+    rounds = measure.REPEATS[1] if seconds >= 1 else 2
+    bought = [
+        part
+        for units, views in worth
+        for method in tqdm(methods, desc="parts", unit="method")
+        for part in parts.parts(method, classifier, units, views, canvas, rounds)
+    ]
     around = measure.around(methods[0], classifier, canvas)
     model, method = models[0], methods[0]
     cases = [(u, v, canvas) for u, v in memory]
@@ -97,6 +104,7 @@ def run(
         around=(around,),
         memory=tuple(used),
         processes=two,
+        parts=tuple(bought),
     )
     return _finish(found_all, record.markdown(found_all), out, "perf")
 

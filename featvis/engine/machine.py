@@ -106,12 +106,14 @@ os.register_at_fork(after_in_child=_pool.cache_clear)
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 
 
-@cache
-def keep_freed() -> bool:
+def keep_freed(much: bool = True) -> bool:
     """Have the C library keep what is freed for what is asked for next, up to 1 GB; where it is glibc.
 
     Tensors of some megabytes come and go at every step. Given back to the system each time, their pages are fetched and
     zeroed again one by one: about 180 000 page faults a step of 32 views, a tenth of its time.
+
+    Args:
+        much: False: as much as it comes to by itself in such a process, 64 MB.
 
     Returns:
         Whether that could be asked for.
@@ -120,6 +122,7 @@ def keep_freed() -> bool:
         return False
     mallopt = ctypes.CDLL(None).mallopt
     # 32 MB is the most that glibc takes for the first: what is larger is mapped and given back alone.
-    wanted = ((M_MMAP_THRESHOLD, 2**25), (M_TRIM_THRESHOLD, 2**30), (M_TOP_PAD, 2**26))
+    trim, pad = (2**30, 2**26) if much else (2**26, 2**17)
+    wanted = ((M_MMAP_THRESHOLD, 2**25), (M_TRIM_THRESHOLD, trim), (M_TOP_PAD, pad))
     done = [mallopt(key, value) == 1 for key, value in wanted]
     return all(done)

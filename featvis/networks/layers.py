@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -42,7 +43,8 @@ class Layer:
         extra: tokens before the patches: class token, registers.
         class_token: whether the first of them is the class token.
         calls: how often the network runs it; the last output counts.
-        rectifier: the ReLU whose output this layer's is, by name, or empty.
+        rectifier: the ReLU, by name, whose output this layer's is, or is pooled from, or empty.
+        bound: of that ReLU: 6 or infinity.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Layer:
     class_token: bool = False
     calls: int = 1
     rectifier: str = ""
+    bound: float = math.inf
 
     @property
     def channels(self) -> int:
@@ -87,18 +90,25 @@ class Layer:
         return a if where == ":" else a[:, place].mean(1)
 
     def revive(self, output: Tensor, before: Tensor) -> Tensor:
-        """The same output, with a gradient for the channels of an image that a ReLU has silenced at every position.
+        """The same output, with a gradient for the channels of an image that a ReLU holds at a bound everywhere.
 
-        A channel that is zero everywhere gives no direction to ascend; what goes into its ReLU does (the redirected
-        ReLU of Lucid, Olah et al. 2017). As soon as one position fires, the gradient is the network's own.
+        A channel that is zero at every position gives no direction to ascend; what goes into its ReLU does (the
+        redirected ReLU of Lucid, Olah et al. 2017). So it is with one that a ReLU6 holds at 6 at every position. As
+        soon as one position is between, the gradient is the network's own.
 
         Args:
             output: of a batch.
-            before: what went into the ReLU.
+            before: what went into the ReLU: of the same shape or, where the layer pools, (N, C, H, W).
         """
-        places = [d for d in range(1, output.ndim) if d != self.channel]
-        silent = (output.detach() == 0).all(dim=places, keepdim=True) if places else output.detach() == 0
-        return output + silent * (before - before.detach())
+        channel = self.channel if before.ndim == output.ndim else 1
+        places = [d for d in range(1, before.ndim) if d != channel]
+        given = before.detach()
+        held = ~(given > 0), ~(given < self.bound)
+        silent, full = (h.all(dim=places, keepdim=True) if places else h for h in held)
+        change = (silent | full) * (before - given)
+        if change.shape != output.shape:
+            change = F.adaptive_avg_pool2d(change, output.shape[2:] if output.ndim == 4 else 1).view(output.shape)
+        return output + change
 
     def position(self, place: int) -> tuple[int, int] | None:
         """The (row, column) of a place in `read(..., ":")`, None for an extra token or where there is no grid."""
@@ -202,8 +212,25 @@ def measure(net: nn.Module, size: tuple[int, int]) -> dict[str, Layer | str]:
             # A ReLU that several layers share was silent somewhere else.
             rectifier = rectified.get(name, "")
             alone = rectifier in base and base[rectifier][1] == 1
-            found[name] = replace(layer, rectifier=rectifier) if isinstance(layer, Layer) and alone else layer
+            if isinstance(layer, Layer) and alone and _pooled_from(layer, base[rectifier][0]):
+                bound = 6.0 if isinstance(modules[rectifier], nn.ReLU6) else math.inf
+                layer = replace(layer, rectifier=rectifier, bound=bound)
+            found[name] = layer
     return found
+
+
+def _pooled_from(layer: Layer, shape: tuple[int, ...] | str) -> bool:
+    """Whether a layer has as many channels, in the same place, as a ReLU's output of a shape."""
+    if not isinstance(shape, tuple):
+        return False
+    pooled = len(shape) == 4 and layer.channel == 1 and len(layer.shape) != 2 and layer.shape[0] == shape[1]
+    return layer.shape == shape[1:] or pooled
+
+
+def _pools(module: nn.Module) -> bool:
+    """Whether a module makes means or maxima of places of what goes in, or passes it on."""
+    kinds = nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.AvgPool2d, nn.MaxPool2d, nn.Flatten, nn.Identity, nn.Dropout
+    return isinstance(module, kinds) or type(module).__module__ == "timm.layers.adaptive_avgmax_pool"
 
 
 def _layer(
@@ -301,17 +328,25 @@ def _shadow(net: nn.Module, size: tuple[int, int]) -> nn.Module:
     return copied
 
 
+def _identity(x: Any) -> tuple[int, int]:
+    """A tensor, and how often it was written to: something may have been added to it in place."""
+    return id(x), x._version if isinstance(x, Tensor) and not x.is_inference() else 0
+
+
 def _record(net: nn.Module, x: Tensor) -> tuple[_Seen, bool]:
     found: _Seen = {}
     # Kept alive, so that no other tensor gets the same identity.
-    rectified: dict[int, tuple[Tensor, str]] = {}
+    rectified: dict[tuple[int, int], tuple[Tensor, str]] = {}
 
     def note(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
+            key = _identity(output)
             if isinstance(module, nn.ReLU | nn.ReLU6) and isinstance(output, Tensor):
-                rectified[id(output)] = (output, name)
+                rectified[key] = (output, name)
+            elif _pools(module) and isinstance(output, Tensor) and args and _identity(args[0]) in rectified:
+                rectified.setdefault(key, (output, rectified[_identity(args[0])][1]))
             shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-            found[name] = (shape, found.get(name, ((), 0, ""))[1] + 1, rectified.get(id(output), (None, ""))[1])
+            found[name] = (shape, found.get(name, ((), 0, ""))[1] + 1, rectified.get(key, (None, ""))[1])
 
         return hook
 

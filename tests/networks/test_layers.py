@@ -307,3 +307,59 @@ def test_what_pytorch_documents_of_a_module_agrees_with_what_is_measured(name):
     assert checked >= 10
     assert 1 <= len(stages(layers, 5)) <= 5
     assert not any(m._forward_hooks for m in net.modules())
+
+
+def test_units_that_a_relu6_holds_at_a_bound_before_a_pooling_are_revived():
+    """At 0 or 6 at every position, the network's own gradient is nothing: that of what goes into the ReLU6 stands in."""
+    torch.manual_seed(0)
+    net = timm.create_model("mobilenetv2_035").eval()
+    with torch.no_grad():
+        net.bn2.bias[3], net.bn2.bias[5] = -30.0, 30.0
+        net.bn2.bias[7] = 3.0  # between, at some position at least
+    classifier = Classifier(net, ModelSpec("m", "mobilenetv2_035", input_size=(64, 64)), precision="float32")
+    layer = classifier.layer("global_pool")
+    assert (layer.rectifier, layer.bound, layer.channels) == ("bn2.act", 6.0, 1280)
+
+    def before(x: torch.Tensor) -> torch.Tensor:
+        kept = []
+        handle = net.bn2.act.register_forward_pre_hook(lambda m, a: kept.append(a[0].clone()))
+        net((x - classifier.mean) / classifier.std)
+        handle.remove()
+        return kept[0]
+
+    start = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    for channel, value in ((3, 0.0), (5, 6.0), (7, None)):
+        x = start.clone().requires_grad_()
+        read = classifier.activations(x, frozenset({"global_pool"}))["global_pool"][0, channel]
+        (gradient,) = torch.autograd.grad(read, x)
+        y = start.clone().requires_grad_()
+        own = before(y)[0, channel]
+        if value is not None:
+            assert float(read) == value, "what is read stays what the network says"
+        (expected,) = torch.autograd.grad((own if value is not None else own.clamp(0, 6)).mean(), y)
+        assert float(expected.norm()) > 0
+        assert torch.allclose(gradient, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
+        # Up a little: what goes into the ReLU6 follows.
+        moved = before((start + 1e-2 * gradient / gradient.abs().max()).detach())[0, channel]
+        assert float(moved.mean()) > float(own.mean())
+
+
+def test_what_is_added_to_in_place_after_a_relu_is_not_taken_for_its_output():
+    class Added(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.act, self.pool, self.fc = (
+                nn.Conv2d(3, 4, 3),
+                nn.ReLU(),
+                nn.AdaptiveAvgPool2d(1),
+                nn.Linear(4, 2),
+            )
+
+        def forward(self, x):
+            y = self.act(self.conv(x))
+            y += 1
+            return self.fc(self.pool(y).flatten(1))
+
+    found = measure(Added().eval(), (16, 16))
+    assert found["act"].rectifier == "act"
+    assert found["pool"].rectifier == ""
