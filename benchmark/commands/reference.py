@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
 
 from benchmark.arguments import check_out, split
 from benchmark.checks import check_budget, check_images, check_networks
 from featvis.errors import UserError
-
-if TYPE_CHECKING:
-    from featvis.networks.classifier import Classifier
 
 
 def reference(
@@ -57,6 +54,7 @@ def reference(
     from benchmark import launch
     from benchmark.running.dry_run import passes_text
     from benchmark.scoring import references
+    from benchmark.scoring.packs import pack as pack_of
     from benchmark.suites.job import check_devices
     from featvis.data.sets import check_decodable, open_images
     from featvis.networks.loading import load
@@ -77,7 +75,7 @@ def reference(
         print(passes_text(references.costs(found, networks, spectrum)))
         return 0
     wanted = list(zip(split(models), networks, strict=True))
-    tasks: list[tuple[references.Task, Classifier | None]] = [
+    tasks: list[tuple[references.Task, Any]] = [
         (references.Task("bank", data, role, out, name), network) for name, network in wanted
     ]
     tasks += [(references.Task("spectrum", data, role, out), None)] if spectrum else []
@@ -89,5 +87,5 @@ def reference(
     if launch.rank() == 0:
         print(f"in {references.folder_of(found, Path(out))}")
         if pack is not None:
-            references.pack(Path(data), networks, [u.index for u in units], Path(out), Path(pack), source)
+            pack_of(Path(data), networks, [u.index for u in units], Path(out), Path(pack), source)
     return 0

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+from typing import TYPE_CHECKING, Any
 
 from benchmark.records.record import Record
-from benchmark.report.figures import colours, figure_of, named, named_groups, save, tidy
+from benchmark.report.drawing import drawn, figure_of, named, tidy
+from benchmark.report.figures import colours, named_groups
 from benchmark.report.tables.budget import MEAN, budget_frame
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 def budgets(records: Iterable[Record], path: Path | str) -> list[Path]:
@@ -28,13 +30,19 @@ def budgets(records: Iterable[Record], path: Path | str) -> list[Path]:
     groups = named_groups(records)
     found = [(name, budget_frame(group), group[0]) for name, group in groups]
     return [
-        save(_budgets(data, f"{first.alias}, suite {first.suite}, {first.n} classes"), named(path, name, len(groups)))
+        drawn(
+            named(path, name, len(groups)),
+            f"budgets {first.n} {data.to_csv()}",
+            functools.partial(_budgets, data, f"{first.alias}, suite {first.suite}, {first.n} classes"),
+        )
         for name, data, first in found
         if data is not None
     ]
 
 
 def _budgets(data: Any, title: str) -> Figure:
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
     families = list(dict.fromkeys(data["family"]))
     palette = colours(families)
     figure = figure_of(10.2, 4.9)

@@ -6,29 +6,27 @@ spectra (Fel et al. 2023, Figure 2). Nothing here imports torch.
 
 from __future__ import annotations
 
+import functools
 import hashlib
-import io
 import itertools
 import math
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image
 
 from benchmark.records.columns import percent_groups
 from benchmark.records.record import REFERENCES, Record
+from benchmark.report.drawing import drawn, figure_of, named, save, tidy
 from benchmark.report.tables import arrow, frame
 from benchmark.report.tables.numbers import by_model
-from featvis.errors import UserError
-from featvis.storage.images import write_atomic
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Array = NDArray[np.float64]
 
@@ -148,12 +146,18 @@ def scores(records: Iterable[Record], path: Path | str) -> list[Path]:
         (name, data[data["metric"].notna()], group) for name, data, group in groups if data["metric"].notna().any()
     ]
     return [
-        save(_scores(data, f"{group[0].alias}, suite {group[0].suite}"), named(path, name, len(groups)))
+        drawn(
+            named(path, name, len(groups)),
+            f"scores {data.to_csv()}",
+            functools.partial(_scores, data, f"{group[0].alias}, suite {group[0].suite}"),
+        )
         for name, data, group in groups
     ]
 
 
 def _scores(data: Any, title: str) -> Figure:
+    from matplotlib.ticker import MaxNLocator
+
     metrics = list(dict.fromkeys(data["metric"]))
     methods = list(dict.fromkeys(data["method"]))
     palette = colours(methods)
@@ -216,45 +220,5 @@ def named_groups(records: Iterable[Record]) -> list[tuple[str, list[Record]]]:
     return [(f"{group[0].suite}-{group[0].alias}", group) for group in by_model(records)]
 
 
-def named(path: Path | str, name: str, groups: int) -> Path:
-    """A figure's path, with the name before its ending where there are several."""
-    path = Path(path)
-    return path if groups == 1 else path.with_name(f"{path.stem}-{name}{path.suffix}")
-
-
 def _short(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
-
-
-def figure_of(width: float, height: float) -> Figure:
-    """An empty figure of so many inches."""
-    # A Figure of one's own, not pyplot's: nothing global to close, and no window system asked for.
-    figure = Figure(figsize=(width, height), facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def tidy(axis: Axes) -> None:
-    """The look of all axes."""
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.tick_params(labelsize=8, color="#8A8A8A")
-    axis.set_axisbelow(True)
-    for spine in axis.spines.values():
-        spine.set_color("#8A8A8A")
-
-
-def save(figure: Figure, path: Path) -> Path:
-    """Write a figure, whole or not at all."""
-    buffer = io.BytesIO()
-    kind = path.suffix.lstrip(".").lower() or "png"
-    if kind not in figure.canvas.get_supported_filetypes():
-        raise UserError(f"Figures cannot be written as {path.suffix}; use .png, .pdf or .svg.")
-    # No date and no version inside: the same records give the same bytes.
-    metadata: Sequence[str] = {
-        "png": ["Software"],
-        "pdf": ["CreationDate", "Producer", "Creator"],
-        "svg": ["Date"],
-    }.get(kind, [])
-    figure.savefig(buffer, format=kind, dpi=200, metadata=dict.fromkeys(metadata))
-    write_atomic(path, buffer.getvalue())
-    return path

@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
-from benchmark.report.figures import Array, _opaque, _short, colours, figure_of, save, tidy
+from benchmark.report.drawing import figure_of, save, tidy
+from benchmark.report.figures import Array, _opaque, _short, colours
 from benchmark.report.tables import method_order
 from featvis.canvas.matrix import RECORRELATE
 from featvis.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def decorrelate(rgb: Array) -> Array:
@@ -103,6 +106,8 @@ def spectra(
     Returns:
         The files written; none where there is nothing to draw.
     """
+    from matplotlib.ticker import MaxNLocator
+
     planes: dict[str, tuple[Array, int]] = {}
     if reference is not None:
         natural = _reference(reference)
@@ -144,6 +149,8 @@ def spectra(
 
 
 def _radial(axis: Axes, planes: Mapping[str, tuple[Array, int]]) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
     palette = colours(planes)
     for name, (half, width) in planes.items():
         natural = name == "natural"

@@ -8,14 +8,14 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn
 
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from benchmark.arguments import OneSentenceParser, user_error
+from benchmark.arguments import OneSentenceParser, WandbMode, user_error
 from benchmark.launch import quiet
 from benchmark.suites.methods import accepted
 from benchmark.tracking import Logged
@@ -26,8 +26,6 @@ from featvis.generators.batches import Units
 from featvis.generators.callbacks import ImageWriter, StepProgress
 from featvis.networks.classifier import Classifier
 from featvis.paths import importable
-
-WandbMode = Literal["offline", "online", "disabled"]
 
 
 class GenerateCLI(LightningCLI):

@@ -11,12 +11,11 @@ the pooling and the preprocessing. A pass that was killed goes on where it was.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -29,12 +28,10 @@ from benchmark import launch
 from benchmark.records import columns
 from benchmark.scoring.plan import Plan
 from featvis.data import sweep
-from featvis.data.files import ImageFile, fit, to_tensor
 from featvis.data.inception import InceptionJob, find_inception, load_inception
 from featvis.data.reference import (
     CHUNK,
     SPECTRUM_CHUNK,
-    SPECTRUM_SIDE,
     Bank,
     BankJob,
     NearestJob,
@@ -42,11 +39,8 @@ from featvis.data.reference import (
     broken_images,
     mean_spectrum,
     read_banked,
-    read_spectrum,
-    write_bank,
-    write_spectrum,
 )
-from featvis.data.sets import FolderImages, ImageSet, Role, open_images
+from featvis.data.sets import ImageSet, Role, open_images
 from featvis.data.sweep import read as read_chunk
 from featvis.errors import UserError
 from featvis.networks.classifier import Classifier
@@ -330,76 +324,6 @@ def costs(source: ImageSet, networks: Sequence[Classifier], natural: bool, few: 
         memory = (held if isinstance(job, SpectrumJob) else round(2 * each * min(size, len(source)))) + 5 * pixels
         table.append(Cost(job.title, len(source), seconds, disk, memory))
     return table
-
-
-# --- The reference pack, which a package can carry -------------------------------------------------------------------
-
-
-def fingerprint(folder: Path, files: Sequence[ImageFile]) -> str:
-    """SHA-256 of an image set by the names and the bytes of every file."""
-    total = hashlib.sha256()
-    for file in files:
-        data = file.path.read_bytes()
-        total.update(f"{file.path.relative_to(folder)}\0{len(data)}\0".encode() + hashlib.sha256(data).digest())
-    return total.hexdigest()
-
-
-def pack(
-    data: Path, networks: Sequence[Classifier], flat: Sequence[int], root: Path, out: Path, source: str | None = None
-) -> dict[str, Any]:
-    """Write a reference small enough to be a part of a package: one file a network, the spectrum, the provenance.
-
-    Args:
-        data: folder of images.
-        networks: whose features to keep.
-        flat: classes whose flattened features are kept too, and whose own mean spectrum.
-        root: of the cache.
-        out: folder of the pack.
-        source: what the images are, in words; default: the folder's name.
-
-    Returns:
-        The provenance.
-
-    Raises:
-        UserError: for a folder without a usable image, or an `out` that cannot be written.
-    """
-    synsets = networks[0].synsets if networks else imagenet_synsets()
-    keep = tuple(sorted(set(flat)))
-    whole = FolderImages(data, synsets)
-    some = FolderImages(data, synsets, classes=keep)
-    try:
-        natural = read_spectrum(spectrum(whole, root))["magnitude"]
-        write_spectrum(out, natural, read_spectrum(spectrum(some, root))["magnitude"] if keep else None)
-        skipped = 0
-        for network in networks:
-            found = bank(whole, network, root)
-            skipped = len(whole) - len(found.labels)
-            flats = [
-                network.features(to_tensor(fit(image, network.input_size))[None])["flat"] for image in _decoded(some)
-            ]
-            flattened = torch.cat(flats).half() if flats else torch.zeros(0, 0)
-            write_bank(out, dataclasses.replace(found, flat=flattened, flat_classes=keep))
-        facts = {
-            "source": source or whole.name,
-            "images": len(whole) - skipped,
-            "skipped": skipped,
-            "sha256": fingerprint(data, whole.files),
-            "flat_classes": list(keep),
-            "spectrum_side": SPECTRUM_SIDE,
-            "versions": versions(),
-        }
-        images.write_atomic(out / "provenance.json", (json.dumps(facts, indent=1, sort_keys=True) + "\n").encode())
-    except OSError as error:
-        raise UserError(f"--pack {out} cannot be written ({error.strerror}); name a folder that can") from error
-    return facts
-
-
-def _decoded(source: ImageSet) -> Iterator[Any]:
-    for i in range(len(source)):
-        try:
-            yield source.open(i)[0]
-        except OSError:
-            continue
 
 
 def main(text: str) -> int:

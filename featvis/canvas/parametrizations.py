@@ -17,8 +17,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from featvis import engine
-from featvis.canvas.color import RECORRELATE
 from featvis.canvas.constants import constant
+from featvis.canvas.matrix import RECORRELATE
 
 
 @runtime_checkable

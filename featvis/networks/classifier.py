@@ -19,8 +19,9 @@ from featvis import engine
 from featvis.errors import UserError, nearest
 from featvis.networks.devices import Precision, compute_dtype
 from featvis.networks.layers import Layer, find, measure, split_tap
+from featvis.networks.names import ModelSpec
 from featvis.networks.objectives import LOGITS
-from featvis.networks.weights import ModelSpec, content_hash
+from featvis.networks.weights import content_hash
 
 # One of the threads that want a version of a network makes it, and none hooks the network while it is copied. Not an
 # attribute: locks cannot be copied.

@@ -197,7 +197,7 @@ def test_layers_that_shortcuts_bypass_are_known(classifier):
 def test_networks_that_read_the_number_of_images_early_run_on_copies():
     import timm
 
-    from featvis.networks.weights import ModelSpec
+    from featvis.networks.names import ModelSpec
 
     net = timm.create_model("vit_tiny_patch16_224", img_size=64, depth=2, num_classes=7)
     vit = Classifier(net, ModelSpec("vit", "vit"), precision="float32")

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from benchmark.scoring.packs import fingerprint
 from benchmark.scoring.references import bank as make_bank
-from benchmark.scoring.references import fingerprint, nearest, spectrum
+from benchmark.scoring.references import nearest, spectrum
 from featvis.data.files import ImageFile, digest, list_images
 from featvis.data.reference import EMBEDDED, NearestJob, read_bank, read_provenance, read_spectrum
 from featvis.data.sets import FolderImages

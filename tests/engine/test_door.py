@@ -18,7 +18,7 @@ from featvis.engine import onednn, switch
 from featvis.engine.convolutions import FrozenConv2d
 from featvis.errors import UserError
 from featvis.networks.classifier import Classifier
-from featvis.networks.weights import ModelSpec
+from featvis.networks.names import ModelSpec
 from featvis.storage.versions import versions
 
 

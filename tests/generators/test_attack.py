@@ -24,8 +24,8 @@ from featvis.generators.attack import Attack, Pair, pair_up, project, quantise, 
 from featvis.generators.batches import GivenUnits
 from featvis.generators.callbacks import ImageWriter
 from featvis.networks.classifier import Classifier
+from featvis.networks.names import ModelSpec
 from featvis.networks.units import class_of, parse_units
-from featvis.networks.weights import ModelSpec
 from featvis.paths import CONFIGS
 
 PRESETS = sorted((CONFIGS / "attack").glob("*.yaml"))

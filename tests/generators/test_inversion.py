@@ -14,9 +14,9 @@ from featvis.errors import UserError
 from featvis.generators import AM
 from featvis.generators.inversion import Inversion, units_of
 from featvis.networks.classifier import Classifier
+from featvis.networks.names import ModelSpec
 from featvis.networks.objectives import match
 from featvis.networks.units import Unit, parse_units
-from featvis.networks.weights import ModelSpec
 
 PICTURE = Path(__file__).parents[2] / "results" / "figures" / "visualizations.jpg"
 

@@ -17,8 +17,8 @@ from featvis.generators import AM
 from featvis.networks.classifier import Classifier
 from featvis.networks.layers import Layer, measure, stages
 from featvis.networks.loading import load
+from featvis.networks.names import ModelSpec
 from featvis.networks.units import parse_units
-from featvis.networks.weights import ModelSpec
 from featvis.storage import directions
 
 # Each network, smaller than it comes, with layers of every layout that it has and, by hand, where its channels are: the

@@ -13,7 +13,8 @@ from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
 from PIL import Image
 
 from benchmark.records.record import Record
-from benchmark.report.figures import colours, figure_of, save, tidy
+from benchmark.report.drawing import figure_of, save, tidy
+from benchmark.report.figures import colours
 
 PANELS = {"success": "Targeted success", "probability": "Probability of the target, mean"}
 

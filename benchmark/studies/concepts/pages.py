@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmark.report.figures import figure_of, save
+from benchmark.report.drawing import figure_of, save
 from benchmark.report.gallery import environment, link, write_opaque
 from featvis.storage.images import write_atomic
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.records.record import FailedUnit, Measurement, Record
+from benchmark.running.produce import of_images
 from featvis.errors import UserError
 from featvis.generators import Generator
 from featvis.networks.units import Unit

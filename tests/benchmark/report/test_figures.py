@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -153,3 +154,21 @@ def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
     records = [record("maco", metric("fid", 231.0, 6.0))]
     one, other = plots.scores(records, tmp_path / "a.png")[0], plots.scores(records, tmp_path / "b.png")[0]
     assert one.read_bytes() == other.read_bytes()
+
+
+def test_a_figure_is_drawn_anew_where_its_numbers_changed_and_only_there(tmp_path: Path, monkeypatch) -> None:
+    records = [record(name, metric("logit", 2.0)) for name in ("maco", "fourier")]
+    drawings = []
+    draw = plots._scores
+    monkeypatch.setattr(plots, "_scores", lambda *args: drawings.append(1) or draw(*args))
+    (path,) = plots.scores(records, tmp_path / "scores.png")
+    before = path.read_bytes()
+    plots.scores(records, path)
+    assert len(drawings) == 1, "nothing changed"
+    path.write_bytes(before[:-20])
+    plots.scores(records, path)
+    assert (len(drawings), path.read_bytes()) == (2, before), "a file that is cut off is drawn again, to the byte"
+    changed = dataclasses.replace(records[0].metrics[0], value=1.5, interval=None)
+    plots.scores([dataclasses.replace(records[0], metrics=(changed,)), records[1]], path)
+    assert len(drawings) == 3
+    assert path.read_bytes() != before
