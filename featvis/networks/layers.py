@@ -107,7 +107,8 @@ class Layer:
         silent, full = (h.all(dim=places, keepdim=True) if places else h for h in held)
         change = (silent | full) * (before - given)
         if change.shape != output.shape:
-            change = F.adaptive_avg_pool2d(change, output.shape[2:] if output.ndim == 4 else 1).view(output.shape)
+            size = (output.shape[2], output.shape[3]) if output.ndim == 4 else (1, 1)
+            change = F.adaptive_avg_pool2d(change, size).view(output.shape)
         return output + change
 
     def position(self, place: int) -> tuple[int, int] | None:

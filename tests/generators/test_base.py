@@ -16,7 +16,7 @@ from torch import Tensor
 from featvis.canvas.parametrizations import Pixel
 from featvis.canvas.transforms import Transform, draw
 from featvis.errors import UserError
-from featvis.generators import CBR, MACO, Fourier, Generator
+from featvis.generators import AM, CBR, MACO, Fourier, Generator
 from featvis.networks.classifier import Classifier
 from featvis.networks.names import ModelSpec, resolve
 from featvis.networks.units import Unit, parse_units
@@ -34,6 +34,12 @@ class Plain(Generator):
 
     def optimizer(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
         return torch.optim.SGD(parameters, lr=self.lr)
+
+
+@pytest.fixture(params=["compiled", "torch"])
+def either_engine(request, monkeypatch):
+    """What is asked of a step is asked of both engines."""
+    monkeypatch.setenv("FEATVIS_ENGINE", request.param)
 
 
 def ready(generator: Generator, classifier: Classifier) -> Generator:
@@ -57,6 +63,7 @@ def relative(a: Tensor, b: Tensor) -> float:
     return float((a - b).abs().max() / b.abs().max())
 
 
+@pytest.mark.usefixtures("either_engine")
 def test_one_step_is_what_autograd_says():
     # A network without kinks (GELU): at a kink float32 decides by chance, and gradients cannot be compared closely.
     torch.manual_seed(0)
@@ -181,6 +188,7 @@ def test_weights_get_no_gradient_and_the_network_is_left_as_found(classifier):
     assert not classifier.net.training
 
 
+@pytest.mark.usefixtures("either_engine")
 def test_works_inside_inference_mode(classifier):
     generator = ready(Fourier(steps=1, canvas=64), classifier)
     with torch.inference_mode():
@@ -188,6 +196,7 @@ def test_works_inside_inference_mode(classifier):
     assert float(out.alpha.sum()) > 0
 
 
+@pytest.mark.usefixtures("either_engine")
 def test_a_unit_that_is_not_finite_fails_alone(classifier):
     class Breaks(Plain):
         broken = 0
@@ -356,6 +365,7 @@ class Squares(Pixel):
         return parameters.square().sigmoid()
 
 
+@pytest.mark.usefixtures("either_engine")
 def test_parts_of_a_batch_move_without_touching_each_other(classifier):
     made = {}
     for size in (1, 4):
@@ -363,3 +373,16 @@ def test_parts_of_a_batch_move_without_touching_each_other(classifier):
         method.parametrization = Squares((32, 32), 0.5, min_max=False)
         made[size] = method.predict_step(units_of(classifier, "301,323,555,1"))
     assert torch.allclose(made[1].canvas, made[4].canvas, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", [MACO, Fourier, CBR, AM])
+def test_both_engines_take_the_same_first_step(classifier, monkeypatch, method):
+    """The score, and the gradient in the way that no rounding at a kink changes much."""
+    made = {}
+    for name in ("compiled", "torch"):
+        monkeypatch.setenv("FEATVIS_ENGINE", name)
+        generator = ready(method(steps=1, canvas=64, views=2, precision="float32"), classifier)
+        made[name] = generator.predict_step(units_of(classifier, "301,blocks.3:5"))
+    ours, theirs = made.values()
+    assert torch.allclose(ours.scores, theirs.scores, rtol=1e-3, atol=1e-3)
+    assert (F.cosine_similarity(ours.alpha.flatten(1), theirs.alpha.flatten(1)) > 0.99).all()

@@ -310,7 +310,7 @@ def test_what_pytorch_documents_of_a_module_agrees_with_what_is_measured(name):
 
 
 def test_units_that_a_relu6_holds_at_a_bound_before_a_pooling_are_revived():
-    """At 0 or 6 at every position, the network's own gradient is nothing: that of what goes into the ReLU6 stands in."""
+    """At 0 or 6 everywhere the network's own gradient is nothing; that of what goes into the ReLU6 stands in."""
     torch.manual_seed(0)
     net = timm.create_model("mobilenetv2_035").eval()
     with torch.no_grad():
