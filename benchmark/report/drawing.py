@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from featvis.errors import UserError
-from featvis.storage.images import write_atomic
+from featvis.storage.images import END, write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,8 +35,9 @@ def drawn(path: Path, shown: str, draw: Callable[[], Figure]) -> Path:
     """
     key = hashlib.sha256(f"{shown}\0{_code()}".encode()).hexdigest()
     try:
-        with Image.open(path) as there:
-            if getattr(there, "text", {}).get(KEY) == key:
+        data = path.read_bytes()
+        with Image.open(io.BytesIO(data)) as there:
+            if getattr(there, "text", {}).get(KEY) == key and data.endswith(END):
                 return path
     except OSError:
         pass  # there is none, or none that can be read
