@@ -24,7 +24,7 @@ def chosen() -> str:
     """
     found = os.environ.get(VARIABLE) or ENGINES[0]
     if found not in ENGINES:
-        raise UserError(f"{VARIABLE} is {found}, which is no engine; it may be compiled (the default) or torch")
+        raise UserError(f"{VARIABLE}={found} is no engine; it is compiled (the default) or torch")
     return found
 
 

@@ -18,6 +18,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from benchmark.arguments import OneSentenceParser, WandbMode, user_error
 from benchmark.launch import quiet
 from benchmark.suites.methods import accepted
+from benchmark.suites.presets import NO_METHODS
 from benchmark.tracking import Logged
 from featvis import engine, generators
 from featvis.errors import UserError, nearest
@@ -89,7 +90,7 @@ class Parser(OneSentenceParser, LightningArgumentParser):
 METHODS = {
     name: cls
     for name, cls in vars(generators).items()
-    if inspect.isclass(cls) and issubclass(cls, Generator) and name not in ("Generator", "Attack", "Inversion")
+    if inspect.isclass(cls) and issubclass(cls, Generator) and name not in NO_METHODS
 }
 """The methods that come with featvis and make an image of a unit alone, without one to begin with."""
 

@@ -33,11 +33,15 @@ def read_preset(name: str) -> tuple[str, dict[str, Any]]:
     return model["class_path"], dict(model.get("init_args") or {})
 
 
+NO_METHODS = frozenset(("Generator", "Visualizations", "Attack", "Inversion"))
+"""What featvis.generators has beside the methods of suites: the last two need an image to begin with."""
+
+
 def own_methods() -> list[str]:
     """The methods of featvis.generators, read from its text: importing it takes torch."""
     for node in ast.parse((PACKAGE / "generators" / "__init__.py").read_text()).body:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", None) == "__all__":
-            return sorted(set(ast.literal_eval(node.value)) - {"Generator", "Visualizations"})
+            return sorted(set(ast.literal_eval(node.value)) - NO_METHODS)
     return []
 
 

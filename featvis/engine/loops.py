@@ -26,8 +26,7 @@ def compiled(function: Callable[..., Any]) -> Any:
 
     It is compiled anew when its own file changes, so it should call compiled functions of no other.
     """
-    # A type checker at run time wraps it.
-    function = inspect.unwrap(function)
+    function = inspect.unwrap(function)  # a type checker at run time wraps it
     compile = partial(njit, nogil=True, error_model="numpy", fastmath=FAST_MATH)
     try:
         return compile(cache=True)(function)

@@ -2,10 +2,11 @@
 
 from featvis.generators.am import AM
 from featvis.generators.attack import Attack
-from featvis.generators.base import Generator, Visualizations
+from featvis.generators.base import Generator
 from featvis.generators.cbr import CBR
 from featvis.generators.fourier import Fourier
 from featvis.generators.inversion import Inversion
 from featvis.generators.maco import MACO
+from featvis.generators.state import Visualizations
 
 __all__ = ["AM", "CBR", "MACO", "Attack", "Fourier", "Generator", "Inversion", "Visualizations"]

@@ -13,7 +13,6 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any
 
 import lightning
@@ -29,7 +28,7 @@ from featvis.canvas.sampling import render
 from featvis.canvas.transforms import Frame, Transform, draw
 from featvis.errors import UserError
 from featvis.generators.arguments import NotesArguments, public_name
-from featvis.generators.state import Optimisation, Part, even, halves, out_of_memory
+from featvis.generators.state import Optimisation, Part, Visualizations, adam, even, finite, halves, out_of_memory
 from featvis.limits import check_limit
 from featvis.networks.classifier import Classifier
 from featvis.networks.devices import Precision, compute_dtype
@@ -40,30 +39,6 @@ from featvis.storage.hashing import config_hash
 
 stage: Callable[[str], AbstractContextManager[Any]] = record_function
 """Marks what the time goes to: decode, transforms, network, alpha, optimiser; seen by PyTorch's profiler."""
-
-
-@dataclass
-class Visualizations:
-    """What `predict_step` gives for a batch of B units.
-
-    Attributes:
-        units: the units.
-        canvas: (B, 3, H, W), RGB in [0, 1], on the CPU.
-        alpha: (B, H, W), the sum over the steps of |d score / d canvas|, channel mean; not scaled.
-        scores: (steps, B), each step's mean score over the views.
-        activations: (B,), the objective on the whole canvas, resized to the network's input.
-        failed: step at which a unit's score, gradient or (`steps`: after the last one) canvas was not finite, by its
-            place in the batch.
-        seconds: wall-clock time of the batch.
-    """
-
-    units: list[Unit]
-    canvas: Float[Tensor, "b 3 h w"]
-    alpha: Float[Tensor, "b h w"]
-    scores: Float[Tensor, "s b"]
-    activations: Float[Tensor, b]
-    failed: dict[int, int]
-    seconds: float
 
 
 class Generator(lightning.LightningModule, metaclass=NotesArguments):
@@ -233,7 +208,7 @@ class Generator(lightning.LightningModule, metaclass=NotesArguments):
                 [self._on_canvas(c, units[p.which]) for c, p in zip(made, state.parts, strict=True)]
             )
             canvas, alpha = torch.cat([c.cpu() for c in made]), state.alpha.cpu()
-            finite = _finite(canvas) & _finite(alpha) & activations.isfinite().cpu()
+            finite = finite(canvas) & finite(alpha) & activations.isfinite().cpu()
         failed = state.failed.cpu()
         failed[~finite & (failed < 0)] = self.steps
         steps = {i: int(step) for i, step in enumerate(failed) if step >= 0}
@@ -404,13 +379,3 @@ class Generator(lightning.LightningModule, metaclass=NotesArguments):
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if (listener := getattr(callback, hook, None)) is not None:
                 listener(self.trainer, self, *what)
-
-
-def adam(parameters: list[Tensor], lr: float) -> torch.optim.Optimizer:
-    """Adam, upwards, in one operation where there is one: it reads no step count back from the device."""
-    fused = parameters[0].device.type in ("cpu", "cuda")
-    return torch.optim.Adam(parameters, lr=lr, fused=fused, maximize=True)
-
-
-def _finite(x: Float[Tensor, "b ..."]) -> Float[Tensor, b]:
-    return x.flatten(1).sum(1).isfinite()

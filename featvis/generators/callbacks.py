@@ -23,9 +23,9 @@ from torch import Tensor
 
 from featvis.canvas.color import to_bytes, transparency
 from featvis.errors import UserError
-from featvis.generators.base import Generator, Visualizations
+from featvis.generators.base import Generator
 from featvis.generators.batches import Units
-from featvis.generators.state import Optimisation
+from featvis.generators.state import Optimisation, Visualizations
 from featvis.networks.objectives import LOGITS
 from featvis.networks.units import Unit
 from featvis.storage import images

@@ -16,7 +16,8 @@ from featvis.data.files import as_seen, digest, open_rgb
 from featvis.data.reference import EMBEDDED, natural_spectrum, spectrum_hash
 from featvis.engine import NAdam
 from featvis.errors import UserError
-from featvis.generators.base import Generator, adam
+from featvis.generators.base import Generator
+from featvis.generators.state import adam
 from featvis.networks.classifier import Classifier
 from featvis.networks.layers import tap
 from featvis.networks.objectives import Objective, match

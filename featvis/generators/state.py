@@ -138,3 +138,38 @@ def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that the memory ran out, on any device."""
     text = str(error)
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in text
+
+
+@dataclass
+class Visualizations:
+    """What `predict_step` gives for a batch of B units.
+
+    Attributes:
+        units: the units.
+        canvas: (B, 3, H, W), RGB in [0, 1], on the CPU.
+        alpha: (B, H, W), the sum over the steps of |d score / d canvas|, channel mean; not scaled.
+        scores: (steps, B), each step's mean score over the views.
+        activations: (B,), the objective on the whole canvas, resized to the network's input.
+        failed: step at which a unit's score, gradient or (`steps`: after the last one) canvas was not finite, by its
+            place in the batch.
+        seconds: wall-clock time of the batch.
+    """
+
+    units: list[Unit]
+    canvas: Float[Tensor, "b 3 h w"]
+    alpha: Float[Tensor, "b h w"]
+    scores: Float[Tensor, "s b"]
+    activations: Float[Tensor, b]
+    failed: dict[int, int]
+    seconds: float
+
+
+def adam(parameters: list[Tensor], lr: float) -> torch.optim.Optimizer:
+    """Adam, upwards, in one operation where there is one: it reads no step count back from the device."""
+    fused = parameters[0].device.type in ("cpu", "cuda")
+    return torch.optim.Adam(parameters, lr=lr, fused=fused, maximize=True)
+
+
+def finite(x: Float[Tensor, "b ..."]) -> Float[Tensor, b]:
+    """Which items of a batch hold finite values alone."""
+    return x.flatten(1).sum(1).isfinite()

@@ -169,7 +169,7 @@ def test_a_unit_is_a_function_of_seed_and_unit(classifier):
 def test_ascent_raises_the_score(classifier):
     generator = ready(MACO(steps=12, canvas=96, views=2, crop_side=(0.9, 0.6), phase_offset=True), classifier)
     out = generator.predict_step(units_of(classifier, "301,985"))
-    # The logits of noise have a deviation of less than one, and what these 12 steps reach is 3 to 8.
+    # Whatever the rounding: far above what noise gives.
     noise = torch.rand(16, 3, 96, 96, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         usual = classifier(classifier.preprocess(noise))[:, [301, 985]]

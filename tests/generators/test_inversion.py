@@ -53,7 +53,7 @@ def test_an_early_layer_gives_the_picture_back(classifier):
         classifier.net((torch.cat([canvas, start, targets]) - 0.5) / 0.5)
     handle.remove()
     after, before = torch.cosine_similarity(kept[0][:2], kept[0][2:]).tolist()
-    # Whatever the rounding: at least half of the way from where it began to a perfect match (it is two thirds here).
+    # Whatever the rounding: at least half of the way from where it began to a perfect match.
     assert 1 - after < 0.5 * (1 - before)
     grey = [x.mean(1).flatten() for x in (canvas, targets)]
     assert float(torch.corrcoef(torch.stack(grey))[0, 1]) > 0.4

@@ -38,7 +38,7 @@ REFUSED = {
     "suite": (["run", "--suite", "quik"], ["--suite quik", "did you mean quick"]),
     "suite that is none": (["run", "--suite", "list.yaml"], ["--suite list.yaml", "must hold keys and values"]),
     "key of a suite": (["run", "--suite", "key.yaml"], ["modle", "did you mean model"]),
-    "metric of a suite": (["run", "--suite", "metric.yaml"], ["'logits'", "did you mean logit"]),
+    "metric of a suite": (["run", "--suite", "metric.yaml"], ["metrics logits", "did you mean logit"]),
     "metric": (["evaluate", ".", "--metrics", "logits"], ["--metrics logits", "did you mean logit"]),
     "option": (["run", "--batch-sise", "3"], ["--batch-sise", "did you mean --batch-size"]),
     "option of a method": ([*GENERATE, "--model.stepz", "3"], ["--model.stepz", "did you mean steps"]),

@@ -145,23 +145,21 @@ def test_two_processes_give_the_same_bytes(undisturbed):
     assert len(expected) == 8
 
 
-def test_killed_five_times_and_resumed_the_images_are_the_same(undisturbed):
+def test_killed_three_times_and_resumed_the_images_are_the_same(undisturbed):
     folder, expected = undisturbed
     path = cell(folder, "killed")
     out = folder / "killed"
     seen = []
-    for kill in range(5):
+    for kill in range(3):
         process = subprocess.Popen(
             [sys.executable, "-m", "benchmark", "generate", "--config", str(path)], cwd=folder,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
             env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
-        # Different moments: before the folder is claimed, at its claim, and in the middle of later batches.
-        moments = [lambda: False, (out / "config.yaml").is_file, *[lambda n=n: len(pngs(out)) >= n for n in (1, 3, 5)]]
+        # Different moments: at the claim of the folder, and in the middle of later batches.
+        moments = [(out / "config.yaml").is_file, *[lambda n=n: len(pngs(out)) >= n for n in (1, 5)]]
         started = time.monotonic()
-        while (
-            process.poll() is None and not moments[kill]() and time.monotonic() - started < (2.5 if kill == 0 else 60)
-        ):
+        while process.poll() is None and not moments[kill]() and time.monotonic() - started < 300:
             time.sleep(0.01)
         time.sleep(0.05 * kill)
         assert process.poll() is None, "the run was over before it could be killed"
