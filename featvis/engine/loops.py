@@ -393,8 +393,7 @@ def nadam(
     kept, new, kept_square, new_square = (
         np.float32(first), np.float32((1 - first) * sign), np.float32(second), np.float32(1 - second)
     )  # fmt: skip
-    a, b = np.float32(rate * sign), np.float32(rate_of_mean)
-    root, least = np.float32(scale), np.float32(eps)
+    a, b, root, least = np.float32(rate * sign), np.float32(rate_of_mean), np.float32(scale), np.float32(eps)
     for i in range(own.size):
         m[i] = kept * m[i] + new * given[i]
         v[i] = kept_square * v[i] + new_square * given[i] * given[i]

@@ -208,9 +208,9 @@ class Generator(lightning.LightningModule, metaclass=NotesArguments):
                 [self._on_canvas(c, units[p.which]) for c, p in zip(made, state.parts, strict=True)]
             )
             canvas, alpha = torch.cat([c.cpu() for c in made]), state.alpha.cpu()
-            finite = finite(canvas) & finite(alpha) & activations.isfinite().cpu()
+            whole = finite(canvas) & finite(alpha) & activations.isfinite().cpu()
         failed = state.failed.cpu()
-        failed[~finite & (failed < 0)] = self.steps
+        failed[~whole & (failed < 0)] = self.steps
         steps = {i: int(step) for i, step in enumerate(failed) if step >= 0}
         seconds = time.perf_counter() - begin
         return Visualizations(units, canvas, alpha, state.scores.cpu(), activations.cpu(), steps, seconds)

@@ -34,7 +34,7 @@ def test_the_engine_is_one_of_two(monkeypatch):
         assert choice.chosen() == expected
         assert versions()["engine"] == expected
     monkeypatch.setenv("FEATVIS_ENGINE", "fast")
-    with pytest.raises(UserError, match="FEATVIS_ENGINE is fast.* compiled .* torch"):
+    with pytest.raises(UserError, match="FEATVIS_ENGINE=fast is no engine.* compiled .* torch"):
         choice.chosen()
 
 
