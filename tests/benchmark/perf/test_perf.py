@@ -209,4 +209,4 @@ def test_every_convolution_of_a_network_is_timed(capsys, name, count, shape):
     assert sum(int(row[1]) for row in rows) == sum(isinstance(m, torch.nn.Conv2d) for m in net.modules()) == count
     assert any(row[0].strip() == shape for row in rows)
     # A time may be printed as 0.0: how fast a machine is, is no matter here.
-    assert all(float(time) >= 0 for row in rows for time in row[2:])
+    assert all(float(figure) >= 0 for row in rows for figure in row[2:])

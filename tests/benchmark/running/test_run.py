@@ -249,12 +249,10 @@ def test_flexivit_runs_the_same_path_with_random_weights(tmp_path):
     assert record.n == 2
 
 
-def test_flexivit_without_weights_and_network_fails_in_seconds(tmp_path):
-    start = time.monotonic()
+def test_flexivit_without_weights_and_network_fails_and_says_the_ways_out(tmp_path):
     done = command(
         "run", "--model", "flexivit", cwd=tmp_path, HF_HOME=str(tmp_path / "empty"), HF_ENDPOINT="http://127.0.0.1:9"
     )
-    assert time.monotonic() - start < 200, "nothing is tried again and again"
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1
     for way in ("FEATVIS_WEIGHTS", "efficientnet_lite0", "cache"):
