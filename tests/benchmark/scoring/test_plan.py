@@ -1,0 +1,69 @@
+"""Plans, and what earlier versions left behind: read, or refused in one sentence that names the version."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from types import SimpleNamespace
+
+import pytest
+from sample_records import record
+
+from benchmark.running import runner
+from benchmark.scoring.evaluate import read_plan
+from benchmark.scoring.plan import Plan, Row
+from benchmark.suites.suite import Suite
+from featvis import __version__
+from featvis.errors import UserError
+from featvis.generators.arguments import public_path
+
+PLAN = Plan(
+    out="out", suite="quick", model="vit", classifiers=[], frechet="vit", data=None, seed=0, units=["301"],
+    labels=["ladybug"], canvas=[64, 64], rows=[Row("real", "real"), Row("maco", folder="a")],
+)  # fmt: skip
+
+
+def test_a_plan_is_read_as_it_was_written(tmp_path):
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps(dataclasses.asdict(PLAN)))
+    assert read_plan(path) == PLAN
+
+
+def test_a_plan_of_another_version_is_refused_by_its_name(tmp_path):
+    path = tmp_path / "plan.json"
+    before = dataclasses.asdict(PLAN)
+    del before["version"]
+    for row in before["rows"]:
+        del row["kind"]
+    path.write_text(json.dumps(before))
+    with pytest.raises(UserError, match=rf"plan of featvis before 0.2, and this is {__version__}; start the run again"):
+        read_plan(path)
+    path.write_text(json.dumps(dataclasses.asdict(PLAN) | {"version": "9.9"}))
+    with pytest.raises(UserError, match="plan of featvis 9.9"):
+        read_plan(path)
+    for text in ("half a fi", "[]", json.dumps(dataclasses.asdict(PLAN) | {"more": 1})):
+        path.write_text(text)
+        with pytest.raises(UserError, match="is no plan of a run"):
+            read_plan(path)
+
+
+def test_a_runs_folder_of_another_version_is_refused_by_its_name(tmp_path):
+    theirs = record("maco", config_hash="0" * 12, versions={"featvis": "0.1.0"})
+    theirs.write(theirs.record_path(tmp_path))
+    cell = SimpleNamespace(method="maco", generator=SimpleNamespace(config_hash=lambda device: "1" * 12))
+    job = SimpleNamespace(
+        out=tmp_path, suite=Suite("flexivit", "301", {"maco": {}}), classifier=SimpleNamespace(alias=theirs.alias),
+        cells=[cell],
+    )  # fmt: skip
+    with pytest.raises(UserError, match=r"another configuration \(0{12}, made by featvis 0.1.0\); name another folder"):
+        runner.check_claim(job)
+    cell.generator.config_hash = lambda device: "0" * 12
+    runner.check_claim(job)
+
+
+def test_class_paths_of_before_the_modules_moved_are_known():
+    for before in ("featvis.generators.maco.MACO", "featvis.generators.MACO"):
+        assert public_path(before) == "featvis.generators.MACO"
+    assert public_path("featvis.attacks.Attack") == "featvis.generators.Attack"
+    assert public_path("featvis.inversion.Inversion") == "featvis.generators.Inversion"
+    assert public_path("my_file.Mine") == "my_file.Mine"
