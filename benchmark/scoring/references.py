@@ -226,12 +226,13 @@ def passes(plan: Plan) -> list[Task]:
     asked = {c.evaluator for c in columns.wanted(plan.metrics)}
     frechet, directory = plan.frechet_data or plan.data, weights_directory()
     classes = tuple(classes_of(plan.units))
-    tasks = [Task("bank", plan.data, "bank", plan.cache, plan.model)]
+    tasks = [Task("bank", plan.data, "bank", plan.cache, plan.model)] if "plausibility" in asked else []
     if "frechet" in asked and find_inception([directory] if directory else []) is not None:
         tasks.append(Task("inception", frechet, "frechet", plan.cache, None, classes))
-    if plan.frechet not in plan.unavailable:
+    if "frechet" in asked and plan.frechet not in plan.unavailable:
         tasks.append(Task("bank", frechet, "frechet", plan.cache, plan.frechet))
-    tasks.append(Task("spectrum", plan.spectrum_data or plan.data, "spectrum", plan.cache))
+    if "spectrum" in asked:
+        tasks.append(Task("spectrum", plan.spectrum_data or plan.data, "spectrum", plan.cache))
     if "plausibility" in asked and len(classes) == len({u.partition("@")[0] for u in plan.units}):
         tasks.append(Task("nearest", plan.data, "bank", plan.cache, plan.model, classes))
     return tasks

@@ -167,8 +167,11 @@ def serve(line: socket.socket) -> None:
 
     import torch
 
+    from featvis.choice import has_numba
+
     torch.set_num_threads(1)
-    for name in EVERYTHING:
+    # Numba is optional, and what it has compiled is read by whoever needs it.
+    for name in (*EVERYTHING, *["featvis.engine.loops"] * has_numba()):
         importlib.import_module(name)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     line.sendall(struct.pack("i", threads()))
