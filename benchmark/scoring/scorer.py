@@ -24,6 +24,7 @@ from featvis.data.files import fit, to_tensor
 from featvis.data.inception import load_inception
 from featvis.data.reference import EMBEDDED, Bank, read_bank, read_provenance, read_spectrum
 from featvis.data.sets import ImageSet
+from featvis.metrics.resampling import prepare
 from featvis.networks.classifier import Classifier
 from featvis.networks.devices import default_device
 from featvis.networks.loading import load
@@ -73,6 +74,7 @@ class Scorer:
     def __init__(
         self, plan: Plan, sources: Sources | None = None, networks: Mapping[str, Classifier] | None = None
     ) -> None:
+        prepare()
         self.plan, self.wanted = plan, wanted(plan.metrics)
         device, given = default_device(), networks or {}
         names = [n for n in dict.fromkeys((plan.model, *plan.classifiers, plan.frechet)) if n not in plan.unavailable]
