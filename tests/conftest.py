@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import settings
-from places import SHARED
+from places import ROOT, SHARED
 
 # The same examples everywhere, and no deadline: a test fails for what is wrong, not for luck or a slow machine.
 settings.register_profile("featvis", derandomize=True, deadline=None, max_examples=60, database=None)
@@ -49,3 +51,18 @@ LONGEST = ("test_launch", "test_run", "test_faults", "test_notebooks", "test_att
 def pytest_collection_modifyitems(items):
     """Start the longest files first: the other workers go through the rest meanwhile."""
     items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+
+
+COMPILE = """
+from featvis.generators import CBR, MACO
+for method in (MACO(steps=1, canvas=48, views=1), CBR(steps=1, canvas=48)):
+    method.visualize("301")
+"""
+
+
+def pytest_sessionstart(session):
+    """Compile the engine's loops once, for all workers and all processes that tests start."""
+    compiled = any((ROOT / "featvis" / "engine" / "__pycache__").glob("loops.*.nbi"))
+    # Workers have an input; those who collect only, or run something small, need not wait.
+    if not hasattr(session.config, "workerinput") and session.config.getoption("numprocesses", None) and not compiled:
+        subprocess.run([sys.executable, "-c", COMPILE], cwd=ROOT, check=False, capture_output=True)

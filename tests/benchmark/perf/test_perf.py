@@ -200,7 +200,8 @@ def test_the_table_and_the_figure_are_written(tmp_path):
         ("convnext_atto.d2_in1k", 40, "40 to 40 in 40, 56x56, 7x7/1"),
     ],
 )
-def test_every_convolution_of_a_network_is_timed(capsys, name, count, shape):
+def test_every_convolution_of_a_network_is_timed(capsys, monkeypatch, name, count, shape):
+    monkeypatch.setenv("FEATVIS_ENGINE", "compiled")
     speed.convolutions(name, views=1, repeats=1)
     lines = [line.split("|")[1:-1] for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
     (_, how_many, *_), *rows = lines
