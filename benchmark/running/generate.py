@@ -165,6 +165,9 @@ def predict(trainer: Any, generator: Generator, units: Units, out: Path, config:
         torch.set_num_threads(int(threads))
     engine.prepare()
     trainer.predict(generator, datamodule=units, return_predictions=False)
+    if torch.distributed.is_initialized():
+        # What follows looks at all images, and the first process may be done before the others have written theirs.
+        torch.distributed.barrier()
     failed = sorted(p.name.removesuffix(".failed.json") for p in out.glob("*.failed.json"))
     ours = [u.id for u in units.units if u.id in failed]
     if trainer.is_global_zero:
