@@ -115,18 +115,7 @@ def check_run(path: str, flags: Mapping[str, Any], devices: int, out: str | None
         devices=devices, steps=flags["steps"], views=flags["crops"], canvas=flags["canvas"],
         batch_size=flags["batch_size"],
     )  # fmt: skip
-    name, values = suites.read(Path(path))
-    given = {
-        key: value for key, value in flags.items() if key in suites.Suite.__dataclass_fields__ and value is not None
-    }
-    if flags["methods"] is not None:
-        if not split(flags["methods"]):
-            raise UserError("--methods is empty; name some, for example --methods maco,fourier")
-        known = values.get("methods") or {}
-        given["methods"] = {m: (known.get(m) or {}) if isinstance(known, dict) else {} for m in split(flags["methods"])}
-    if flags["classifiers"] is not None:
-        given["classifiers"] = split(flags["classifiers"])
-    suite = suites.resolve(values, f"--suite {path}", given)
+    name, suite, _ = suites.read_with(path, flags)
     check_limit("batch_size", suite.batch_size)
     for method, row in suite.methods.items():
         check_method(method, row)

@@ -13,13 +13,14 @@ from typing import Any
 
 import torch
 
-from benchmark.arguments import command_line, split
+from benchmark.arguments import command_line
 from benchmark.scoring import references
 from benchmark.scoring.plan import Plan, Row, Sources
 from benchmark.suites.methods import build
-from benchmark.suites.suite import Suite, check_file_name, read, resolve
+from benchmark.suites.suite import Suite, check_file_name, read_with
 from featvis.errors import Unreachable, UserError
 from featvis.generators import Generator
+from featvis.limits import check_limit
 from featvis.networks.classifier import Classifier
 from featvis.networks.devices import default_device
 from featvis.networks.loading import load
@@ -93,19 +94,9 @@ def from_flags(path: str, flags: Mapping[str, Any], out: str | None, evaluation:
     Raises:
         UserError: for anything that is wrong with them.
     """
-    name, values = read(Path(path))
-    keys = ("model", "units", "batch_size", "seed", "data", "frechet_data", "spectrum_data", "tokens")
-    given: dict[str, Any] = {key: flags.get(key) for key in keys}
-    if (methods := flags.get("methods")) is not None:
-        if not split(methods):
-            raise UserError("--methods is empty; name some, for example --methods maco,fourier")
-        known = values.get("methods") or {}
-        given["methods"] = {m: (known.get(m) or {}) for m in split(methods)}
-    if (classifiers := flags.get("classifiers")) is not None:
-        given["classifiers"] = split(classifiers)
-    suite = resolve(values, f"--suite {path}", given)
+    name, suite, given = read_with(path, flags)
     options = {"steps": flags.get("steps"), "views": flags.get("crops"), "canvas": flags.get("canvas")}
-    plain = not any(v is not None for v in (*given.values(), *options.values()))
+    plain = not given and not any(v is not None for v in options.values())
     folder = Path(out) if out else default_out(name, suite, options, plain)
     command = command_line("run", {"suite": path} | dict(flags))
     return prepare(name, suite, folder, options, {"command": command, **evaluation})
@@ -124,8 +115,7 @@ def prepare(name: str, suite: Suite, out: Path, options: Mapping[str, Any], eval
     Raises:
         UserError: for anything that is wrong with it.
     """
-    if not 1 <= suite.batch_size <= 4096:
-        raise UserError(f"--batch-size must be between 1 and 4096, not {suite.batch_size}")
+    check_limit("batch_size", suite.batch_size)
     device = default_device()
     cache = out.parent / "reference"
     classifier = load(suite.model)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import yaml
 
+from benchmark.arguments import split
 from benchmark.records import columns
 from benchmark.records import record as records
 from benchmark.records.schema import parse
@@ -98,6 +99,32 @@ def check_file_name(name: str, what: str) -> None:
         raise UserError(
             f"{what} is named {name!r}, which cannot be part of a file name; use letters, digits and _ . + -"
         )
+
+
+def read_with(path: str, flags: Mapping[str, Any]) -> tuple[str, Suite, dict[str, Any]]:
+    """A suite with the flags of `featvis run` over it; None is a flag that was not given.
+
+    Args:
+        path: of the suite, or its name.
+        flags: as the command has them.
+
+    Returns:
+        Its name, the suite, and which of its keys were given.
+
+    Raises:
+        UserError: see `read` and `resolve`; or for an empty list of methods.
+    """
+    name, values = read(Path(path))
+    given = {k: v for k, v in flags.items() if k in Suite.__dataclass_fields__ and v is not None}
+    if "methods" in given:
+        if not split(given["methods"]):
+            raise UserError("--methods is empty; name some, for example --methods maco,fourier")
+        known = values.get("methods")
+        rows = known if isinstance(known, dict) else {}
+        given["methods"] = {m: (rows.get(m) or {}) for m in split(given["methods"])}
+    if "classifiers" in given:
+        given["classifiers"] = split(given["classifiers"])
+    return name, resolve(values, f"--suite {path}", given), given
 
 
 def resolve(data: Mapping[str, Any], source: str, overrides: Mapping[str, Any]) -> Suite:
