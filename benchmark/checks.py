@@ -16,8 +16,8 @@ from benchmark.suites import suite as suites
 from benchmark.suites.presets import own_methods, read_preset
 from featvis.errors import UserError, nearest
 from featvis.limits import check_limit
-from featvis.networks import wrap
 from featvis.networks.names import check_name, weights_directory
+from featvis.networks.own import wrap
 from featvis.paths import importable
 
 

@@ -84,6 +84,7 @@ class Record:
     with `<unit>.png`, relative to the run's folder, and `images_sha256` the digest of their pixels
     (`storage.images.pixels_hash`). `command` is what makes the record anew. `budget`, `config_hash` and `preset` are
     None where nothing was optimised. `seconds_per_image` is wall-clock time. `created` is ISO 8601.
+    `silent_units` had no gradient at any step, so their images show nothing.
     """
 
     suite: str
@@ -110,6 +111,7 @@ class Record:
     created: str
     images_sha256: str | None = None
     command: str | None = None
+    silent_units: tuple[str, ...] = ()
     schema: Literal[1] = SCHEMA
 
     @classmethod
@@ -251,6 +253,7 @@ def _check(record: Record, source: str) -> None:
     require(
         digest is None or _SHA256.fullmatch(digest) is not None, "images_sha256", f"is {digest!r}, not 64 hex digits"
     )
+    require(set(record.silent_units) <= set(record.units), "silent_units", "names a unit that is not among the units")
     names = [m.name for m in record.metrics]
     for i, m in enumerate(record.metrics):
         key = f"metrics[{i}] ({m.name})"

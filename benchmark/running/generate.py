@@ -27,6 +27,7 @@ from featvis.generators.batches import Units
 from featvis.generators.callbacks import ImageWriter, StepProgress
 from featvis.networks.classifier import Classifier
 from featvis.paths import importable
+from featvis.storage import images
 
 
 class GenerateCLI(LightningCLI):
@@ -170,12 +171,15 @@ def predict(trainer: Any, generator: Generator, units: Units, out: Path, config:
         torch.distributed.barrier()
     failed = sorted(p.name.removesuffix(".failed.json") for p in out.glob("*.failed.json"))
     ours = [u.id for u in units.units if u.id in failed]
+    silent = [u.id for u in units.units if images.facts(out / f"{u.id}.png").get("silent") is True]
     if trainer.is_global_zero:
         print(f"{len(units.units) - len(ours)} images in {out} ({len(units.finished)} were there before)")
         for unit in ours:
             fact = json.loads((out / f"{unit}.failed.json").read_text())
             print(f"featvis: unit {unit} failed at step {fact['step']}: {fact['reason']}", file=sys.stderr)
-    return 1 if ours else 0
+        for unit in silent:
+            print(f"featvis: unit {unit} is silent: nothing on the canvas changed it at any step", file=sys.stderr)
+    return 1 if ours or silent else 0
 
 
 if __name__ == "__main__":

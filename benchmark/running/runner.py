@@ -129,13 +129,18 @@ def generate(job: Job, todo: Sequence[Cell], devices: int, wandb: str) -> dict[s
             # The cell that it was at when it ended, if it ended before its time.
             codes += [code] * (len(codes) < len(at_once))
         for cell, code in zip(at_once, codes, strict=False):
-            if code:
+            if code and not complete(cell):
                 failed |= {other.method: reason(cell, code) for other in job.cells if other.folder == cell.folder}
                 print(f"featvis: {cell.method} failed: {failed[cell.method]}", file=sys.stderr, flush=True)
         for outcome in outcomes:
             outcome.unlink(missing_ok=True)
         left = left[len(codes) :]
     return failed
+
+
+def complete(cell: Cell) -> bool:
+    """Whether all images of a cell are there: those of silent units too, whose row says so."""
+    return all((cell.folder / f"{unit.id}.png").is_file() for unit in cell.units)
 
 
 def reason(cell: Cell, code: int) -> str:

@@ -90,7 +90,13 @@ def record_of(
         error=error,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         command=command,
+        silent_units=tuple(u for u in units if folder is not None and silent(folder / f"{u}.png")),
     )
+
+
+def silent(path: Path) -> bool:
+    """Whether an image says that its unit had no gradient at any step."""
+    return images.facts(path).get("silent") is True
 
 
 def of_row(plan: Plan, row: Row, target: Classifier, **facts: Any) -> Record:

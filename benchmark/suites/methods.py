@@ -15,6 +15,7 @@ from benchmark.suites.presets import read_preset
 from benchmark.suites.suite import Suite
 from featvis.errors import UserError, nearest
 from featvis.generators import Generator
+from featvis.generators.arguments import accepted
 from featvis.paths import importable
 
 
@@ -81,14 +82,3 @@ def find_class(class_path: str) -> type[Generator]:
             f"the method {class_path} (--methods) is no subclass of featvis.generators.Generator; name one that is"
         )
     return found
-
-
-def accepted(cls: type[Generator]) -> list[str]:
-    """The arguments that a generator class takes, its bases' included."""
-    names: dict[str, None] = {}
-    for base in cls.__mro__:
-        if issubclass(base, Generator) and "__init__" in vars(base):
-            for name, parameter in inspect.signature(base.__init__).parameters.items():
-                if name != "self" and parameter.kind is not parameter.VAR_KEYWORD:
-                    names[name] = None
-    return list(names)

@@ -1,4 +1,6 @@
-"""How a canvas is written down: parameters (B, ...) in, canvas (B, 3, H, W) in [0, 1] out.
+"""How a canvas is written down: parameters (B, ...) in, canvas (B, C, H, W) in [0, 1] out.
+
+Three channels are RGB and are optimised in a decorrelated space; any other number is a channel each.
 
 Each parametrization has the same two functions. `init` draws what each unit needs from that unit's own random stream:
 the parameters, and what stays fixed (or None). `decode` is differentiable and treats every canvas of the batch alone.
@@ -30,7 +32,7 @@ class Parametrization(Protocol):
         ...
 
     def decode(self, parameters: Tensor, fixed: Tensor | None = None) -> Tensor:
-        """Parameters (B, ...) to canvas (B, 3, H, W) in [0, 1]."""
+        """Parameters (B, ...) to canvas (B, C, H, W) in [0, 1]."""
         ...
 
 
@@ -38,19 +40,25 @@ def _normal(shape: Sequence[int], generators: Sequence[torch.Generator]) -> Tens
     return torch.stack([torch.randn(*shape, generator=g, device=g.device) for g in generators])
 
 
-def _to_rgb(x: Float[Tensor, "b 3 h w"], min_max: bool) -> Float[Tensor, "b 3 h w"]:
-    canvas = engine.to_rgb(x, constant(RECORRELATE, x.device, x.dtype))
+def _colors(x: Tensor) -> Float[Tensor, "3 3"] | None:
+    """The way back from the decorrelated colours, which only RGB has."""
+    return constant(RECORRELATE, x.device, x.dtype) if x.shape[1] == 3 else None
+
+
+def _to_rgb(x: Float[Tensor, "b c h w"], min_max: bool) -> Float[Tensor, "b c h w"]:
+    canvas = engine.to_rgb(x, _colors(x))
     return engine.stretch(canvas) if min_max else canvas
 
 
 @dataclass(frozen=True)
 class Pixel:
-    """Pixels in the decorrelated space (CBR). Parameters: (B, 3, H, W).
+    """Pixels in the decorrelated space (CBR). Parameters: (B, C, H, W).
 
     Attributes:
         size: (H, W) in pixels.
         std: deviation of the initial values.
         min_max: stretch each canvas to [0, 1] after the sigmoid.
+        channels: of the canvas.
 
     Example:
         >>> import torch
@@ -65,19 +73,20 @@ class Pixel:
     size: tuple[int, int]
     std: float = 0.01
     min_max: bool = True
+    channels: int = 3
 
-    def init(self, generators: Sequence[torch.Generator]) -> tuple[Float[Tensor, "b 3 h w"], None]:
+    def init(self, generators: Sequence[torch.Generator]) -> tuple[Float[Tensor, "b c h w"], None]:
         """N(0, std) pixels."""
-        return self.std * _normal((3, *self.size), generators), None
+        return self.std * _normal((self.channels, *self.size), generators), None
 
-    def decode(self, parameters: Float[Tensor, "b 3 h w"], fixed: Tensor | None = None) -> Float[Tensor, "b 3 h w"]:
+    def decode(self, parameters: Float[Tensor, "b c h w"], fixed: Tensor | None = None) -> Float[Tensor, "b c h w"]:
         """Colour, sigmoid and, where asked for, min-max."""
         return _to_rgb(parameters, self.min_max)
 
 
 @dataclass(frozen=True)
 class ScaledSpectrum:
-    """A complex spectrum scaled by frequency (Olah et al. 2017, "Preconditioning"). Parameters: (B, 3, H, W//2+1, 2).
+    """A complex spectrum scaled by frequency (Olah et al. 2017, "Preconditioning"). Parameters: (B, C, H, W//2+1, 2).
 
     Canvas = irfft2(z * scale) / 4, scale = sqrt(HW) / max(f, 1/max(H, W))^decay with f in cycles per pixel.
 
@@ -86,6 +95,7 @@ class ScaledSpectrum:
         decay: exponent of the frequency scaling; 0 leaves the spectrum as it is.
         std: deviation of the initial real and imaginary parts.
         min_max: stretch each canvas to [0, 1] after the sigmoid.
+        channels: of the canvas.
 
     Example:
         >>> import torch
@@ -100,6 +110,7 @@ class ScaledSpectrum:
     decay: float = 1.0
     std: float = 0.01
     min_max: bool = False
+    channels: int = 3
 
     def scale(self) -> Float[Tensor, "h f"]:
         """The factor of each bin."""
@@ -107,15 +118,15 @@ class ScaledSpectrum:
         f = torch.hypot(torch.fft.fftfreq(h)[:, None], torch.fft.rfftfreq(w)[None, :])
         return math.sqrt(h * w) / f.clamp_min(1 / max(h, w)) ** self.decay
 
-    def init(self, generators: Sequence[torch.Generator]) -> tuple[Float[Tensor, "b 3 h f 2"], None]:
+    def init(self, generators: Sequence[torch.Generator]) -> tuple[Float[Tensor, "b c h f 2"], None]:
         """N(0, std) real and imaginary parts."""
-        return self.std * _normal((3, self.size[0], self.size[1] // 2 + 1, 2), generators), None
+        return self.std * _normal((self.channels, self.size[0], self.size[1] // 2 + 1, 2), generators), None
 
-    def decode(self, parameters: Float[Tensor, "b 3 h f 2"], fixed: Tensor | None = None) -> Float[Tensor, "b 3 h w"]:
+    def decode(self, parameters: Float[Tensor, "b c h f 2"], fixed: Tensor | None = None) -> Float[Tensor, "b c h w"]:
         """Scaled inverse FFT, colour, sigmoid."""
         return _to_rgb(self.pixels(parameters), self.min_max)
 
-    def pixels(self, parameters: Float[Tensor, "b 3 h f 2"]) -> Float[Tensor, "b 3 h w"]:
+    def pixels(self, parameters: Float[Tensor, "b c h f 2"]) -> Float[Tensor, "b c h w"]:
         """The picture in the decorrelated space, before colour and sigmoid."""
         return engine.spectrum_to_image(parameters, _there(self._scales, parameters), self.size)
 
@@ -127,14 +138,14 @@ class ScaledSpectrum:
 
 @dataclass(frozen=True, eq=False)
 class Phase:
-    """A phase spectrum under a fixed magnitude (MACO: Fel et al. 2023, section 3). Parameters: (B, 3, H, W//2+1).
+    """A phase spectrum under a fixed magnitude (MACO: Fel et al. 2023, section 3). Parameters: (B, C, H, W//2+1).
 
     Canvas = sigmoid(colour(standardise(irfft2(r * exp(i * phase))))). irfft2 keeps only the Hermitian part of the
     columns 0 and W/2, so the canvas has the magnitude r in the interior columns alone.
 
     Attributes:
         size: (H, W) in pixels.
-        magnitude: r, (3, H, W//2+1).
+        magnitude: r, (C, H, W//2+1).
         distribution: of the initial phases: `uniform` on (-pi, pi), or `normal` of deviation 1.
         phase_std: deviation to which each image's phases are standardised before use; None leaves them alone.
             Standardising is what makes the optimisation converge: as the raw phases spread, the same step turns them
@@ -154,37 +165,34 @@ class Phase:
     """
 
     size: tuple[int, int]
-    magnitude: Float[Tensor, "3 h f"]
+    magnitude: Float[Tensor, "c h f"]
     distribution: Literal["uniform", "normal"] = "uniform"
     phase_std: float | None = 1.0
     offset: bool = False
 
     def init(
         self, generators: Sequence[torch.Generator]
-    ) -> tuple[Float[Tensor, "b 3 h f"], Float[Tensor, "b 3 h f"] | None]:
+    ) -> tuple[Float[Tensor, "b c h f"], Float[Tensor, "b c h f"] | None]:
         """Initial phases in radians and, with `offset`, the phases that are added to them throughout."""
         phase = torch.stack([self._draw(self.distribution, g) for g in generators])
         fixed = torch.stack([self._draw("uniform", g) for g in generators]) if self.offset else None
         return phase, fixed
 
-    def _draw(self, distribution: str, generator: torch.Generator) -> Float[Tensor, "3 h f"]:
+    def _draw(self, distribution: str, generator: torch.Generator) -> Float[Tensor, "c h f"]:
         shape, device = self.magnitude.shape, generator.device
         if distribution == "normal":
             return torch.randn(*shape, generator=generator, device=device)
         return (2 * torch.rand(*shape, generator=generator, device=device) - 1) * math.pi
 
     def decode(
-        self, parameters: Float[Tensor, "b 3 h f"], fixed: Float[Tensor, "b 3 h f"] | None = None
-    ) -> Float[Tensor, "b 3 h w"]:
+        self, parameters: Float[Tensor, "b c h f"], fixed: Float[Tensor, "b c h f"] | None = None
+    ) -> Float[Tensor, "b c h w"]:
         """Phases to canvas; fixed: phases to add."""
-        magnitude, colors = (
-            _there(self._magnitudes, parameters),
-            constant(RECORRELATE, parameters.device, parameters.dtype),
-        )
-        return engine.phase_to_canvas(parameters, magnitude, fixed, self.phase_std, self.size, colors)
+        magnitude = _there(self._magnitudes, parameters)
+        return engine.phase_to_canvas(parameters, magnitude, fixed, self.phase_std, self.size, _colors(parameters))
 
     @cached_property
-    def _magnitudes(self) -> list[Float[Tensor, "3 h f"]]:
+    def _magnitudes(self) -> list[Float[Tensor, "c h f"]]:
         return [self.magnitude]
 
 

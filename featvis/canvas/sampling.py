@@ -17,11 +17,11 @@ from featvis.canvas.transforms import Frame, _widest, _xy, area
 
 
 def render(
-    canvas: Float[Tensor, "b 3 h w"],
+    canvas: Float[Tensor, "b c h w"],
     frame: Frame,
     out: tuple[int, int],
     generators: Sequence[torch.Generator] | None = None,
-) -> Float[Tensor, "n 3 ho wo"]:
+) -> Float[Tensor, "n c ho wo"]:
     """Sample the views of `frame` from the canvas, resized to `out`; differentiable in the canvas.
 
     Args:
@@ -59,7 +59,7 @@ def render(
 
 
 def _untouched(
-    matrix: Float[Tensor, "b v 2 3"], frame: Frame, out: tuple[int, int], canvas: Float[Tensor, "b 3 h w"]
+    matrix: Float[Tensor, "b v 2 3"], frame: Frame, out: tuple[int, int], canvas: Float[Tensor, "b c h w"]
 ) -> bool:
     """Whether every view is the canvas, pixel by pixel."""
     if frame.blur is not None or tuple(canvas.shape[-2:]) != tuple(out):
@@ -71,8 +71,8 @@ def _untouched(
 
 
 def _add_noise(
-    views: Float[Tensor, "n 3 ho wo"], frame: Frame, generators: Sequence[torch.Generator] | None
-) -> Float[Tensor, "n 3 ho wo"]:
+    views: Float[Tensor, "n c ho wo"], frame: Frame, generators: Sequence[torch.Generator] | None
+) -> Float[Tensor, "n c ho wo"]:
     """The noise of a frame, added in place, each unit's from its own stream."""
     if generators is not None and any(frame.noise):
         for g, own in zip(generators, views.detach().split(frame.matrix.shape[1]), strict=True):
@@ -93,7 +93,7 @@ def _blur(images: Float[Tensor, "n c h w"], sigma: Float[Tensor, n], radius: int
     return rearrange(x, "1 (n c) h w -> n c h w", n=n)
 
 
-def _noise(views: Float[Tensor, "v 3 h w"], g: torch.Generator, noise: tuple[float, float]) -> None:
+def _noise(views: Float[Tensor, "v c h w"], g: torch.Generator, noise: tuple[float, float]) -> None:
     normal, uniform = noise
     for one in views:
         if uniform and one.is_cpu:

@@ -43,8 +43,8 @@ def frequencies(size: tuple[int, int]) -> tuple[Float[Tensor, "h 1"], Float[Tens
 
 
 def resize_spectrum(
-    spectrum: Float[Tensor, "3 hr fr"], size: tuple[int, int], width: int | None = None
-) -> Float[Tensor, "3 h f"]:
+    spectrum: Float[Tensor, "c hr fr"], size: tuple[int, int], width: int | None = None
+) -> Float[Tensor, "c h f"]:
     """The magnitudes that a canvas of `size` should have, read off a square reference at the same frequencies.
 
     Log-magnitudes are interpolated bilinearly. Beyond the reference's highest frequency f0 the edge value continues as
@@ -52,12 +52,12 @@ def resize_spectrum(
     unnormalised FFT's do.
 
     Args:
-        spectrum: (3, R, R//2+1), of R x R images.
+        spectrum: (C, R, R//2+1), of R x R images.
         size: (H, W) of the canvas.
         width: the reference's width where it is not its height.
 
     Returns:
-        (3, H, W//2+1), float32.
+        (C, H, W//2+1), float32.
 
     Example:
         >>> import torch

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from featvis.data import channels as by_channel
 from featvis.errors import UserError
 
 IMAGE_SUFFIXES = frozenset((".jpeg", ".jpg", ".png", ".webp", ".bmp", ".tif", ".tiff"))
@@ -179,11 +180,16 @@ def fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     return ImageOps.fit(image, (size[1], size[0]), Image.Resampling.BICUBIC)
 
 
-def as_seen(path: Path, size: tuple[int, int]) -> Float[Tensor, "3 h w"]:
+def as_seen(path: Path, size: tuple[int, int], channels: int = 3) -> Float[Tensor, "c h w"]:
     """An image as a network of that input sees it: it covers `size`, antialiased, centre-cropped, on 256 levels.
 
+    Args:
+        path: of an image file; for other channels than three also of an array (`featvis.data.channels`).
+        size: (h, w).
+        channels: that the network takes.
+
     Raises:
-        OSError: when it cannot be decoded.
+        OSError: when it cannot be decoded, or has not as many channels.
 
     Example:
         >>> import tempfile
@@ -195,4 +201,6 @@ def as_seen(path: Path, size: tuple[int, int]) -> Float[Tensor, "3 h w"]:
         >>> as_seen(path, (16, 16)).shape
         torch.Size([3, 16, 16])
     """
-    return to_tensor(fit(open_rgb(path), size))
+    if path.suffix == ".npy":
+        return (by_channel.cover(by_channel.of_array(path, channels), size) * 255).round() / 255
+    return by_channel.of_image(fit(open_rgb(path), size), channels)

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from featvis.canvas.spectrum import magnitude, resize_spectrum
 from featvis.data.files import fit, to_tensor
+from featvis.data.spectra import folder_spectrum
 from featvis.data.sweep import Batch, Chunk, Job
 from featvis.data.sweep import read as read_chunk
 from featvis.errors import UserError
@@ -332,15 +333,34 @@ def read_spectrum(folder: Path = EMBEDDED) -> dict[str, Tensor]:
         ) from error
 
 
-def spectrum_hash(folder: Path = EMBEDDED) -> str:
+def spectrum_hash(folder: Path = EMBEDDED, channels: int = 3) -> str:
     """12 hex digits of the SHA-256 of a reference's magnitude spectrum."""
-    values = read_spectrum(folder)["magnitude"].contiguous().numpy().tobytes()
+    values = _magnitude(folder, channels).contiguous().numpy().tobytes()
     return hashlib.sha256(values).hexdigest()[:12]
 
 
-def natural_spectrum(size: tuple[int, int], folder: Path = EMBEDDED) -> Float[Tensor, "3 h f"]:
-    """r = E|F(x)| of natural images for a canvas of `size` (H, W)."""
-    return resize_spectrum(read_spectrum(folder)["magnitude"], size)
+def natural_spectrum(
+    size: tuple[int, int], folder: Path = EMBEDDED, channels: int = 3
+) -> Float[Tensor, "c h f"]:  # fmt: skip
+    """r = E|F(x)| of natural images for a canvas of `size` (H, W).
+
+    Args:
+        size: of the canvas.
+        folder: a reference, or a folder of images of as many channels (`featvis.data.channels`).
+        channels: of the canvas. A reference has RGB's; any other number gets its luminance, each.
+
+    Raises:
+        UserError: see `read_spectrum` and `folder_spectrum`.
+    """
+    return resize_spectrum(_magnitude(folder, channels), size)
+
+
+def _magnitude(folder: Path, channels: int) -> Float[Tensor, "c s f"]:
+    if folder.is_dir() and not (folder / "spectrum.safetensors").is_file():
+        return folder_spectrum(folder, channels)
+    found = read_spectrum(folder)["magnitude"]
+    # The first of the decorrelated axes is luminance, nearly.
+    return found if channels == 3 else found[:1].expand(channels, -1, -1)
 
 
 def read_provenance(folder: Path = EMBEDDED) -> dict[str, Any]:

@@ -20,23 +20,25 @@ from featvis.engine.kernels import share
 from featvis.engine.switch import on
 
 
-def to_rgb(x: Float[Tensor, "b 3 h w"], colors: Float[Tensor, "3 3"]) -> Float[Tensor, "b 3 h w"]:
-    """Images in the decorrelated space to RGB in [0, 1]: sigmoid(x @ colors) on the channel axis."""
+def to_rgb(x: Float[Tensor, "b c h w"], colors: Float[Tensor, "3 3"] | None) -> Float[Tensor, "b c h w"]:
+    """Images to [0, 1]: sigmoid(x @ colors) on the channel axis; without a matrix, sigmoid(x)."""
+    if colors is None:
+        return x.sigmoid()
     if _takes(x):
         return cast(Tensor, _ToRGB.apply(x, colors))
     # Matrix on the left: the channels stay where they are, and nothing is permuted.
     return (colors.T @ x.flatten(-2)).view(x.shape).sigmoid()
 
 
-def stretch(canvas: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+def stretch(canvas: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
     """Each image to [0, 1], from its least value to its largest."""
     return cast(Tensor, _Stretch.apply(canvas))
 
 
 def phase_to_canvas(
-    phase: Float[Tensor, "b 3 h f"], magnitude: Float[Tensor, "3 h f"], fixed: Float[Tensor, "b 3 h f"] | None,
-    std: float | None, size: tuple[int, int], colors: Float[Tensor, "3 3"],
-) -> Float[Tensor, "b 3 h w"]:  # fmt: skip
+    phase: Float[Tensor, "b c h f"], magnitude: Float[Tensor, "c h f"], fixed: Float[Tensor, "b c h f"] | None,
+    std: float | None, size: tuple[int, int], colors: Float[Tensor, "3 3"] | None,
+) -> Float[Tensor, "b c h w"]:  # fmt: skip
     """to_rgb(standardised irfft2(magnitude * exp(i (std * standardised phase + fixed)))).
 
     Args:
@@ -47,7 +49,7 @@ def phase_to_canvas(
         size: (H, W) of the image.
         colors: see `to_rgb`.
     """
-    if _takes(phase):
+    if colors is not None and _takes(phase):
         return cast(Tensor, _PhaseToCanvas.apply(phase, magnitude, fixed, std, size, colors))
     if std is not None:
         phase = cast(Tensor, _Standardise.apply(phase))
@@ -58,8 +60,8 @@ def phase_to_canvas(
 
 
 def spectrum_to_image(
-    parts: Float[Tensor, "b 3 h f 2"], scale: Float[Tensor, "h f 2"], size: tuple[int, int]
-) -> Float[Tensor, "b 3 h w"]:
+    parts: Float[Tensor, "b c h f 2"], scale: Float[Tensor, "h f 2"], size: tuple[int, int]
+) -> Float[Tensor, "b c h w"]:
     """irfft2 of `scale` times a complex spectrum, both as real and imaginary parts; `size` is (H, W) of the image."""
     return cast(Tensor, _SpectrumToImage.apply(parts, scale, size))
 
@@ -99,7 +101,7 @@ class _ToRGB(torch.autograd.Function):
     """Images (B, 3, H, W) in the decorrelated space to [0, 1]: colour, sigmoid."""
 
     @staticmethod
-    def forward(ctx: Any, x: Float[Tensor, "b 3 h w"], colors: Tensor) -> Float[Tensor, "b 3 h w"]:
+    def forward(ctx: Any, x: Float[Tensor, "b c h w"], colors: Tensor) -> Float[Tensor, "b c h w"]:
         x, ctx.colors = x.contiguous(), colors.numpy()
         canvas = torch.empty_like(x)
         for image, to in zip(x.numpy(), canvas.numpy(), strict=True):
@@ -136,9 +138,9 @@ class _PhaseToCanvas(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, phase: Float[Tensor, "b 3 h f"], magnitude: Float[Tensor, "3 h f"],
-        fixed: Float[Tensor, "b 3 h f"] | None, std: float | None, size: tuple[int, int], colors: Tensor,
-    ) -> Float[Tensor, "b 3 h w"]:  # fmt: skip
+        ctx: Any, phase: Float[Tensor, "b c h f"], magnitude: Float[Tensor, "c h f"],
+        fixed: Float[Tensor, "b c h f"] | None, std: float | None, size: tuple[int, int], colors: Tensor,
+    ) -> Float[Tensor, "b c h w"]:  # fmt: skip
         phase, ctx.colors = phase.contiguous(), colors.numpy()
         spectrum, canvas = torch.empty(*phase.shape, 2), torch.empty(*phase.shape[:2], *size)
         images, ctx.standards, ctx.std, ctx.middle = [], [], std, (size[1] + 1) // 2

@@ -190,7 +190,7 @@ def _chains(net: nn.Module, example: Tensor) -> list[tuple[str, str, str | None]
         if not inputs or not isinstance(inputs[0], Tensor):
             return
         key = (id(inputs[0]), inputs[0]._version)
-        if isinstance(module, nn.BatchNorm2d) and key in made:
+        if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None and key in made:
             pairs[name] = made[key][0]
         elif type(module) in ACTIVATIONS and key in normed:
             acts[normed[key][0]] = name

@@ -22,8 +22,8 @@ from featvis.engine.switch import on
 
 
 def sample(
-    canvas: Float[Tensor, "b 3 h w"], matrix: Float[Tensor, "b v 2 3"], out: tuple[int, int], margin: int, border: bool
-) -> Float[Tensor, "n 3 ho wo"]:
+    canvas: Float[Tensor, "b c h w"], matrix: Float[Tensor, "b v 2 3"], out: tuple[int, int], margin: int, border: bool
+) -> Float[Tensor, "n c ho wo"]:
     """The views of each canvas, unit by unit.
 
     Args:

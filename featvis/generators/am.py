@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from featvis.canvas.chains import Chain, named_chain
-from featvis.canvas.parametrizations import Pixel, ScaledSpectrum
+from featvis.canvas.parametrizations import Parametrization, Pixel, ScaledSpectrum
 from featvis.canvas.transforms import Transform
 from featvis.generators.base import Generator
 from featvis.networks.units import Unit
@@ -61,6 +62,11 @@ class AM(Generator):
         self.domain = domain
         self.begin = ScaledSpectrum(self.size, decay if domain == "spectrum" else 0.0, init_std)
         self.parametrization = self.begin if domain == "spectrum" else Pixel(self.size, min_max=False)
+
+    def in_channels(self, channels: int) -> Parametrization:
+        """As many channels, also to begin with."""
+        self.begin = replace(self.begin, channels=channels)
+        return super().in_channels(channels)
 
     def start(self, units: list[Unit], streams: Sequence[torch.Generator]) -> tuple[Tensor, None]:
         """A random spectrum, or its pixels."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import math
 import re
@@ -50,6 +51,23 @@ def public_path(class_path: str) -> str:
     """
     match = re.fullmatch(r"featvis\.(?:generators\.\w+|attacks|inversion)\.(\w+)", class_path)
     return f"{PUBLIC}.{match[1]}" if match is not None and _exported(match[1]) else class_path
+
+
+def accepted(cls: type) -> list[str]:
+    """The arguments that a generator class takes, its bases' included."""
+    names: dict[str, None] = {}
+    for base in cls.__mro__:
+        if isinstance(base, NotesArguments) and "__init__" in vars(base):
+            for name, parameter in inspect.signature(vars(base)["__init__"]).parameters.items():
+                if name != "self" and parameter.kind is not parameter.VAR_KEYWORD:
+                    names[name] = None
+    return list(names)
+
+
+def class_at(class_path: str) -> Any:
+    """What a path such as `featvis.generators.MACO` names."""
+    module, _, name = class_path.rpartition(".")
+    return getattr(importlib.import_module(module), name)
 
 
 def _arguments(cls: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:

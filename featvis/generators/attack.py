@@ -137,6 +137,10 @@ class Attack(Generator):
         self.epsilon, self.tv, self.sign = epsilon, tv, sign
         self.parametrization = _Itself()
 
+    def in_channels(self, channels: int) -> _Itself:
+        """The images have as many."""
+        return _Itself()
+
     def load_classifier(self) -> Classifier:
         """The network, whose input is the canvas."""
         classifier = super().load_classifier()
@@ -152,10 +156,10 @@ class Attack(Generator):
         pairs = [unit for unit in units if isinstance(unit, Pair)]
         if len(pairs) < len(units):
             raise UserError("an attack needs images: its units are pairs of an image and a class (`Pair`)")
-        original = torch.stack([as_seen(pair.path, self.size) for pair in pairs]).to(self.device)
+        original = torch.stack([as_seen(pair.path, self.size, self._channels) for pair in pairs]).to(self.device)
         return original.clone(), original
 
-    def penalty(self, canvas: Float[Tensor, "b 3 h w"], fixed: Tensor | None) -> Float[Tensor, b] | None:
+    def penalty(self, canvas: Float[Tensor, "b c h w"], fixed: Tensor | None) -> Float[Tensor, b] | None:
         """l TV(x - x0)."""
         return self.tv * total_variation(canvas - fixed) if self.tv and fixed is not None else None
 
@@ -171,7 +175,7 @@ class Attack(Generator):
         assert fixed is not None
         parameters.copy_(project(parameters, fixed, self.epsilon))
 
-    def finish(self, canvas: Float[Tensor, "b 3 h w"], fixed: Tensor | None) -> Float[Tensor, "b 3 h w"]:
+    def finish(self, canvas: Float[Tensor, "b c h w"], fixed: Tensor | None) -> Float[Tensor, "b c h w"]:
         """On the levels of a file, still inside the ball."""
         assert fixed is not None
         return quantise(canvas, fixed, self.epsilon)
@@ -210,8 +214,10 @@ def pair_up(
         The pairs; one for images of the same name and content.
 
     Raises:
-        UserError: for a target that an image shows already.
+        UserError: for a target that an image shows already, or a network that has no other class.
     """
+    if classifier.num_classes < 2:
+        raise UserError(f"{classifier.alias} puts out one logit, so it has no other class to be taken for")
     pairs: dict[str, Pair] = {}
     for file in files:
         own, content = file.label, digest(file.path)
@@ -219,7 +225,10 @@ def pair_up(
         for target in [_random(seed, content, shown, classifier.num_classes)] if targets is None else targets:
             if target == shown:
                 how = "by its name" if own is not None else f"as {classifier.alias} sees it"
-                raise UserError(f"{file.path} is of the class {target} ({classifier.labels[target]}) already, {how}")
+                raise UserError(
+                    f"{file.path} is of the class {target} ({classifier.labels[target]}) already, {how}; "
+                    "name other classes, or random"
+                )
             label = f"{classifier.labels[shown]} to {classifier.labels[target]}"
             pair = Pair(LOGITS, target, label, path=file.path, digest=content, own=own)
             pairs.setdefault(pair.id, pair)
@@ -228,7 +237,8 @@ def pair_up(
 
 @torch.no_grad()
 def _predicted(path: Path, classifier: Classifier) -> int:
-    return int(classifier(as_seen(path, classifier.input_size)[None].to(classifier.device)).argmax())
+    image = as_seen(path, classifier.input_size, classifier.channels)[None].to(classifier.device)
+    return int(classifier(image).argmax())
 
 
 def _random(seed: int, content: int, shown: int, classes: int) -> int:

@@ -13,7 +13,8 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import lightning
 import torch
@@ -32,7 +33,7 @@ from featvis.generators.state import Optimisation, Part, Visualizations, adam, e
 from featvis.limits import check_limit
 from featvis.networks.classifier import Classifier
 from featvis.networks.devices import Precision, compute_dtype
-from featvis.networks.loading import load
+from featvis.networks.loading import Source
 from featvis.networks.objectives import Objective
 from featvis.networks.units import Unit, parse_units
 from featvis.storage.hashing import config_hash
@@ -48,7 +49,8 @@ class Generator(lightning.LightningModule, metaclass=NotesArguments):
     (`optimizer`); see `featvis.generators.fourier` for the shortest one.
 
     Args:
-        model: network, by alias, full timm tag, or file in the weights directory.
+        model: network, by alias, full timm tag, file in the weights directory, or `wrap:FILE`; from Python also any
+            `torch.nn.Module` (see `featvis.networks.own.modules`) or a `Classifier`.
         steps: optimisation steps.
         canvas: side of the canvas in pixels, or (height, width).
         views: views of the canvas a step (the crops of MACO).
@@ -67,7 +69,7 @@ class Generator(lightning.LightningModule, metaclass=NotesArguments):
 
     def __init__(
         self,
-        model: str = "efficientnet_lite0",
+        model: str | torch.nn.Module = "efficientnet_lite0",
         steps: int = 256,
         canvas: int | tuple[int, int] = 512,
         views: int = 1,
@@ -77,11 +79,12 @@ class Generator(lightning.LightningModule, metaclass=NotesArguments):
         precision: Precision = "auto",
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(self._arguments)
+        self.source = Source(model)
+        self.save_hyperparameters({**self._arguments, "model": self.source.name})
         self.size = (canvas, canvas) if isinstance(canvas, int) else (int(canvas[0]), int(canvas[1]))
-        self.model, self.steps, self.views, self.lr, self.seed = model, steps, views, lr, seed
+        self.model, self.steps, self.views, self.lr, self.seed = self.source.name, steps, views, lr, seed
         self.micro_batch, self.precision = micro_batch, precision
-        for name, value in (("steps", steps), ("views", views), *(("canvas", side) for side in self.size)):
+        for name, value in (("steps", steps), ("views", views), ("canvas", self.size[0]), ("canvas", self.size[1])):
             check_limit(name, value)
         if micro_batch is not None and micro_batch < 1:
             raise UserError(f"micro_batch must be at least 1, not {micro_batch}")
@@ -89,6 +92,8 @@ class Generator(lightning.LightningModule, metaclass=NotesArguments):
             raise UserError(f"lr must be above 0, not {lr}")
         # Not a submodule by assignment: the network is loaded when there is work, not when a config is parsed.
         self.classifier: Classifier | None = None
+        self._channels = 3
+        self.listeners: list[Any] = []
         self._objectives: dict[Unit, Objective] = {}
 
     # --- what a method says ---------------------------------------------------------------------------------------
@@ -105,18 +110,22 @@ class Generator(lightning.LightningModule, metaclass=NotesArguments):
         """The parameters (B, ...) to begin with, and what stays fixed, of a batch of units."""
         return self.parametrization.init(streams)
 
+    def in_channels(self, channels: int) -> Parametrization:
+        """The parametrization for a network that does not take three channels. Default: the same, with as many."""
+        return replace(cast(Any, self.parametrization), channels=channels)
+
     def objective(self, unit: Unit) -> Objective:
         """What is maximised for a unit. Default: what the unit says."""
         return unit.objective
 
-    def penalty(self, canvas: Float[Tensor, "b 3 h w"], fixed: Tensor | None) -> Float[Tensor, b] | None:
+    def penalty(self, canvas: Float[Tensor, "b c h w"], fixed: Tensor | None) -> Float[Tensor, b] | None:
         """What is taken off each canvas's score, on the canvas itself and not on its views. Default: nothing."""
         return None
 
     def project(self, parameters: Tensor, fixed: Tensor | None) -> None:
         """Put the parameters back, in place, to where they may be, after each step. Default: anywhere."""
 
-    def finish(self, canvas: Float[Tensor, "b 3 h w"], fixed: Tensor | None) -> Float[Tensor, "b 3 h w"]:
+    def finish(self, canvas: Float[Tensor, "b c h w"], fixed: Tensor | None) -> Float[Tensor, "b c h w"]:
         """The canvas that is written, from the last step's. Default: the same."""
         return canvas
 
@@ -131,13 +140,21 @@ class Generator(lightning.LightningModule, metaclass=NotesArguments):
     # --- what all methods share -----------------------------------------------------------------------------------
 
     def load_classifier(self) -> Classifier:
-        """The network, loaded at the first call."""
-        if self.classifier is None:
-            self.classifier = load(self.model, self.precision, self.device)
+        """The network, loaded at the first call; a module in memory again when its weights have changed since."""
+        if self.classifier is None or self.source.changed():
+            self.classifier = self.source.load(self.precision, self.device)
+        if self.classifier.channels != self._channels:
+            self._channels = self.classifier.channels
+            self.parametrization = self.in_channels(self._channels)
         return self.classifier
 
     def setup(self, stage: str) -> None:
-        """Load the network before Lightning moves the module to its device."""
+        """Load the network before Lightning moves the module to its device; refuse a precision of the Trainer's."""
+        if self._trainer is not None and (precision := str(self.trainer.precision)) not in ("32", "32-true"):
+            raise UserError(
+                f"--trainer.precision {precision} would round canvases; the network's is --model.precision "
+                "(auto, float32 or bfloat16)"
+            )
         self.load_classifier()
         self.check_transforms()
 
@@ -154,8 +171,8 @@ class Generator(lightning.LightningModule, metaclass=NotesArguments):
         Args:
             device: where it will run, which decides what the precision `auto` means; None: where it is.
         """
-        classifier = self.load_classifier()
-        facts = self.facts()
+        classifier, facts = self.load_classifier(), self.facts()
+        dtype = classifier.own_dtype or compute_dtype(self.precision, device or self.device)
         left_out = {"micro_batch", "model", "precision", *facts}
         arguments = {k: v for k, v in self.hparams.items() if k not in left_out}
         return {
@@ -164,7 +181,7 @@ class Generator(lightning.LightningModule, metaclass=NotesArguments):
             **facts,
             "model": classifier.name,
             "weights": classifier.weights_hash,
-            "precision": str(compute_dtype(self.precision, device or self.device)).removeprefix("torch."),
+            "precision": str(dtype).removeprefix("torch."),
         }
 
     def config_hash(self, device: torch.device | None = None) -> str:
@@ -173,13 +190,15 @@ class Generator(lightning.LightningModule, metaclass=NotesArguments):
 
     def predict_step(self, batch: list[Unit], batch_idx: int = 0, dataloader_idx: int = 0) -> Visualizations:
         """Optimise all units of a batch together."""
-        # A Trainer predicts in inference mode unless told otherwise; a gradient is what this is all about.
-        with torch.inference_mode(False), torch.enable_grad():
+        # A Trainer predicts in inference mode unless told otherwise. Nobody's autocast may reach canvases and views,
+        # whose convolutions take for ever in bfloat16 on a CPU.
+        with torch.inference_mode(False), torch.enable_grad(), torch.autocast(self.device.type, enabled=False):
             return self.optimise(batch)
 
     def visualize(self, units: str) -> Visualizations:
-        """The images of the units named by a text (see `featvis.data.files`), without a Trainer."""
-        return self.predict_step(parse_units(units, self.load_classifier()))
+        """The images of the units named by a text (see `featvis.networks.units`), without a Trainer."""
+        classifier = self.load_classifier()
+        return self.to(classifier.device).predict_step(parse_units(units, classifier))
 
     def transfer_batch_to_device(self, batch: list[Unit], device: torch.device, dataloader_idx: int) -> list[Unit]:
         """Units hold no tensor; there is nothing to move."""
@@ -213,7 +232,8 @@ class Generator(lightning.LightningModule, metaclass=NotesArguments):
         failed[~whole & (failed < 0)] = self.steps
         steps = {i: int(step) for i, step in enumerate(failed) if step >= 0}
         seconds = time.perf_counter() - begin
-        return Visualizations(units, canvas, alpha, state.scores.cpu(), activations.cpu(), steps, seconds)
+        silent = [i for i, seen in enumerate(alpha.flatten(1).any(1).tolist()) if self.steps and not seen]
+        return Visualizations(units, canvas, alpha, state.scores.cpu(), activations.cpu(), steps, seconds, silent)
 
     def optimisation(self, units: list[Unit]) -> Optimisation:
         """A batch before its first step; the first thing that `optimise` does."""
@@ -287,8 +307,8 @@ class Generator(lightning.LightningModule, metaclass=NotesArguments):
                 self.project(part.parameters, part.fixed)
 
     def ascend(
-        self, canvas: Float[Tensor, "b 3 h w"], units: list[Unit], frame: Frame, streams: Sequence[torch.Generator]
-    ) -> tuple[Float[Tensor, "b 3 h w"], Float[Tensor, b]]:
+        self, canvas: Float[Tensor, "b c h w"], units: list[Unit], frame: Frame, streams: Sequence[torch.Generator]
+    ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, b]]:
         """The gradient of each unit's mean score with respect to its canvas, and the score, over all views of a step.
 
         Views go through the network `micro_batch` at a time. When the memory runs out the micro-batch is halved, for
@@ -344,8 +364,8 @@ class Generator(lightning.LightningModule, metaclass=NotesArguments):
         return [(slice(i, i + 1), views) for i in range(batch) for views in cuts]
 
     def _scores(
-        self, canvas: Float[Tensor, "b 3 h w"], units: list[Unit], frame: Frame, streams: Sequence[torch.Generator]
-    ) -> tuple[Float[Tensor, "b 3 h w"], Float[Tensor, b]]:
+        self, canvas: Float[Tensor, "b c h w"], units: list[Unit], frame: Frame, streams: Sequence[torch.Generator]
+    ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, b]]:
         classifier = self.load_classifier()
         canvas = canvas.detach().requires_grad_()
         with stage("transforms"):
@@ -358,7 +378,7 @@ class Generator(lightning.LightningModule, metaclass=NotesArguments):
             (gradient,) = torch.autograd.grad(views, canvas, gradient)
         return gradient, score.detach()
 
-    def _by_unit(self, views: Float[Tensor, "n 3 h w"], units: list[Unit], each: int) -> Float[Tensor, "b v"]:
+    def _by_unit(self, views: Float[Tensor, "n c h w"], units: list[Unit], each: int) -> Float[Tensor, "b v"]:
         """Each unit's objective on its own views."""
         objectives = [self._objectives.get(unit) or self.objective(unit) for unit in units]
         taps = frozenset().union(*(o.taps for o in objectives))
@@ -366,7 +386,7 @@ class Generator(lightning.LightningModule, metaclass=NotesArguments):
         rows = [o({k: a[i * each : (i + 1) * each] for k, a in found.items()}) for i, o in enumerate(objectives)]
         return torch.stack(rows)
 
-    def _on_canvas(self, canvas: Float[Tensor, "b 3 h w"], units: list[Unit]) -> Float[Tensor, b]:
+    def _on_canvas(self, canvas: Float[Tensor, "b c h w"], units: list[Unit]) -> Float[Tensor, b]:
         classifier = self.load_classifier()
         found = [
             self._by_unit(classifier.preprocess(canvas[i : i + 1]), [unit], 1)[:, 0] for i, unit in enumerate(units)
@@ -374,8 +394,7 @@ class Generator(lightning.LightningModule, metaclass=NotesArguments):
         return torch.cat(found)
 
     def _tell(self, hook: str, *what: Any) -> None:
-        if self._trainer is None:
-            return
-        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+        trainer = self._trainer
+        for callback in [*self.listeners, *getattr(trainer, "callbacks", ())]:
             if (listener := getattr(callback, hook, None)) is not None:
-                listener(self.trainer, self, *what)
+                listener(trainer, self, *what)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
 import safetensors
 import safetensors.torch
 import yaml
@@ -21,7 +22,8 @@ from jaxtyping import Float
 from lightning.pytorch.callbacks import BasePredictionWriter, Callback, TQDMProgressBar
 from torch import Tensor
 
-from featvis.canvas.color import to_bytes, transparency
+from featvis.canvas.color import transparency
+from featvis.canvas.montage import repeated, to_picture
 from featvis.errors import UserError
 from featvis.generators.base import Generator
 from featvis.generators.batches import Units
@@ -63,6 +65,33 @@ def claim(folder: Path, config: dict[str, Any], config_hash: str) -> None:
             images.write_atomic(path, text.encode())
     except OSError as error:
         raise UserError(f"--out {folder} cannot be written ({error.strerror}); name a folder that can") from error
+
+
+def image_of(
+    generator: Generator, config_hash: str, prediction: Visualizations, i: int
+) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    """What is written of a batch's i-th unit: RGB (H, W, 3) and alpha (H, W), uint8, and the facts."""
+    unit, canvas, value = prediction.units[i], prediction.canvas[i], float(prediction.activations[i])
+    alpha, scale = transparency(prediction.alpha[i])
+    facts = {
+        "unit": unit.id,
+        "label": unit.label,
+        "seed": generator.seed,
+        "config_hash": config_hash,
+        "score": float(prediction.scores[-1, i]) if len(prediction.scores) else value,
+        "logit": value if unit.layer == LOGITS else None,
+        "activation": value,
+        "steps": generator.steps,
+        "views": generator.views,
+        "alpha_scale": scale,
+        "versions": versions(),
+        **generator.about(unit),
+    }
+    if len(canvas) != 3:
+        facts["channels"] = len(canvas)
+    if i in prediction.silent:
+        facts["silent"] = True
+    return to_picture(canvas), repeated(alpha, len(canvas)), facts
 
 
 class ImageWriter(BasePredictionWriter):
@@ -197,26 +226,10 @@ class ImageWriter(BasePredictionWriter):
             reason = "the score or its gradient was not finite"
             fact = {"unit": unit.id, "step": prediction.failed[i], "reason": reason, "config_hash": self.config_hash}
             return partial(images.write_atomic, marker, json.dumps(fact).encode())
-        alpha, scale = transparency(prediction.alpha[i])
-        value = float(prediction.activations[i])
-        facts = {
-            "unit": unit.id,
-            "label": unit.label,
-            "seed": generator.seed,
-            "config_hash": self.config_hash,
-            "score": float(prediction.scores[-1, i]) if len(prediction.scores) else value,
-            "logit": value if unit.layer == LOGITS else None,
-            "activation": value,
-            "steps": generator.steps,
-            "views": generator.views,
-            "alpha_scale": scale,
-            "versions": versions(),
-            **generator.about(unit),
-        }
-        path, rgb = self.path(unit), to_bytes(prediction.canvas[i])
+        path, what = self.path(unit), image_of(generator, self.config_hash, prediction, i)
 
         def write() -> None:
-            images.write(path, rgb, alpha, facts)
+            images.write(path, *what)
             marker.unlink(missing_ok=True)
 
         return write
@@ -291,6 +304,6 @@ class RunLogger(Callback):
                 kept = [i for i in range(len(outputs.units)) if i not in outputs.failed]
                 logger.log_image(
                     "visualizations",
-                    [to_bytes(outputs.canvas[i]) for i in kept],
+                    [to_picture(outputs.canvas[i]) for i in kept],
                     caption=[f"{outputs.units[i].id} {outputs.units[i].label}" for i in kept],
                 )

@@ -88,11 +88,13 @@ class Inversion(Generator):
         self.chain: list[Transform] = (
             [Crop(1 - crop / 2, crop / 2, "uniform"), Noise(uniform=noise)] if crop or noise else []
         )
-        self.parametrization = (
-            ScaledSpectrum(self.size)
-            if domain == "spectrum"
-            else Phase(self.size, natural_spectrum(self.size, EMBEDDED), offset=True)
-        )
+        self.parametrization = self.in_channels(3)
+
+    def in_channels(self, channels: int) -> ScaledSpectrum | Phase:
+        """A spectrum, or phases under the natural one, of as many channels."""
+        if self.domain == "spectrum":
+            return ScaledSpectrum(self.size, channels=channels)
+        return Phase(self.size, natural_spectrum(self.size, EMBEDDED, channels), offset=True)
 
     def facts(self) -> dict[str, Any]:
         """The natural spectrum by its content, where it is used."""
@@ -114,11 +116,12 @@ class Inversion(Generator):
             raise UserError(f"an inversion is of an image, not of the unit {unit.text}; use featvis invert")
         return match(unit.layer, self.activations(unit.layer, self.picture(unit)[None])[0])
 
-    def picture(self, unit: Inverted) -> Float[Tensor, "3 h w"]:
-        """The image as the network sees it, RGB in [0, 1]."""
-        return as_seen(unit.path, self.load_classifier().input_size).to(self.device)
+    def picture(self, unit: Inverted) -> Float[Tensor, "c h w"]:
+        """The image as the network sees it, in [0, 1]."""
+        classifier = self.load_classifier()
+        return as_seen(unit.path, classifier.input_size, classifier.channels).to(self.device)
 
-    def activations(self, layer: str, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b p c"]:
+    def activations(self, layer: str, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b p c"]:
         """What images of the network's input size do to a layer."""
         with torch.no_grad():
             return self.load_classifier().activations(images, frozenset({tap(layer, ":")}))[tap(layer, ":")]

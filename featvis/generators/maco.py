@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,7 +34,8 @@ class MACO(Generator):
         phase_distribution: of the initial phases.
         phase_std: deviation to which an image's phases are standardised each step; null leaves them alone.
         phase_offset: add a fixed uniform phase to every bin; see `featvis.canvas.parametrizations.Phase`.
-        spectrum: folder of a reference (`featvis reference --spectrum`) whose magnitude is kept; null: the embedded.
+        spectrum: folder of a reference (`featvis reference --spectrum`) whose magnitude is kept, or of your own images,
+            of as many channels as the network takes (`featvis.data.channels`); null: the embedded.
         lr: learning rate of NAdam.
         kwargs: of `Generator`.
     """
@@ -61,12 +63,20 @@ class MACO(Generator):
         self.crop_distribution, self.crop_centre = crop_distribution, crop_centre
         self.noise = Noise(normal=noise_normal, uniform=noise_uniform)
         self.reference = EMBEDDED if spectrum is None else Path(spectrum)
-        magnitude = natural_spectrum(self.size, self.reference)
-        self.parametrization = Phase(self.size, magnitude, phase_distribution, phase_std, phase_offset)
+        self.phase = partial(Phase, distribution=phase_distribution, phase_std=phase_std, offset=phase_offset)
+        if (self.reference / "spectrum.safetensors").is_file() or not self.reference.is_dir():
+            self.parametrization = self.in_channels(3)
+        else:
+            # Images: how many channels they should have is known with the network.
+            self._channels = 0
+
+    def in_channels(self, channels: int) -> Phase:
+        """Under a spectrum of as many channels: RGB's, luminance for any other number, or that of `spectrum`."""
+        return self.phase(self.size, natural_spectrum(self.size, self.reference, channels))
 
     def facts(self) -> dict[str, Any]:
         """The natural spectrum by its content: where it lies changes no image."""
-        return {"spectrum": spectrum_hash(self.reference)}
+        return {"spectrum": spectrum_hash(self.reference, self._channels)}
 
     def transforms(self, step: int) -> Sequence[Transform]:
         """A square crop, resized to the network's input, and noise."""

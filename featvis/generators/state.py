@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float, Int
@@ -146,22 +146,24 @@ class Visualizations:
 
     Attributes:
         units: the units.
-        canvas: (B, 3, H, W), RGB in [0, 1], on the CPU.
+        canvas: (B, C, H, W), RGB as a rule, in [0, 1], on the CPU.
         alpha: (B, H, W), the sum over the steps of |d score / d canvas|, channel mean; not scaled.
         scores: (steps, B), each step's mean score over the views.
         activations: (B,), the objective on the whole canvas, resized to the network's input.
         failed: step at which a unit's score, gradient or (`steps`: after the last one) canvas was not finite, by its
             place in the batch.
         seconds: wall-clock time of the batch.
+        silent: places of units that had no gradient at any step.
     """
 
     units: list[Unit]
-    canvas: Float[Tensor, "b 3 h w"]
+    canvas: Float[Tensor, "b c h w"]
     alpha: Float[Tensor, "b h w"]
     scores: Float[Tensor, "s b"]
     activations: Float[Tensor, b]
     failed: dict[int, int]
     seconds: float
+    silent: list[int] = field(default_factory=list)
 
 
 def adam(parameters: list[Tensor], lr: float) -> torch.optim.Optimizer:

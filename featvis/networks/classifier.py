@@ -1,11 +1,12 @@
-"""Networks by name: a name in, a frozen `Classifier` out: RGB (N, 3, h, w) in [0, 1] to logits (N, classes)."""
+"""A network as a frozen `Classifier`: images (N, C, h, w) in [0, 1], RGB as a rule, to logits (N, classes)."""
 
 from __future__ import annotations
 
 import copy
 import threading
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar, cast
 
 import timm
@@ -18,15 +19,18 @@ from torch import Tensor, nn
 from featvis import engine
 from featvis.errors import UserError, nearest
 from featvis.networks.devices import Precision, compute_dtype
+from featvis.networks.features import Ends, ends, last_block_of_timm
 from featvis.networks.layers import Layer, find, measure, split_tap
 from featvis.networks.names import ModelSpec
 from featvis.networks.objectives import LOGITS
+from featvis.networks.rectifiers import Rectifiers
 from featvis.networks.weights import content_hash
 
 # One of the threads that want a version of a network makes it, and none hooks the network while it is copied. Not an
 # attribute: locks cannot be copied.
 _MAKING = threading.RLock()
 
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 T = TypeVar("T")
 
@@ -36,15 +40,16 @@ class _Enough(BaseException):
 
 
 class Classifier(nn.Module):
-    """A frozen classifier that takes RGB in [0, 1]; its own mean and std are applied here and nowhere else.
+    """A frozen classifier that takes images in [0, 1]; its own mean and std are applied here and nowhere else.
 
-    timm's networks, and any other module that takes (N, 3, h, w) to (N, classes) where `spec` has mean, std and
-    input_size.
+    timm's networks, and any other module that takes (N, C, h, w) to (N, classes) where `spec` has mean, std and
+    input_size. Weights of another type than float32 are computed with in their own type.
 
     Attributes:
         alias: the name as the user says it.
         name: full timm tag.
         input_size: (h, w) of its input, in pixels.
+        channels: of its input: 3 are RGB.
         num_classes: how many.
         labels: a short name a class.
         synsets: WordNet id a class, or an empty list where the classes are not ImageNet's.
@@ -70,20 +75,33 @@ class Classifier(nn.Module):
         self.channels_last = convolutional
         if convolutional:
             self.net = self.net.to(memory_format=torch.channels_last)
-        self.register_buffer("mean", torch.tensor(spec.mean or cfg["mean"]).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(spec.std or cfg["std"]).view(1, 3, 1, 1), persistent=False)
+        mean, std = spec.mean or tuple(cfg["mean"]), spec.std or tuple(cfg["std"])
+        self.channels = len(mean)
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+        # The type of the weights where that is not float32: such a network computes in it, if nothing else is asked.
+        self.own_dtype = _own_dtype(net)
+        if self.own_dtype is not None and precision != "auto":
+            self.net, self.own_dtype = self.net.float(), None
         self.num_classes = self._classes()
         self.labels, self.synsets = class_names(net, self.num_classes)
         if spec.labels is not None:
             if len(spec.labels) != self.num_classes:
                 raise UserError(f"there are {len(spec.labels)} labels, but the network has {self.num_classes} classes")
             self.labels, self.synsets = list(spec.labels), []
+        if any(m.running_mean is None for m in net.modules() if isinstance(m, NORMS)):
+            warnings.warn(
+                f"featvis: {self.alias} has batch norms without running statistics: each picture depends on the batch "
+                "that it is made and scored in", RuntimeWarning, stacklevel=2,
+            )  # fmt: skip
+        self._flat = spec.flat
         self._made: dict[tuple[str, torch.dtype, torch.device], Any] = {}
         self._measured: dict[str, Layer | str] | None = None
+        self._ends: Ends | None = None
 
     def in_precision(self, precision: Precision) -> Classifier:
         """The same network, its weights shared, that computes in another precision; itself where that is the same."""
-        if precision == self.precision:
+        if precision == self.precision or self.own_dtype is not None:
             return self
         other = copy.copy(self)
         other.precision, other._made = precision, {}
@@ -96,19 +114,29 @@ class Classifier(nn.Module):
     def _classes(self) -> int:
         """How many there are: timm's networks say it, any other shows it."""
         said = getattr(self.net, "num_classes", None)
-        if isinstance(said, int) and said > 0:
+        if self.reentrant and isinstance(said, int) and said > 0:
             return said
         try:
             with torch.no_grad():
-                logits = self.net(self._normalise(torch.full((1, 3, *self.input_size), 0.5)))
+                logits = self.net(self._normalise(self.example(1)))
+        except UserError:
+            raise
         except Exception as error:  # anyone's code may raise anything
             reason = " ".join(str(error).split())
             size = " x ".join(map(str, self.input_size))
-            raise UserError(f"the network does not take a batch of images of {size} pixels ({reason:.200})") from error
+            raise UserError(
+                f"the network does not take a batch of images of {self.channels} channels and {size} pixels "
+                f"({reason:.200})"
+            ) from error
         if not isinstance(logits, Tensor) or logits.ndim != 2:
             shape = tuple(logits.shape[1:]) if isinstance(logits, Tensor) else type(logits).__name__
             raise UserError(f"the network puts out {shape} for an image, not one logit a class")
         return int(logits.shape[1])
+
+    def example(self, count: int) -> Float[Tensor, "n c h w"]:
+        """The same images each time, of which no two are alike."""
+        stream = torch.Generator().manual_seed(0)
+        return torch.rand(count, self.channels, *self.input_size, generator=stream).to(self.device)
 
     @property
     def device(self) -> torch.device:
@@ -118,28 +146,30 @@ class Classifier(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """The type in which the network computes."""
-        return compute_dtype(self.precision, self.device)
+        return self.own_dtype or compute_dtype(self.precision, self.device)
 
-    def forward(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
         """Logits, float32, of RGB in [0, 1] at the network's input size."""
         folded = self._folded()
         if folded is None:
             return self._through(self.frozen(), x)
         return folded(engine.normalise(x, self.mean, self.std, self.dtype, self.channels_last)).float()
 
-    def shipped(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "m k"]:
+    def shipped(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "m k"]:
         """`forward` through timm's network as it is: a row an image, unless a hook replaces them (`concepts.sobol`)."""
         return self._through(self.net, x)
 
-    def _through(self, net: nn.Module, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "m k"]:
+    def _through(self, net: nn.Module, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "m k"]:
         with self._autocast():
             return cast(Tensor, net(self._normalise(x))).float()
 
-    def _normalise(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
-        return engine.normalise(x, self.mean, self.std, channels_last=self.channels_last)
+    def _normalise(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        return engine.normalise(x, self.mean, self.std, self.own_dtype, channels_last=self.channels_last)
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+        # Off where the network has a type of its own, also inside of somebody else's.
+        wanted = self.own_dtype is None and self.dtype != torch.float32
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=wanted)
 
     def make_ready(self, taps: frozenset[str]) -> None:
         """Make what `activations` of these taps will want with gradients, before several threads want it."""
@@ -158,7 +188,7 @@ class Classifier(nn.Module):
 
     def _folded(self) -> engine.Folded | None:
         """The same function for less, of which no layer can be read."""
-        if not engine.on("folding"):
+        if not engine.on("folding") or self.own_dtype in (torch.float16, torch.bfloat16):
             return None
         return self._once("folded", lambda x: engine.folded(self.net, x, self.dtype, freeze=self.reentrant))
 
@@ -168,21 +198,19 @@ class Classifier(nn.Module):
         with _MAKING:
             if key not in self._made:
                 self._made = {k: v for k, v in self._made.items() if k[1:] == key[1:]}
-                h, w = self.input_size
                 # What is made in inference mode could never be part of a gradient.
                 with torch.inference_mode(False), torch.no_grad():
-                    example = torch.rand(1, 3, h, w, generator=torch.Generator().manual_seed(0)).to(self.device)
-                    self._made[key] = make(self._normalise(example))
+                    self._made[key] = make(self._normalise(self.example(1)))
             return cast("T | None", self._made[key])
 
-    def preprocess(self, canvas: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 ho wo"]:
+    def preprocess(self, canvas: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c ho wo"]:
         """The whole canvas, resized with antialiasing to the network's input; RGB in [0, 1]."""
         if tuple(canvas.shape[-2:]) == self.input_size:
             return canvas
         resized = F.interpolate(canvas, self.input_size, mode="bicubic", antialias=True, align_corners=False)
         return resized.clamp(0, 1)
 
-    def activations(self, x: Float[Tensor, "n 3 h w"], taps: frozenset[str]) -> dict[str, Tensor]:
+    def activations(self, x: Float[Tensor, "n c h w"], taps: frozenset[str]) -> dict[str, Tensor]:
         """What `taps` read of the network (see `networks.layers`), (N, C) each, or (N, P, C); `logits` is the output.
 
         Layers are read in the network as timm ships it, or, where a gradient is wanted, in `frozen`, which has the
@@ -194,39 +222,20 @@ class Classifier(nn.Module):
         if taps == {LOGITS}:
             return {LOGITS: self(x)}
         layers = {tap: self.layer(split_tap(tap)[0]) for tap in taps - {LOGITS}}
-        rectifiers = {layer.rectifier for layer in layers.values() if layer.rectifier} if x.requires_grad else set()
         names = {layer.name for layer in layers.values()}
         net = self.frozen() if x.requires_grad else self.net
-        with self._before(rectifiers, net) as before, self.tapped(names, LOGITS not in taps, net) as outputs:
+        kept = frozenset(layer.rectifier for layer in layers.values() if layer.rectifier >= 0 and x.requires_grad)
+        relus = Rectifiers(kept)
+        with relus if kept else nullcontext(), self.tapped(names, LOGITS not in taps, net) as outputs:
             found = {LOGITS: logits} if (logits := self._as_far_as_needed(net, x)) is not None else {}
-        for layer in {layer.name: layer for layer in layers.values() if layer.rectifier in before}.values():
-            outputs[layer.name] = layer.revive(outputs[layer.name], before[layer.rectifier])
-        return found | {tap: layer.read(outputs[layer.name], split_tap(tap)[1]) for tap, layer in layers.items()}
+        for tap, layer in layers.items():
+            output, where = outputs[layer.name], split_tap(tap)[1]
+            if layer.rectifier in relus.before:
+                output = layer.revive(output, relus.before[layer.rectifier], where)
+            found[tap] = layer.read(output, where)
+        return found
 
-    @contextmanager
-    def _before(self, names: set[str], net: nn.Module) -> Iterator[dict[str, Tensor]]:
-        """What goes into modules of `net` during the with block, by name."""
-        # Other threads may be in the same network.
-        kept, own = dict[str, Tensor](), threading.get_ident()
-
-        def keep(name: str) -> Any:
-            def hook(module: nn.Module, args: Any) -> None:
-                if threading.get_ident() == own:
-                    # timm's ReLUs work in place: what went in is lost afterwards.
-                    kept[name] = args[0].clone()
-
-            return hook
-
-        with _MAKING:
-            handles = [net.get_submodule(name).register_forward_pre_hook(keep(name)) for name in sorted(names)]
-        try:
-            yield kept
-        finally:
-            with _MAKING:
-                for handle in handles:
-                    handle.remove()
-
-    def _as_far_as_needed(self, net: nn.Module, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"] | None:
+    def _as_far_as_needed(self, net: nn.Module, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"] | None:
         try:
             return self._through(net, x)
         except _Enough:
@@ -277,7 +286,7 @@ class Classifier(nn.Module):
     def measured(self) -> dict[str, Layer | str]:
         """Every module that the network runs, in order: the layer that it is, or why it has no units."""
         if self._measured is None:
-            self._measured = measure(self.net, self.input_size)
+            self._measured = measure(self.net, self.input_size, self.channels)
         return self._measured
 
     def layers(self) -> dict[str, Layer]:
@@ -292,29 +301,39 @@ class Classifier(nn.Module):
         """
         if name == LOGITS:
             return Layer(LOGITS, (self.num_classes,), "vector", 1)
-        return find(self.measured(), name, self.alias)
+        if not (known := self.measured()):
+            raise UserError(
+                f"layers of {self.alias} cannot be read (torch.jit has compiled it, say); give the module that it was "
+                "made of, or take its classes"
+            )
+        for wrapper in ("module.", "_orig_mod.", "visual."):
+            # As a DataParallel, a compiled module or CLIP, which have been taken off, called it.
+            name = name if name in known else name.removeprefix(wrapper)
+        return find(known, name, self.alias)
 
     @torch.no_grad()
-    def features(self, x: Float[Tensor, "n 3 h w"], flat: bool = True) -> dict[str, Tensor]:
+    def features(self, x: Float[Tensor, "n c h w"], flat: bool = True) -> dict[str, Tensor]:
         """What the metrics read: `logits` (N, K), `pooled` (N, D) before the head, `flat` (N, L) of the last block.
 
-        `pooled` is timm's `forward_head(pre_logits=True)` (in another network the input of its last linear layer),
-        `flat` the last block's feature map or tokens, left out where `flat` is false.
+        `pooled` is what goes into the layer that makes the logits (timm's `forward_head(pre_logits=True)`); a network
+        without such a layer has its logits there. `flat` is the last block's feature map or tokens, left out where
+        `flat` is false, or the network has none.
         """
-        block = self.last_block()
-        with self.tapped({block} if flat else set()) as taps, self._autocast():
+        block = self.last_block() if flat else ""
+        with self.tapped({block} if block else set()) as taps, self._autocast():
             pooled, logits = self._pooled(self._normalise(x))
         found = {"logits": logits.float(), "pooled": pooled.float().flatten(1)}
-        return found | ({"flat": taps[block].float().flatten(1)} if flat else {})
+        return found | ({"flat": taps[block].float().flatten(1)} if block else {})
 
-    def _pooled(self, x: Float[Tensor, "n 3 h w"]) -> tuple[Tensor, Tensor]:
-        if hasattr(self.net, "forward_head"):
+    def _pooled(self, x: Float[Tensor, "n c h w"]) -> tuple[Tensor, Tensor]:
+        if self.reentrant and hasattr(self.net, "forward_head"):
             maps = self.net.forward_features(x)
             return self.net.forward_head(maps, pre_logits=True), self.net.forward_head(maps)
-        # Not timm's: what goes into the last linear layer.
-        last = [m for m in self.net.modules() if isinstance(m, nn.Linear)][-1:]
         kept: list[Tensor] = []
-        handles = [m.register_forward_pre_hook(lambda module, args: kept.append(args[0])) for m in last]
+        handles = []
+        if name := self.ends().head:
+            head = self.net.get_submodule(name)
+            handles = [head.register_forward_pre_hook(lambda module, args: kept.append(args[0]))]
         try:
             logits = self.net(x)
         finally:
@@ -322,17 +341,35 @@ class Classifier(nn.Module):
                 handle.remove()
         return (kept[-1] if kept else logits), logits
 
+    def ends(self) -> Ends:
+        """The layer that makes the logits, and the last map before its pooling, as the network runs."""
+        if self._ends is None:
+            with self._autocast():
+                self._ends = ends(self.net, self._normalise(self.example(2)), self.measured())
+        return self._ends
+
     def last_block(self) -> str:
-        """The layer of the `flat` plausibility: the last of `blocks`, `stages`, `layers`, `features`, or of the net."""
-        if not hasattr(self.net, "forward_head"):
-            return next(n for n, m in reversed(self.layers().items()) if m.kind != "vector")
-        for group in ("blocks", "stages", "layers", "layer4", "features"):
-            module = getattr(self.net, group, None)
-            if isinstance(module, nn.Module) and (children := [name for name, _ in module.named_children()]):
-                return f"{group}.{children[-1]}"
-        heads = {"global_pool", "fc", "head", "classifier", "head_drop", "fc_norm", "drop", "norm", "head_hidden"}
-        names = [n for n, m in self.net.named_children() if n not in heads and not isinstance(m, nn.Identity)]
-        return names[-1]
+        """The layer of the `flat` plausibility: the last map or tokens before the pooling; empty where there are none.
+
+        timm's networks: the last of their blocks, which is what the paper's numbers and all records are of.
+        """
+        if self._flat is not None:
+            return self.layer(self._flat).name
+        named = last_block_of_timm(self.net) if self.reentrant else ""
+        layer = self.measured().get(named)
+        if isinstance(layer, Layer) and layer.kind != "vector":
+            return named
+        return self.ends().flat
+
+
+def _own_dtype(net: nn.Module) -> torch.dtype | None:
+    """The type of most weights of a network; None where it is float32, or there are none."""
+    counts: dict[torch.dtype, int] = {}
+    for parameter in net.parameters():
+        if parameter.is_floating_point():
+            counts[parameter.dtype] = counts.get(parameter.dtype, 0) + parameter.numel()
+    found = max(counts, key=lambda dtype: counts[dtype], default=torch.float32)
+    return None if found == torch.float32 else found
 
 
 def class_names(net: nn.Module, count: int) -> tuple[list[str], list[str]]:

@@ -5,8 +5,9 @@ runs on two input sizes, on PyTorch's meta device, where shapes are computed and
 follow the input's size are positions, the one that does not is the channel. So (N, C, H, W), (N, H, W, C) and
 (N, T, C) are told apart module by module, inside one network too (ConvNeXt's MLPs, Swin's patch embedding).
 
-What is read of a layer is written `layer`, `layer[patches]`, `layer[cls]`, `layer[reg0]`, `layer[3,4]` or `layer[:]`:
-the mean over all positions, over those that are image patches, one extra token, one position (row, column), or all.
+What is read of a layer is written `layer`, `layer[patches]`, `layer[cls]`, `layer[reg0]`, `layer[3,4]`,
+`layer[middle]` or `layer[:]`: the mean over all positions, over those that are image patches, one extra token, one
+position (row, column, or the middle one), or all.
 """
 
 from __future__ import annotations
@@ -24,8 +25,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from featvis.errors import UserError, nearest
+from featvis.networks.rectifiers import Rectifiers
 
 Kind = Literal["map", "tokens", "vector"]
+MIDDLE = "middle"
+"""The position in the middle of a map, or of a transformer's patches."""
 _GROWTH = (2, 3)
 """By what the second input is higher and wider: a multiple of all that an input must be a multiple of."""
 
@@ -43,8 +47,9 @@ class Layer:
         extra: tokens before the patches: class token, registers.
         class_token: whether the first of them is the class token.
         calls: how often the network runs it; the last output counts.
-        rectifier: the ReLU, by name, whose output this layer's is, or is pooled from, or empty.
-        bound: of that ReLU: 6 or infinity.
+        rectifier: the ReLU whose output this layer's is, or is pooled from, by its place in a forward pass (see
+            `featvis.networks.rectifiers`); -1: there is none.
+        bound: of that ReLU: 6 or infinity, say.
     """
 
     name: str
@@ -55,13 +60,18 @@ class Layer:
     extra: int = 0
     class_token: bool = False
     calls: int = 1
-    rectifier: str = ""
+    rectifier: int = -1
     bound: float = math.inf
 
     @property
     def channels(self) -> int:
         """How many units it has."""
         return self.shape[self.channel - 1]
+
+    @property
+    def places(self) -> int:
+        """How many positions it has."""
+        return math.prod(self.shape) // self.channels
 
     @property
     def what(self) -> str:
@@ -72,7 +82,7 @@ class Layer:
             assert self.grid is not None
             order = "channels first" if self.channel == 1 else "channels last"
             return f"mean over {self.grid[0]} x {self.grid[1]} positions ({order})"
-        count = math.prod(self.shape) // self.channels
+        count = self.places
         extra = [*(["cls"] if self.class_token else []), *(f"reg{i}" for i in range(self.extra - self.class_token))]
         return f"mean over {count} tokens" + (f", {', '.join(extra)} included" if extra else "")
 
@@ -89,24 +99,34 @@ class Layer:
             return a[:, place]
         return a if where == ":" else a[:, place].mean(1)
 
-    def revive(self, output: Tensor, before: Tensor) -> Tensor:
-        """The same output, with a gradient for the channels of an image that a ReLU holds at a bound everywhere.
+    def revive(self, output: Tensor, before: Tensor, where: str = "") -> Tensor:
+        """The same output, with a gradient for the channels that a ReLU holds at a bound wherever an image is read.
 
         A channel that is zero at every position gives no direction to ascend; what goes into its ReLU does (the
-        redirected ReLU of Lucid, Olah et al. 2017). So it is with one that a ReLU6 holds at 6 at every position. As
-        soon as one position is between, the gradient is the network's own.
+        redirected ReLU of Lucid, Olah et al. 2017). So it is with one that a ReLU6 holds at 6 at every position, and
+        with one that is read at one position and held there. As soon as a position is between, the gradient is the
+        network's own.
 
         Args:
             output: of a batch.
             before: what went into the ReLU: of the same shape or, where the layer pools, (N, C, H, W).
+            where: which positions are read.
         """
-        channel = self.channel if before.ndim == output.ndim else 1
-        places = [d for d in range(1, before.ndim) if d != channel]
-        given = before.detach()
+        pooled = before.shape != output.shape
+        channel = 1 if pooled else self.channel
+        rows = before.movedim(channel, -1)
+        shape = rows.shape
+        rows = rows.reshape(len(rows), -1, rows.shape[-1])
+        given, place = rows.detach(), slice(None) if pooled else self._place(where)
         held = ~(given > 0), ~(given < self.bound)
-        silent, full = (h.all(dim=places, keepdim=True) if places else h for h in held)
-        change = (silent | full) * (before - given)
-        if change.shape != output.shape:
+        if isinstance(place, int):
+            spot = (torch.arange(rows.shape[1], device=rows.device) == place)[:, None]
+            stuck = (held[0] | held[1]) & spot
+        else:
+            silent, full = (h[:, place].all(dim=1, keepdim=True) for h in held)
+            stuck = silent | full
+        change = (stuck * (rows - given)).reshape(shape).movedim(-1, channel)
+        if pooled:
             size = (output.shape[2], output.shape[3]) if output.ndim == 4 else (1, 1)
             change = F.adaptive_avg_pool2d(change, size).view(output.shape)
         return output + change
@@ -120,6 +140,8 @@ class Layer:
     def _place(self, where: str) -> int | slice:
         if where in ("", ":"):
             return slice(None)
+        if where == MIDDLE and self.grid is not None:
+            return self.extra + self.grid[0] // 2 * self.grid[1] + self.grid[1] // 2
         if self.kind == "vector":
             raise UserError(f"layer {self.name} has no space, so no position [{where}]; leave the brackets out")
         if where == "patches":
@@ -133,7 +155,7 @@ class Layer:
             return at
         match = re.fullmatch(r"(\d{1,5}),(\d{1,5})", where)
         if match is None:
-            raise UserError(f"[{where}] is no position; write [row,column], [patches], [cls] or [reg0]")
+            raise UserError(f"[{where}] is no position; write [row,column], [middle], [patches], [cls] or [reg0]")
         if self.grid is None:
             raise UserError(f"layer {self.name} has no rows and columns, so no position [{where}]")
         row, column = int(match[1]), int(match[2])
@@ -191,44 +213,43 @@ def stages(layers: Mapping[str, Layer | str], count: int = 5) -> list[str]:
     return [blocks[round(i * (len(blocks) - 1) / (count - 1))] for i in range(count)] if count > 1 else blocks[-1:]
 
 
-def measure(net: nn.Module, size: tuple[int, int]) -> dict[str, Layer | str]:
+def measure(net: nn.Module, size: tuple[int, int], channels: int = 3) -> dict[str, Layer | str]:
     """Every module of a network: the layer that it is, or why it is none.
 
     Args:
-        net: takes (N, 3, h, w), in eval mode; left as it is.
+        net: takes (N, channels, h, w), in eval mode; left as it is.
         size: (h, w) of its input.
+        channels: of its input.
     """
     larger = (size[0] * _GROWTH[0], size[1] * _GROWTH[1])
-    base = _shapes(net, size)
-    rectified = {n: r for n, (_, _, r) in base.items() if r}
-    other = _shapes(net, larger)
+    base, relus = _shapes(net, size, channels)
+    other, _ = _shapes(net, larger, channels)
     class_token = getattr(net, "cls_token", None) is not None or bool(getattr(net, "has_class_token", False))
     modules = dict(net.named_modules())
     found: dict[str, Layer | str] = {}
     for name, module in modules.items():
         if name and name in base:
-            shape, calls, _ = base[name]
+            shape, calls, at = base[name]
             after = other.get(name)
             layer = _layer(name, module, shape, calls, after[0] if after else None, size, class_token)
-            # A ReLU that several layers share was silent somewhere else.
-            rectifier = rectified.get(name, "")
-            alone = rectifier in base and base[rectifier][1] == 1
-            if isinstance(layer, Layer) and alone and _pooled_from(layer, base[rectifier][0]):
-                bound = 6.0 if isinstance(modules[rectifier], nn.ReLU6) else math.inf
-                layer = replace(layer, rectifier=rectifier, bound=bound)
+            if isinstance(layer, Layer) and at >= 0 and _pooled_from(layer, relus[at][0]):
+                layer = replace(layer, rectifier=at, bound=relus[at][1])
             found[name] = layer
     return found
 
 
-def _pooled_from(layer: Layer, shape: tuple[int, ...] | str) -> bool:
+def runs(net: nn.Module, shape: tuple[int, int, int]) -> bool:
+    """Whether a network takes images of a shape (C, h, w)."""
+    return _on_meta(net, shape)[2] or _in_fact(net, shape)[2]
+
+
+def _pooled_from(layer: Layer, shape: tuple[int, ...]) -> bool:
     """Whether a layer has as many channels, in the same place, as a ReLU's output of a shape."""
-    if not isinstance(shape, tuple):
-        return False
     pooled = len(shape) == 4 and layer.channel == 1 and len(layer.shape) != 2 and layer.shape[0] == shape[1]
     return layer.shape == shape[1:] or pooled
 
 
-def _pools(module: nn.Module) -> bool:
+def pools(module: nn.Module) -> bool:
     """Whether a module makes means or maxima of places of what goes in, or passes it on."""
     kinds = nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.AvgPool2d, nn.MaxPool2d, nn.Flatten, nn.Identity, nn.Dropout
     return isinstance(module, kinds) or type(module).__module__ == "timm.layers.adaptive_avgmax_pool"
@@ -294,23 +315,36 @@ def _text(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape))
 
 
-_Seen = dict[str, tuple[tuple[int, ...] | str, int, str]]
+_Seen = dict[str, tuple[tuple[int, ...] | str, int, int]]
+_Relus = list[tuple[tuple[int, ...], float]]
 
 
-def _shapes(net: nn.Module, size: tuple[int, int]) -> _Seen:
+def _shapes(net: nn.Module, size: tuple[int, int], channels: int) -> tuple[_Seen, _Relus]:
     """The shape of each module's output for two images, or the type of what is no tensor; how often it ran; its ReLU.
 
-    A network that cannot take the size, or cannot run on the meta device nor in fact, gives what ran before that.
+    And the shapes and bounds of all ReLUs, in the order in which they run. A network that cannot take the size, or
+    cannot run on the meta device nor in fact, gives what ran before that.
     """
+    on_meta = _on_meta(net, (channels, *size))
+    if on_meta[2]:
+        return on_meta[:2]
+    return max(_in_fact(net, (channels, *size)), on_meta, key=lambda found: len(found[0]))[:2]
+
+
+def _on_meta(net: nn.Module, shape: tuple[int, int, int]) -> tuple[_Seen, _Relus, bool]:
     try:
-        on_meta = _record(_shadow(net, size), torch.empty(2, 3, *size, device="meta"))
+        return _record(_shadow(net, shape[1:]), torch.empty(2, *shape, device="meta", dtype=_dtype(net)))
     except Exception:  # anyone's code may raise anything; then nothing is known of this size
-        on_meta = {}, False
-    if on_meta[1]:
-        return on_meta[0]
+        return {}, [], False
+
+
+def _in_fact(net: nn.Module, shape: tuple[int, int, int]) -> tuple[_Seen, _Relus, bool]:
     device = next((p.device for p in net.parameters()), torch.device("cpu"))
-    in_fact = _record(net, torch.full((2, 3, *size), 0.5, device=device))
-    return max(in_fact[0], on_meta[0], key=len)
+    return _record(net, torch.full((2, *shape), 0.5, device=device, dtype=_dtype(net)))
+
+
+def _dtype(net: nn.Module) -> torch.dtype:
+    return next((p.dtype for p in net.parameters() if p.is_floating_point()), torch.float32)
 
 
 def _shadow(net: nn.Module, size: tuple[int, int]) -> nn.Module:
@@ -334,30 +368,33 @@ def _identity(x: Any) -> tuple[int, int]:
     return id(x), x._version if isinstance(x, Tensor) and not x.is_inference() else 0
 
 
-def _record(net: nn.Module, x: Tensor) -> tuple[_Seen, bool]:
+def _record(net: nn.Module, x: Tensor) -> tuple[_Seen, _Relus, bool]:
     found: _Seen = {}
+    relus: _Relus = []
     # Kept alive, so that no other tensor gets the same identity.
-    rectified: dict[tuple[int, int], tuple[Tensor, str]] = {}
+    rectified: dict[tuple[int, int], tuple[Tensor, int]] = {}
+
+    def relu(place: int, bound: float, before: Tensor, output: Tensor) -> None:
+        relus.append((tuple(output.shape), bound))
+        rectified[_identity(output)] = (output, place)
 
     def note(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
             key = _identity(output)
-            if isinstance(module, nn.ReLU | nn.ReLU6) and isinstance(output, Tensor):
-                rectified[key] = (output, name)
-            elif _pools(module) and isinstance(output, Tensor) and args and _identity(args[0]) in rectified:
+            if pools(module) and isinstance(output, Tensor) and args and _identity(args[0]) in rectified:
                 rectified.setdefault(key, (output, rectified[_identity(args[0])][1]))
             shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-            found[name] = (shape, found.get(name, ((), 0, ""))[1] + 1, rectified.get(key, (None, ""))[1])
+            found[name] = (shape, found.get(name, ((), 0, -1))[1] + 1, rectified.get(key, (None, -1))[1])
 
         return hook
 
     handles = [m.register_forward_hook(note(name)) for name, m in net.named_modules() if name]
     try:
-        with torch.no_grad():
+        with torch.no_grad(), Rectifiers(seen=relu):
             net(x)
     except Exception:  # see `_shapes`
-        return found, False
+        return found, relus, False
     finally:
         for handle in handles:
             handle.remove()
-    return found, True
+    return found, relus, True

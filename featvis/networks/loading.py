@@ -5,19 +5,52 @@ from __future__ import annotations
 import importlib
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import safetensors.torch
 import torch
 from torch import nn
 
 from featvis.errors import UserError
-from featvis.networks import wrap
 from featvis.networks.classifier import Classifier
 from featvis.networks.devices import Precision
 from featvis.networks.hub import download
 from featvis.networks.names import ModelSpec, local_spec, metadata, resolve
+from featvis.networks.own import wrap
+from featvis.networks.own.modules import baked, classifier_of, unwrapped, version
+from featvis.networks.own.outputs import Sealed, is_sealed, plain
 from featvis.networks.weights import Weights, fill, locate
 from featvis.paths import importable
+
+
+class Source:
+    """Where a generator's network comes from: a name, a module in memory, or a classifier that is there already.
+
+    Args:
+        model: see above.
+    """
+
+    def __init__(self, model: str | nn.Module) -> None:
+        self.model, self._version = model, 0
+
+    @property
+    def name(self) -> str:
+        """How it is called; a module is no value that could be written down, but its class has a name."""
+        return self.model if isinstance(self.model, str) else type(self.model).__name__
+
+    def changed(self) -> bool:
+        """Whether somebody has written to a module's weights since it was loaded."""
+        live = not isinstance(self.model, str | Classifier)
+        return live and self._version != version(cast(nn.Module, self.model))
+
+    def load(self, precision: Precision, device: torch.device) -> Classifier:
+        """The classifier: a name's is put on a device, a module's stays where the module is."""
+        if isinstance(self.model, Classifier):
+            return self.model.in_precision(precision) if precision != "auto" else self.model
+        if isinstance(self.model, str):
+            return load(self.model, precision, device)
+        self._version = version(self.model)
+        return classifier_of(self.model, precision)
 
 
 def load(
@@ -26,7 +59,7 @@ def load(
     """Load a classifier by alias, full timm tag, the stem of a file in the weights directory, or `wrap:FILE`.
 
     Args:
-        name: see above; `featvis.networks.wrap` says what such a file holds.
+        name: see above; `featvis.networks.own.wrap` says what such a file holds.
         precision: `auto` takes bfloat16 where the hardware is fast at it.
         device: where to put it.
         flag: the option that gave the name, for messages.
@@ -91,11 +124,12 @@ def wrapped(name: str, flag: str = "--model") -> tuple[nn.Module, ModelSpec, Wei
         raise UserError(f"{flag} {name}: {spec.name} cannot be made ({reason:.200})") from error
     if not isinstance(net, nn.Module):
         raise UserError(f"{flag} {name}: {spec.name} gives a {type(net).__name__}, not a torch.nn.Module")
+    net = unwrapped(net)
     weights = Weights("directory", path, f"as {spec.name} makes it")
     if values.get("weights") is not None:
         weights = Weights("directory", path.parent / str(values["weights"]), str(path.parent / str(values["weights"])))
         _fill_wrapped(net, path.parent / str(values["weights"]), f"{flag} {name}")
-    return net.eval(), spec, weights
+    return (Sealed(net.eval()) if is_sealed(net) else plain(baked(net.eval()))), spec, weights
 
 
 def _fill_wrapped(net: nn.Module, path: Path, what: str) -> None:

@@ -42,6 +42,7 @@ class ModelSpec:
         input_size: (h, w) in pixels; None: timm's.
         create_kwargs: further arguments of `timm.create_model`.
         labels: a name a class; None: ImageNet's, where there are as many classes, or numbers.
+        flat: the layer of the `flat` plausibility; None: the last map before the pooling.
     """
 
     alias: str
@@ -52,6 +53,7 @@ class ModelSpec:
     input_size: tuple[int, int] | None = None
     create_kwargs: Mapping[str, Any] = field(default_factory=dict)
     labels: tuple[str, ...] | None = None
+    flat: str | None = None
 
 
 def aliases() -> list[str]:

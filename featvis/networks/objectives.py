@@ -8,7 +8,7 @@ changes its operands.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -18,10 +18,55 @@ from jaxtyping import Float
 from torch import Tensor
 
 from featvis.canvas.constants import constant
-from featvis.networks.layers import tap
+from featvis.errors import UserError
+from featvis.networks.layers import MIDDLE, tap
 
 LOGITS = "logits"
 """The name of the classifier's output among the layers."""
+
+
+@dataclass(frozen=True, eq=False)
+class Function:
+    """Any function of what some taps read.
+
+    Attributes:
+        function: a dict of activations, (N, C) each, or (N, P, C) for `layer[:]`, to (N,); or, where one tap is read,
+            of its activations.
+        taps: what is read.
+    """
+
+    function: Callable[..., Tensor]
+    taps: tuple[str, ...]
+
+    def read(self, activations: Mapping[str, Tensor]) -> Float[Tensor, n]:
+        """One number a view.
+
+        Raises:
+            UserError: when the function raises, or gives something else.
+        """
+        given = {t: activations[t] for t in self.taps}
+        try:
+            found = self.function(given)
+        except Exception as error:  # anyone's code may raise anything
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise UserError(
+                f"the objective {self} cannot be computed ({reason:.200}); it is given {self._given(given)}"
+            ) from error
+        count = len(next(iter(given.values())))
+        if not isinstance(found, Tensor) or found.shape != (count,):
+            shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            raise UserError(
+                f"the objective {self} gives {shape} for {count} views, not one number a view; reduce over all "
+                "dimensions but the first"
+            )
+        return found
+
+    def _given(self, given: Mapping[str, Tensor]) -> str:
+        return ", ".join(f"{t}: {' x '.join(map(str, a.shape))}" for t, a in given.items())
+
+    def __str__(self) -> str:
+        name = getattr(self.function, "__name__", type(self.function).__name__)
+        return f"{'function' if name == '<lambda>' else name}({', '.join(self.taps)})"
 
 
 @runtime_checkable
@@ -142,16 +187,20 @@ class Objective:
         terms: (weight, term) pairs.
     """
 
-    terms: tuple[tuple[float, Term], ...]
+    terms: tuple[tuple[float, Term | Function], ...]
 
     @property
     def taps(self) -> frozenset[str]:
         """What must be read of the network."""
-        return frozenset(term.tap for _, term in self.terms)
+        return frozenset(tap for _, term in self.terms for tap in taps_of(term))
 
     def __call__(self, activations: Mapping[str, Tensor]) -> Float[Tensor, n]:
         """One scalar a view, from the activations of each tap."""
-        return torch.stack([weight * term(activations[term.tap]) for weight, term in self.terms]).sum(0)
+        rows = [
+            weight * (term.read(activations) if isinstance(term, Function) else term(activations[term.tap]))
+            for weight, term in self.terms
+        ]
+        return torch.stack(rows).sum(0)
 
     def __add__(self, other: Objective) -> Objective:
         return Objective(self.terms + other.terms) if isinstance(other, Objective) else NotImplemented
@@ -170,6 +219,11 @@ class Objective:
     def __str__(self) -> str:
         text = " + ".join(str(term) if weight == 1 else f"{weight:g}*{term}" for weight, term in self.terms)
         return text.replace("+ -1*", "- ").replace("+ -", "- ")
+
+
+def taps_of(term: Term | Function) -> tuple[str, ...]:
+    """What a summand reads."""
+    return term.taps if isinstance(term, Function) else (term.tap,)
 
 
 def logit(index: int) -> Objective:
@@ -198,6 +252,39 @@ def channel(layer: str, index: int, where: str = "") -> Objective:
         [5.0]
     """
     return Objective(((1.0, Channel(layer, index, where)),))
+
+
+def neuron(layer: str, index: int, position: tuple[int, int] | None = None) -> Objective:
+    """The activation of a channel at one position, (row, column); None: the middle of a map, which is known later.
+
+    Example:
+        >>> from featvis.networks.objectives import neuron
+        >>> print(neuron("layer3", 7, (4, 5)))
+        layer3:7[4,5]
+    """
+    return channel(layer, index, MIDDLE if position is None else f"{position[0]},{position[1]}")
+
+
+def objective(function: Callable[[Mapping[str, Tensor]], Tensor], *taps: str) -> Objective:
+    """Any function of activations, as an objective that can be added to others.
+
+    Args:
+        function: a dict of what the taps read, (N, C) each (or (N, P, C) for `layer[:]`), to one number a view, (N,).
+        taps: layers, written as units are: `layer4`, `layer4[cls]`, `layer4[:]`, `logits`.
+
+    Raises:
+        UserError: when no tap is named.
+
+    Example:
+        >>> import torch
+        >>> from featvis.networks.objectives import objective
+        >>> contrast = objective(lambda a: a["layer4"][:, 3] - a["layer4"].mean(1), "layer4")
+        >>> contrast({"layer4": torch.tensor([[0.0, 0.0, 0.0, 4.0]])}).tolist()
+        [3.0]
+    """
+    if not taps:
+        raise UserError("an objective needs the names of the layers that its function reads: objective(f, 'layer4')")
+    return Objective(((1.0, Function(function, taps)),))
 
 
 def direction(layer: str, vector: Tensor | tuple[float, ...], where: str = "", cosine: bool = False) -> Objective:

@@ -125,6 +125,16 @@ def read(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
     return pixels, facts
 
 
+def facts(path: Path) -> dict[str, Any]:
+    """The facts of an image, its pixels left alone; empty where there are none, or no image."""
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            found = json.loads(image.info.get(CHUNK) or "{}")
+    except (OSError, SyntaxError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def over_grey(path: Path) -> Image.Image:
     """An image over a middle grey by its transparency: what is opaque stays, what is transparent becomes grey.
 

@@ -154,6 +154,8 @@ def _facts(chunk: str | None) -> str:
         return ""
     if not isinstance(facts, dict):
         return ""
+    if facts.get("silent") is True:
+        return "silent: no gradient at any step"
     numbers = {k: facts.get(k) for k in ("logit", "score")}
     shown = {k: f"{v:.2f}" for k, v in numbers.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
     if shown.get("logit") == shown.get("score"):  # for a logit unit they are one number

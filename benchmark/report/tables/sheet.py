@@ -198,6 +198,10 @@ def runs_of(records: Sequence[Record]) -> list[str]:
             failed = "; ".join(f"{u.unit} ({_where(u.step)}{u.reason.rstrip('.')})" for u in record.failed_units[:5])
             more = f"; and {len(record.failed_units) - 5} more" if len(record.failed_units) > 5 else ""
             own.append(f"{len(record.failed_units)} of {len(record.units)} units failed: {failed}{more}")
+        if record.silent_units:
+            names = ", ".join(record.silent_units[:5])
+            more = f" and {len(record.silent_units) - 5} more" if len(record.silent_units) > 5 else ""
+            own.append(f"{len(record.silent_units)} of {len(record.units)} units silent (no gradient): {names}{more}")
         if record.error:
             own.append(f"failed: {record.error.rstrip('.')}")
         lines.append(f"{record.method}: {'; '.join(own)}.")

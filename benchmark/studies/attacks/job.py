@@ -150,7 +150,7 @@ def find_pairs(path: Path, targets: str, classifier: Classifier, limit: int | No
     try:
         return pair_up(files, classes, classifier, seed)
     except UserError as error:
-        raise UserError(f"--targets {targets}: {error}; name other classes, or random") from error
+        raise UserError(f"--targets {targets}: {error}") from error
 
 
 def _check_decodable(file: ImageFile) -> None:

@@ -1,13 +1,14 @@
 """Anyone's network: a YAML that names a torch.nn.Module and says what timm would know of it, in; a `ModelSpec` out.
 
 # net.yaml, for --model wrap:net.yaml
-class_path: my_package.MyNet    # a Module, or a function that gives one: (N, 3, h, w) to logits (N, classes)
+class_path: my_package.MyNet    # a Module, or a function that gives one: images (N, C, h, w) to logits (N, classes)
 init_args: {depth: 18}
 weights: my_net.safetensors     # a state dict, beside the YAML; left out where the module loads its own
-mean: [0.485, 0.456, 0.406]     # of RGB in [0, 1]
+mean: [0.485, 0.456, 0.406]     # of RGB in [0, 1]; one number a channel, however many it takes
 std: [0.229, 0.224, 0.225]
 input_size: [224, 224]          # height, width
 labels: labels.txt              # a name a line, beside the YAML; or a list; left out where they are ImageNet's
+flat: layer4                    # the layer of the `flat` plausibility; left out: the last map before the pooling
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from featvis.errors import UserError, nearest
 from featvis.networks.names import ModelSpec
 
 PREFIX = "wrap:"
-KEYS = ("class_path", "init_args", "weights", "mean", "std", "input_size", "labels")
+KEYS = ("class_path", "init_args", "weights", "mean", "std", "input_size", "labels", "flat")
 _NEEDED = ("class_path", "mean", "std", "input_size")
 
 
@@ -46,11 +47,14 @@ def read(name: str, flag: str = "--model") -> tuple[ModelSpec, dict[str, Any]]:
     for key in _NEEDED:
         if key not in values:
             raise UserError(f"{flag} {name} lacks {key}; it needs {', '.join(_NEEDED)}")
-    for key, length in (("mean", 3), ("std", 3), ("input_size", 2)):
+    channels = values["mean"] if isinstance(values["mean"], list) and values["mean"] else [0.0] * 3
+    for key, length in (("mean", len(channels)), ("std", len(channels)), ("input_size", 2)):
         found = values[key]
         numbers = isinstance(found, list) and all(isinstance(v, int | float) and v >= 0 for v in found)
         if not numbers or len(found) != length or (key != "mean" and 0 in found):
             raise UserError(f"{flag} {name}: {key} must be a list of {length} numbers, not {found!r:.60}")
+    if not isinstance(values.get("flat") or "", str):
+        raise UserError(f"{flag} {name}: flat must be the name of a layer, not {values['flat']!r:.60}")
     if not isinstance(values["class_path"], str) or not isinstance(values.get("init_args") or {}, dict):
         raise UserError(f"{flag} {name}: class_path must be a text such as my_package.MyNet, init_args keys and values")
     size = (int(values["input_size"][0]), int(values["input_size"][1]))
@@ -61,6 +65,7 @@ def read(name: str, flag: str = "--model") -> tuple[ModelSpec, dict[str, Any]]:
         std=tuple(map(float, values["std"])),
         input_size=size,
         labels=_labels(values.get("labels"), path, f"{flag} {name}"),
+        flat=values.get("flat") or None,
     )
     return spec, values
 

@@ -1,0 +1,79 @@
+"""Where a network ends: the layer that makes the logits, and the last map before its pooling, found by running it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from featvis.networks.layers import Layer, pools
+
+BLOCKS = ("blocks", "stages", "layers", "layer4", "features")
+"""What timm's networks call the sequence of their blocks."""
+
+
+@dataclass(frozen=True)
+class Ends:
+    """The end of a network, by names of modules; empty where there is none.
+
+    Attributes:
+        head: the layer that makes the logits, whose input is what the network knows of an image.
+        flat: the last map or tokens before they are pooled.
+    """
+
+    head: str = ""
+    flat: str = ""
+
+
+@torch.no_grad()
+def ends(net: nn.Module, x: Float[Tensor, "n c h w"], layers: Mapping[str, Layer | str]) -> Ends:
+    """What a network ends with.
+
+    The head is the first module whose output is the logits, as numbers; else the last linear layer that ran. The map is
+    the last output with positions before that which no pooling made.
+
+    Args:
+        net: puts out logits (N, K).
+        x: images as it takes them, of which no two are the same.
+        layers: its modules, as `featvis.networks.layers.measure` gives them.
+    """
+    order: list[tuple[str, Any]] = []
+    modules = dict(net.named_modules())
+
+    def note(name: str) -> Any:
+        return lambda module, args, output: order.append((name, output.clone() if isinstance(output, Tensor) else None))
+
+    handles = [m.register_forward_hook(note(name)) for name, m in modules.items() if name]
+    try:
+        logits = net(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    leaves = [(i, name, y) for i, (name, y) in enumerate(order) if not any(modules[name].children())]
+    same = [(i, name) for i, name, y in leaves if y is not None and y.numel() == logits.numel() and _same(y, logits)]
+    linear = [(i, name) for i, name, _ in leaves if isinstance(modules[name], nn.Linear)]
+    at, head = same[0] if same else linear[-1] if linear else (len(order), "")
+    maps = [
+        (name, layer)
+        for name, _ in order[:at]
+        if isinstance(layer := layers.get(name), Layer) and layer.kind != "vector" and not pools(modules[name])
+    ]
+    wide = [name for name, layer in maps if layer.places > 1]
+    return Ends(head, (wide or [name for name, _ in maps] or [""])[-1])
+
+
+def _same(y: Tensor, logits: Tensor) -> bool:
+    return len(y) == len(logits) and torch.equal(y.reshape(logits.shape).float(), logits.float())
+
+
+def last_block_of_timm(net: nn.Module) -> str:
+    """The last of a timm network's blocks by its name, which is what its records are of; empty where it has none."""
+    for group in BLOCKS:
+        module = getattr(net, group, None)
+        if isinstance(module, nn.Module) and (children := [name for name, _ in module.named_children()]):
+            return f"{group}.{children[-1]}"
+    return ""

@@ -1,0 +1,424 @@
+"""The public face: a network and units in, pictures out, in one call."""
+
+from __future__ import annotations
+
+import base64
+import html
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+import yaml
+from PIL import Image, ImageDraw
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from featvis.canvas.montage import to_picture
+from featvis.errors import UserError, nearest
+from featvis.generators import Generator, Visualizations
+from featvis.generators import callbacks as files
+from featvis.generators.arguments import accepted, class_at
+from featvis.networks.classifier import Classifier
+from featvis.networks.devices import Precision, default_device
+from featvis.networks.layers import split_tap
+from featvis.networks.loading import load
+from featvis.networks.objectives import Objective, objective, taps_of
+from featvis.networks.own.inputs import Numbers
+from featvis.networks.own.modules import classifier_of
+from featvis.networks.units import Unit, cut, parse_units
+from featvis.paths import CONFIGS
+from featvis.storage import images as stored
+
+Aims = Objective | Callable[..., Any] | Sequence[Objective | Callable[..., Any]]
+"""What can be maximised besides units: objectives, and functions of activations."""
+BATCH = 8
+"""Units that are optimised together, unless told otherwise."""
+COMMON_SIDE = 224
+"""The input side that presets' canvases are meant for, in pixels."""
+
+
+@dataclass(frozen=True)
+class Aim(Unit):
+    """An objective as a unit: what is maximised is a value, not a place in the network."""
+
+    aim: Objective | None = None
+
+    @property
+    def id(self) -> str:
+        """Its name in file names: `objective-0`."""
+        return f"objective-{self.index}" + (f"@{self.repeat}" if self.repeat else "")
+
+    @property
+    def text(self) -> str:
+        """The objective as it reads."""
+        return self.label
+
+    @property
+    def objective(self) -> Objective:
+        """Itself."""
+        assert self.aim is not None
+        return self.aim
+
+
+class Pictures(Sequence[Image.Image]):
+    """Visualizations of units: a sequence of pictures that a notebook shows.
+
+    Attributes:
+        units: what they are of, in their order.
+        images: a PIL image each, RGB (a montage where the network takes other channels).
+        scores: the unit's activation on the whole picture, a number each.
+        canvas: (B, C, H, W), in [0, 1].
+        alpha: (B, H, W), how much the unit's gradient came to each pixel, not scaled.
+        failed: units whose score stopped being finite, and at which step.
+        silent: units that had no gradient at any step; their pictures show nothing.
+    """
+
+    def __init__(self, generator: Generator, parts: Sequence[Visualizations]) -> None:
+        self.generator, self.parts = generator, list(parts)
+        self.units = [unit for part in parts for unit in part.units]
+        self.canvas = torch.cat([part.canvas for part in parts])
+        self.alpha = torch.cat([part.alpha for part in parts])
+        self.scores = [float(a) for part in parts for a in part.activations]
+        self.images = [Image.fromarray(to_picture(canvas)) for canvas in self.canvas]
+        self.failed = {part.units[i]: step for part in parts for i, step in part.failed.items()}
+        self.silent = [part.units[i] for part in parts for i in part.silent]
+
+    def __len__(self) -> int:
+        return len(self.units)
+
+    def __iter__(self) -> Iterator[Image.Image]:
+        return iter(self.images)
+
+    def __getitem__(self, key: Any) -> Any:
+        """A picture by its place, or by its unit as it is written, by its label or its id."""
+        if isinstance(key, int | slice):
+            return self.images[key]
+        names = [(unit.text, unit.label, unit.id, unit.label.lower()) for unit in self.units]
+        for i, known in enumerate(names):
+            if str(key) in known:
+                return self.images[i]
+        raise KeyError(f"{key} is not among these; {nearest(str(key), [known[0] for known in names])}")
+
+    def __repr__(self) -> str:
+        said = ", ".join(f"{name} ({self._note(i)})" for i, name in enumerate(self.names))
+        return f"Pictures({said})"
+
+    @property
+    def names(self) -> list[str]:
+        """What each is called: the label and, where that says more, the unit."""
+        return [u.label if u.label in (u.text, "") or u.text.isdecimal() else f"{u.label} {u.text}" for u in self.units]
+
+    def _note(self, i: int) -> str:
+        unit = self.units[i]
+        if unit in self.failed:
+            return f"failed at step {self.failed[unit]}"
+        return "silent" if unit in self.silent else f"{self.scores[i]:.2f}"
+
+    def _repr_html_(self) -> str:
+        """A figure each, side by side."""
+        cells, font = [], "font:12px system-ui,sans-serif;padding-top:4px"
+        for i, (name, image) in enumerate(zip(self.names, self.images, strict=True)):
+            buffer = BytesIO()
+            image.save(buffer, "PNG")
+            data, title = base64.b64encode(buffer.getvalue()).decode(), html.escape(name)
+            cells.append(
+                f'<figure style="margin:0"><img alt="{title}" width="224" src="data:image/png;base64,{data}" '
+                f'style="border-radius:6px;display:block"><figcaption style="{font}">{title} '
+                f'<span style="opacity:.6">{html.escape(self._note(i))}</span></figcaption></figure>'
+            )
+        return f'<div style="display:flex;flex-wrap:wrap;gap:12px">{"".join(cells)}</div>'
+
+    def sheet(self, columns: int | None = None, side: int = 224) -> Image.Image:
+        """All pictures on one, with their names.
+
+        Args:
+            columns: how many stand in a row; None: a square of them.
+            side: of each, in pixels.
+        """
+        columns = columns or math.ceil(math.sqrt(len(self)))
+        rows, line, gap = math.ceil(len(self) / columns), 20, 8
+        sheet = Image.new("RGB", (columns * (side + gap) + gap, rows * (side + line + gap) + gap), "white")
+        draw = ImageDraw.Draw(sheet)
+        for i, image in enumerate(self.images):
+            x, y = gap + i % columns * (side + gap), gap + i // columns * (side + line + gap)
+            shown = image.copy()
+            shown.thumbnail((side, side), Image.Resampling.LANCZOS)
+            sheet.paste(shown, (x + (side - shown.width) // 2, y + (side - shown.height) // 2))
+            draw.text((x, y + side + 3), f"{self.names[i]}  {self._note(i)}"[: side // 6], fill="black")
+        return sheet
+
+    def show(self) -> None:
+        """Show them: in a notebook below the cell, else in a window of their own."""
+        try:
+            from IPython import get_ipython
+            from IPython.display import display
+        except ImportError:
+            get_ipython = None
+        if get_ipython is not None and get_ipython() is not None:
+            display(self)
+        else:
+            self.sheet().show()
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Write one PNG a unit, with its transparency and its facts, as `featvis generate` does.
+
+        Args:
+            folder: is made where there is none.
+
+        Returns:
+            The files. Units that failed have none.
+
+        Raises:
+            UserError: when the folder cannot be written.
+        """
+        config_hash, written = self.generator.config_hash(), []
+        for part in self.parts:
+            for i, unit in enumerate(part.units):
+                if i in part.failed:
+                    continue
+                path = Path(folder) / f"{unit.id}.png"
+                try:
+                    stored.write(path, *files.image_of(self.generator, config_hash, part, i))
+                except OSError as error:
+                    raise UserError(f"{folder} cannot be written ({error.strerror}); name another folder") from error
+                written.append(path)
+        return written
+
+
+def classifier(
+    net: str | nn.Module,
+    precision: Precision = "auto",
+    device: str | torch.device | None = None,
+    **about: Any,
+) -> Classifier:
+    """A network as everything here takes it: frozen, with named units, taking images in [0, 1].
+
+    Args:
+        net: a timm name, an alias of featvis, `wrap:FILE`, any `torch.nn.Module`, or a `Classifier`, which stays one.
+        precision: in which it computes.
+        device: where; None: where a module is; for a name the GPU, if there is one.
+        about: `mean`, `std`, `input_size`, `labels`, `preprocess` of a module, see
+            `featvis.networks.own.modules.classifier_of`.
+
+    Raises:
+        UserError: for an unknown name, or a module that cannot be run.
+
+    Example:
+        >>> import featvis
+        >>> featvis.classifier("efficientnet_lite0").input_size
+        (224, 224)
+    """
+    known = {k: v for k, v in about.items() if v is not None}
+    if isinstance(net, nn.Module) and not isinstance(net, Classifier):
+        return classifier_of(net, precision, device, **known)
+    if known:
+        raise UserError(f"{', '.join(known)} is for a module in memory; a network by name has its own")
+    if isinstance(net, Classifier):
+        return net if device is None else net.to(device)
+    return load(net, precision, default_device() if device is None else device, "net")
+
+
+def layers(net: str | nn.Module, **about: Any) -> pd.DataFrame:
+    """The layers of a network that have units.
+
+    Args:
+        net: see `classifier`.
+        about: see `classifier`.
+
+    Returns:
+        A row a layer, in the network's order: its name, type, number of units, shape for one image, and what a unit is.
+
+    Example:
+        >>> import featvis
+        >>> print(featvis.layers("efficientnet_lite0").loc["blocks.2", "shape"])
+        40 x 28 x 28
+    """
+    found = classifier(net, "float32", **about)
+    modules = dict(found.net.named_modules())
+    rows = [
+        (name, type(modules[name]).__name__, layer.channels, " x ".join(map(str, layer.shape)), layer.what)
+        for name, layer in found.layers().items()
+    ]
+    return pd.DataFrame(rows, columns=["layer", "type", "units", "shape", "unit"]).set_index("layer")
+
+
+def visualize(
+    net: str | nn.Module,
+    units: str | Aims,
+    method: str | type[Generator] | Generator = "maco",
+    *,
+    batch_size: int = BATCH,
+    device: str | torch.device | None = None,
+    precision: Precision = "auto",
+    mean: Numbers | None = None,
+    std: Numbers | None = None,
+    input_size: int | Sequence[int] | None = None,
+    labels: Sequence[str] | None = None,
+    preprocess: Any = None,
+    progress: bool = True,
+    **options: Any,
+) -> Pictures:
+    """Pictures that excite units of a network.
+
+    Args:
+        net: any `torch.nn.Module`, left exactly as it is; or a timm name, an alias of featvis, `wrap:FILE`.
+        units: a text as on the command line (`layer4:12-15, ladybug`, see `featvis.networks.units`); or an objective,
+            or a list of them: values such as `featvis.channel("layer4", 12) - featvis.logit(3)`, or any function of
+            activations, `lambda a: a["layer4"][:, 12] * a["logits"][:, 3]`: each layer is (N, C), its mean over
+            positions, and `a["layer4[:]"]` (N, positions, C); it gives one number a view, (N,).
+        method: a row of the suite `quick` (`maco`, `fourier`, `cbr`: what we found best for little time), a preset of
+            configs/generator (`maco_paper`, `am_lucid`, ...), a class, or a generator as it is.
+        batch_size: units that are optimised together.
+        device: where to run; None: where a module is; for a name the GPU, if there is one.
+        precision: of the network; `auto` takes bfloat16 where the hardware is fast at it.
+        mean: of a module's input channels in [0, 1]; only needed where it does not say so itself, as timm's,
+            torchvision's and open_clip's do.
+        std: their deviation.
+        input_size: (h, w) of its input, or one side, in pixels.
+        labels: a name a class.
+        preprocess: what says mean, std and size instead: torchvision's transforms, a Hugging Face processor.
+        progress: show a bar.
+        options: of the method: `steps`, `views`, `canvas`, `lr`, `seed` and so on. Canvases of presets, which are for
+            inputs of 224 pixels, shrink with the network's.
+
+    Returns:
+        The pictures, which a notebook shows.
+
+    Raises:
+        UserError: for an unknown method, option or unit (with the nearest), or a network that cannot be run.
+
+    Example:
+        >>> import featvis
+        >>> out = featvis.visualize("efficientnet_lite0", "ladybug", steps=2, canvas=48, progress=False)
+        >>> out.names, out["ladybug"].size
+        (['ladybug'], (48, 48))
+    """
+    about = {"mean": mean, "std": std, "input_size": input_size, "labels": labels, "preprocess": preprocess}
+    if isinstance(method, Generator):
+        if options:
+            raise UserError(f"{', '.join(options)} is for a method by name; this generator is made already")
+        made = method
+        made.classifier = classifier(net, precision, device, **about)
+    else:
+        found = classifier(net, precision, device, **about)
+        made = _made(method, found, precision, options)
+    network = made.load_classifier()
+    wanted = _units(units, network)
+    made.to(network.device)
+    batches = cut(wanted, batch_size)
+    with tqdm(total=made.steps * len(batches), desc=type(made).__name__, disable=not progress, leave=False) as bar:
+        made.listeners = [_Bar(bar)]
+        try:
+            parts = [made.predict_step(batch) for batch in batches]
+        finally:
+            made.listeners = []
+    return Pictures(made, parts)
+
+
+class _Bar:
+    def __init__(self, bar: Any) -> None:
+        self.bar = bar
+
+    def on_optimization_step(self, trainer: Any, generator: Generator, step: int, score: Tensor, state: Any) -> None:
+        self.bar.update(1)
+
+
+class _Asked(Mapping[str, Tensor]):
+    """The activations of an example, each computed when it is asked for: so a function shows what it reads."""
+
+    def __init__(self, network: Classifier) -> None:
+        self.network, self.seen = network, dict[str, Tensor]()
+
+    def __getitem__(self, tap: str) -> Tensor:
+        if tap not in self.seen:
+            with torch.no_grad():
+                self.seen[tap] = self.network.activations(self.network.example(2), frozenset({tap}))[tap]
+        return self.seen[tap]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.network.layers())
+
+    def __len__(self) -> int:
+        return len(self.network.layers())
+
+
+def _aim(given: Objective | Callable[..., Any], network: Classifier) -> Objective:
+    if isinstance(given, Objective):
+        return given
+    asked = _Asked(network)
+    try:
+        given(asked)
+    except UserError:
+        raise
+    except Exception as error:  # anyone's code may raise anything
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise UserError(f"the function of activations cannot be computed ({reason:.200})") from error
+    if not asked.seen:
+        raise UserError(
+            "the function of activations reads no layer; it is given a dict of them: lambda a: a['layer4'][:, 0]"
+        )
+    return objective(given, *asked.seen)
+
+
+def _units(units: str | Aims, network: Classifier) -> list[Unit]:
+    if isinstance(units, str):
+        return parse_units(units, network, "units")
+    given: list[Any] = list(units) if isinstance(units, Sequence) else [units]
+    if not given or not all(callable(one) for one in given):
+        raise UserError(
+            "units must be a text such as 'layer4:12-15, ladybug', objectives such as featvis.channel('layer4', 12), "
+            "or functions of activations"
+        )
+    given = [_aim(one, network) for one in given]
+    for aim in given:
+        _check(aim, network)
+    return [Aim("objective", i, str(aim), aim=aim) for i, aim in enumerate(given)]
+
+
+def _check(aim: Objective, network: Classifier) -> None:
+    """Raise a UserError for a layer, a place or a channel that a network does not have."""
+    for _, term in aim.terms:
+        for tap in taps_of(term):
+            name, where = split_tap(tap)
+            layer = network.layer(name)
+            layer.check(where)
+            index = getattr(term, "index", 0)
+            if not 0 <= index < layer.channels:
+                raise UserError(f"{aim}: layer {name} has the units 0 to {layer.channels - 1}, so no {index}")
+
+
+def _made(
+    method: str | type[Generator], network: Classifier, precision: Precision, options: dict[str, Any]
+) -> Generator:  # fmt: skip
+    cls, arguments = _preset(method) if isinstance(method, str) else (method, {})
+    side = arguments.get("canvas")
+    if "canvas" not in options and isinstance(side, int) and max(network.input_size) < COMMON_SIDE:
+        # Sampled at a few of its pixels, a large canvas would be noise to a small network.
+        arguments = {**arguments, "canvas": max(16, round(side * max(network.input_size) / COMMON_SIDE))}
+    known = accepted(cls)
+    for name in options:
+        if name not in known:
+            raise UserError(f"{cls.__name__} takes no {name}; {nearest(name, known)}")
+    return cls(**{**arguments, "model": network, "precision": precision, **options})
+
+
+def _preset(name: str) -> tuple[type[Generator], dict[str, Any]]:
+    """A method by name, as `featvis run` finds it: a row of the suite quick, else a preset."""
+    rows = yaml.safe_load((CONFIGS / "suite" / "quick.yaml").read_text())["methods"]
+    row = dict(rows.get(name) or {})
+    path = CONFIGS / "generator" / f"{row.pop('preset', name)}.yaml"
+    if not path.is_file():
+        known = sorted({*rows, *(p.stem for p in (CONFIGS / "generator").glob("*.yaml"))})
+        raise UserError(f"unknown method {name}: {nearest(name, known)}")
+    model = yaml.safe_load(path.read_text())["model"]
+    arguments = {**(model.get("init_args") or {}), **row}
+    # YAML has lists where the methods have tuples.
+    return class_at(model["class_path"]), {k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()}
+
+
+__all__ = ["Pictures", "classifier", "layers", "visualize"]

@@ -1,0 +1,368 @@
+"""Live modules as classifiers: what they take and put out is found, and they are left as they were."""
+
+from __future__ import annotations
+
+import warnings
+from collections import namedtuple
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import pytest
+import timm
+import torch
+import torchvision
+from torch import nn
+from torch.nn.utils import parametrizations, prune
+
+from featvis.errors import UserError
+from featvis.networks.own.inputs import describe
+from featvis.networks.own.modules import baked, classifier_of, twin, unwrapped, version
+from featvis.networks.own.outputs import logits_of
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+OWN = {"mean": 0.5, "std": 0.25, "input_size": 16}
+GIVEN = {**OWN, "precision": "float32"}
+
+
+def small(channels: int = 3, classes: int = 4) -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(channels, 6, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, classes)
+    )
+
+
+@dataclass
+class Output:
+    loss: torch.Tensor | None
+    logits: torch.Tensor
+
+
+class Puts(nn.Module):
+    """A network whose output has another form."""
+
+    def __init__(self, form):
+        super().__init__()
+        self.net, self.form = small(), form
+
+    def forward(self, pixel_values):
+        return self.form(self.net(pixel_values))
+
+
+Pair = namedtuple("Pair", "logits aux")
+FORMS = {
+    "dataclass": lambda y: Output(None, y),
+    "dict": lambda y: {"loss": None, "logits": y},
+    "other dict": lambda y: {"y": y},
+    "tuple": lambda y: (y, y * 2),
+    "named tuple": lambda y: Pair(y, y * 2),
+    "maps of one place": lambda y: y[:, :, None, None],
+    "object": lambda y: SimpleNamespace(logits=y, hidden_states=None),
+}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_logits_in_any_form_are_the_networks(form):
+    net = Puts(form)
+    x = torch.rand(2, 3, 16, 16)
+    found = classifier_of(net, **GIVEN)
+    assert torch.allclose(found(x), net.net((x - 0.5) / 0.25), atol=1e-5)
+    assert found.layer("net.0").channels == 6
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        (torch.zeros(2, 3, 4, 4), "puts out 3 x 4 x 4 for an image"),
+        ({"a": torch.zeros(2, 3), "b": torch.zeros(2, 3)}, "no part is known to be its logits"),
+        ({"a": None}, "no part is known"),
+        ((), "no part is known"),
+    ],
+)
+def test_outputs_without_logits_are_refused(output, said):
+    with pytest.raises(UserError, match=said):
+        logits_of(output)
+
+
+def test_a_module_is_left_as_it_was():
+    net = small().train()
+    net[0].weight.requires_grad_(False)
+    net[0].bias.grad = torch.ones(6)
+    seen = []
+    handle = net[1].register_forward_hook(lambda m, a, o: seen.append(o))
+    state, ids = {k: v.clone() for k, v in net.state_dict().items()}, [id(p) for p in net.parameters()]
+    with pytest.warns(RuntimeWarning, match="hooks on Sequential \\(1\\) are not run"):
+        found = classifier_of(net, **GIVEN)
+    x = torch.rand(1, 3, 16, 16, requires_grad=True)
+    torch.autograd.grad(found.activations(x, frozenset({"0", "logits"}))["logits"].sum(), x)
+    assert not seen
+    assert net.training
+    assert net[1].training
+    assert list(net[1]._forward_hooks) == [handle.id]
+    assert [p.requires_grad for p in net.parameters()] == [False, True, True, True]
+    assert [id(p) for p in net.parameters()] == ids
+    assert torch.equal(net[0].bias.grad, torch.ones(6))
+    assert net[4].weight.grad is None
+    assert all(torch.equal(v, state[k]) for k, v in net.state_dict().items())
+    assert type(net) is nn.Sequential
+    # The weights are shared: what is trained is seen.
+    with torch.no_grad():
+        before = version(net)
+        net[4].bias += 1
+    assert version(net) > before
+    assert found.net[4].bias.data_ptr() == net[4].bias.data_ptr()
+
+
+def test_buffers_that_a_forward_pass_writes_to_are_its_own():
+    class Counts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = small()
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, x):
+            self.calls += 1
+            return self.net(x)
+
+    net = Counts()
+    classifier_of(net, **GIVEN)(torch.rand(1, 3, 16, 16))
+    assert net.calls == 0
+
+
+def test_wrappers_are_taken_off():
+    net = small()
+    assert unwrapped(nn.DataParallel(net)) is net
+    assert unwrapped(torch.compile(net)) is net
+    clip = nn.Module()
+    clip.visual, clip.encode_image = net, lambda x: x
+    assert unwrapped(clip) is net
+    assert classifier_of(nn.DataParallel(net), **GIVEN).layer("module.0").name == "0"
+
+
+@pytest.mark.parametrize("make", [torch.jit.script, lambda net: torch.jit.trace(net, torch.rand(1, 3, 16, 16))])
+def test_scripts_have_logits_and_no_layers(make):
+    net = small().eval()
+    found = classifier_of(make(net), **GIVEN)
+    x = torch.rand(2, 3, 16, 16, requires_grad=True)
+    assert torch.allclose(found(x), net((x - 0.5) / 0.25), atol=1e-5)
+    with pytest.raises(UserError, match="give the module that it was made of"):
+        found.layer("0")
+
+
+PARAMETRIZED = {
+    "weight norm": lambda m: parametrizations.weight_norm(m),
+    "spectral norm": lambda m: parametrizations.spectral_norm(m),
+    "orthogonal": lambda m: parametrizations.orthogonal(m),
+    "old weight norm": lambda m: torch.nn.utils.weight_norm(m),
+    "pruned": lambda m: prune.l1_unstructured(m, "weight", 0.5),
+}
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("change", PARAMETRIZED.values(), ids=PARAMETRIZED)
+def test_weights_that_are_computed_are_the_networks(change):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 14 * 14, 4))
+    change(net[0])
+    net = net.eval()
+    x = torch.rand(2, 3, 16, 16)
+    expected, names = net((x - 0.5) / 0.25), set(net.state_dict())
+    assert torch.allclose(classifier_of(net, **GIVEN)(x), expected, atol=1e-4)
+    assert set(net.state_dict()) == names
+
+
+def test_baking_leaves_no_parametrization():
+    net = twin(nn.Sequential(parametrizations.weight_norm(nn.Conv2d(3, 2, 1))))
+    assert type(net[0]) is nn.Conv2d
+    assert isinstance(baked(net), nn.Sequential)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_a_network_computes_in_the_type_of_its_weights(dtype):
+    net = small().to(dtype)
+    found = classifier_of(net, **OWN)
+    x = torch.rand(2, 3, 16, 16, requires_grad=True)
+    assert found.dtype == dtype
+    with torch.no_grad():
+        expected = net(((x - 0.5) / 0.25).to(dtype)).float()
+    assert torch.allclose(found(x), expected, atol=1e-6 if dtype == torch.float64 else 0.05)
+    assert torch.autograd.grad(found(x).sum(), x)[0].dtype == torch.float32
+    assert classifier_of(net, **GIVEN).dtype == torch.float32
+    assert net[0].weight.dtype == dtype
+
+
+def test_batch_norms_without_running_statistics_are_said_and_not_folded():
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False), nn.Flatten(), nn.Linear(784, 2)
+    )
+    with pytest.warns(RuntimeWarning, match="each picture depends on the batch"):
+        found = classifier_of(net, **GIVEN)
+    x = torch.rand(3, 3, 16, 16)
+    assert torch.allclose(found(x), net.eval()((x - 0.5) / 0.25), atol=1e-4)
+
+
+# --- what networks take ---------------------------------------------------------------------------------------------
+
+
+def test_timms_networks_say_what_they_take():
+    net = timm.create_model("mobilenetv2_035", in_chans=1, num_classes=3)
+    found = describe(net)
+    assert (found.channels, found.size) == (1, (224, 224))
+    # Another number of channels than three: the mean of the three that timm states.
+    assert found.mean == pytest.approx([sum(net.pretrained_cfg["mean"]) / 3])
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("resnet18", 224), ("efficientnet_b1", 240), ("inception_v3", 299), ("vit_b_32", 224)]
+)
+def test_torchvisions_networks_are_described_by_their_weights(name, size):
+    with torch.device("meta"):
+        net = torchvision.models.get_model(name, **({"init_weights": False} if "inception" in name else {}))
+    found = describe(net)
+    stated = torchvision.models.get_model_weights(name).DEFAULT.transforms()
+    assert found.size == (size, size)
+    assert (found.mean, found.std) == (tuple(stated.mean), tuple(stated.std))
+
+
+def test_a_config_names_classes_and_size():
+    net = small()
+    net.config = SimpleNamespace(id2label={1: "dog", 0: "cat", 2: "owl", 3: "fox"}, image_size=24)
+    found = describe(net, mean=0.5, std=0.5)
+    assert (found.labels, found.size) == (("cat", "dog", "owl", "fox"), (24, 24))
+    net.config.id2label = {i: f"LABEL_{i}" for i in range(4)}
+    assert describe(net, mean=0.5, std=0.5).labels is None
+
+
+def test_preprocessing_of_others_says_it():
+    transforms = torchvision.transforms
+    chain = transforms.Compose(
+        [
+            transforms.Resize(40),
+            transforms.CenterCrop(32),
+            transforms.ToTensor(),
+            transforms.Normalize([0.1] * 3, [0.2] * 3),
+        ]
+    )
+    found = describe(small(), preprocess=chain)
+    assert (found.size, found.mean, found.std) == ((32, 32), (0.1,) * 3, (0.2,) * 3)
+    preset = torchvision.models.ResNet18_Weights.DEFAULT.transforms()
+    assert describe(small(), preprocess=preset).size == (224, 224)
+    processor = SimpleNamespace(image_mean=[0.3] * 3, image_std=[0.4] * 3, size={"height": 20, "width": 24})
+    found = describe(small(), preprocess=processor)
+    assert (found.size, found.mean) == ((20, 24), (0.3,) * 3)
+    assert describe(small(), preprocess={"mean": [0.1] * 3, "std": [1] * 3, "input_size": (3, 8, 8)}).size == (8, 8)
+    with pytest.raises(UserError, match="says neither mean nor size"):
+        describe(small(), preprocess=lambda x: x)
+
+
+def test_a_network_that_says_nothing_is_taken_as_it_comes_and_that_is_said():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 10))
+    with pytest.warns(RuntimeWarning, match=r"does not say its mean, std, input_size.*28 x 28 pixels"):
+        found = describe(nn.Sequential(nn.Conv2d(1, 1, 1), *net))
+    assert (found.channels, found.size, found.mean) == (1, (28, 28), (0.0,))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        describe(small(), mean=0, std=1, input_size=16)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"mean": ()}, "mean must be a number a channel"),
+        ({"std": 0}, "std must be a number a channel, above 0"),
+        ({"input_size": (0, 3)}, "input_size must be one side"),
+        ({"mean": (0.1, 0.2)}, "mean has 2 numbers, but the network takes 3 channels"),
+        ({"labels": ("a", "b")}, "there are 2 labels, but the network has 4 classes"),
+        ({"input_size": 16, "mean": (0.1,) * 4}, "mean has 4 numbers, but the network takes 3 channels"),
+    ],
+)
+def test_values_that_cannot_be_used_are_refused(given, said):
+    with pytest.raises(UserError, match=said):
+        classifier_of(small(), **{**GIVEN, **given})
+
+
+def test_what_a_network_does_not_take_is_said():
+    with pytest.raises(UserError, match="does not take a batch of images of 3 channels and 9 x 9 pixels"):
+        classifier_of(nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 2)), mean=0, std=1, input_size=9)
+    with pytest.raises(UserError, match="takes none of the sizes"):
+        classifier_of(nn.Sequential(nn.Flatten(), nn.Linear(3 * 77, 2)))
+
+
+# --- where a network ends -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "flat", "pooled"), [("resnet18", 2048, 512), ("googlenet", 4096, 1024)])
+def test_flat_is_the_map_before_the_pooling(name, flat, pooled):
+    net = getattr(torchvision.models, name)(**({"init_weights": False} if name == "googlenet" else {}))
+    found = classifier_of(net, "float32", input_size=64)
+    x = torch.rand(2, 3, 64, 64)
+    features = found.features(x)
+    assert features["flat"].shape == (2, flat)
+    assert features["pooled"].shape == (2, pooled)
+    # The pooled features are the mean of the map, and the head makes the logits of them.
+    assert torch.allclose(features["flat"].view(2, pooled, -1).mean(2), features["pooled"], atol=1e-4)
+    assert torch.allclose(net.eval().fc(features["pooled"]), features["logits"], atol=1e-4)
+
+
+def test_the_head_is_what_makes_the_logits_whatever_ran_last():
+    class Twisted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head, self.map, self.other = nn.Linear(6, 4), nn.Conv2d(3, 6, 3), nn.Linear(6, 4)
+
+        def forward(self, x):
+            pooled = self.map(x).mean((2, 3))
+            logits = self.head(pooled)
+            self.other(pooled)
+            return logits
+
+    found = classifier_of(Twisted(), **GIVEN)
+    assert (found.ends().head, found.ends().flat) == ("head", "map")
+
+
+def test_a_network_without_maps_has_no_flat():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(48, 5), nn.ReLU(), nn.Linear(5, 2))
+    found = classifier_of(net, mean=0, std=1, input_size=4)
+    assert found.last_block() == ""
+    assert set(found.features(torch.rand(2, 3, 4, 4))) == {"logits", "pooled"}
+
+
+# --- units that a ReLU holds ----------------------------------------------------------------------------------------
+
+
+class Dead(nn.Module):
+    """One channel far below zero, behind a ReLU that is a function, or a module that two layers share."""
+
+    def __init__(self, shared: bool):
+        super().__init__()
+        torch.manual_seed(0)
+        self.one, self.two, self.fc = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.Linear(4, 2)
+        self.block = nn.Identity()
+        self.relu = nn.ReLU() if shared else torch.nn.functional.relu
+        with torch.no_grad():
+            self.two.bias[1] = -50.0
+
+    def forward(self, x):
+        x = self.relu(self.one(x))
+        x = self.block(self.relu(self.two(x)))
+        return self.fc(x.mean((2, 3)))
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("tap", ["block", "block[2,3]"])
+def test_a_unit_behind_a_functional_or_shared_relu_is_revived(shared, tap):
+    net = Dead(shared).eval()
+    found = classifier_of(net, **GIVEN)
+    x = torch.rand(2, 3, 16, 16, requires_grad=True)
+    value = found.activations(x, frozenset({tap}))[tap][:, 1]
+    assert value.abs().max() == 0
+    (gradient,) = torch.autograd.grad(value.sum(), x)
+    # That of what goes into the ReLU, as a second computation has it.
+    before = net.two(net.one((x - 0.5) / 0.25).relu())[:, 1]
+    expected = before.mean((1, 2)) if tap == "block" else before[:, 2, 3]
+    (other,) = torch.autograd.grad(expected.sum(), x)
+    assert float(other.abs().max()) > 0
+    assert torch.allclose(gradient, other, atol=1e-6)
+    # A living channel has its own gradient.
+    alive = found.activations(x, frozenset({"block"}))["block"][:, 0]
+    own = net.two(net.one((x - 0.5) / 0.25).relu()).relu()[:, 0].mean((1, 2))
+    assert torch.allclose(torch.autograd.grad(alive.sum(), x)[0], torch.autograd.grad(own.sum(), x)[0], atol=1e-6)

@@ -1,0 +1,260 @@
+"""The public face: anyone's network in a line or three; the unit that is named rises, and the network is as it was."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import timm
+import torch
+import torchvision
+from PIL import Image
+from torch import nn
+
+import featvis
+from featvis.canvas import montage
+from featvis.data.spectra import folder_spectrum
+from featvis.storage import images
+
+pytestmark = [pytest.mark.filterwarnings("ignore::UserWarning"), pytest.mark.filterwarnings("ignore::RuntimeWarning")]
+QUICK = {"steps": 24, "progress": False, "seed": 1}
+
+
+def small(channels: int, classes: int = 10) -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(channels, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 12, 3, 2, 1), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, classes),
+    )  # fmt: skip
+
+
+@dataclass
+class Output:
+    logits: torch.Tensor
+
+
+class Labelled(nn.Module):
+    """What a Hugging Face classifier looks like from outside."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = small(3, 3)
+        self.config = SimpleNamespace(id2label={0: "cat", 1: "red fox", 2: "owl"}, image_size=32)
+
+    def forward(self, pixel_values):
+        return Output(self.net(pixel_values))
+
+
+CASES = {
+    "torchvision": (lambda: torchvision.models.mobilenet_v2(), "features.4:3", {"input_size": 64}),
+    "dataclass with id2label": (Labelled, "red fox", {"mean": 0.5, "std": 0.5}),
+    "timm ViT": (
+        lambda: timm.create_model("vit_tiny_patch16_224", img_size=64, depth=2), "blocks.1:5", {"input_size": 64}
+    ),
+    "one channel": (lambda: small(1), "3:2", {"mean": 0.5, "std": 0.5, "input_size": 28}),
+    "five channels": (lambda: small(5), "3:2", {"mean": 0.5, "std": 0.5, "input_size": 28}),
+    "32 x 32": (lambda: small(3), "3:2", {"mean": 0.5, "std": 0.5, "input_size": 32}),
+    "compiled": (lambda: torch.compile(small(3)), "3:2", {"mean": 0.5, "std": 0.5, "input_size": 32}),
+}  # fmt: skip
+
+
+def state(net: nn.Module) -> dict:
+    return {
+        "values": {k: v.clone() for k, v in net.state_dict().items()},
+        "modes": [m.training for m in net.modules()],
+        "gradients": [(p.requires_grad, p.grad) for p in net.parameters()],
+        "hooks": [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in net.modules()],
+        "types": [type(m) for m in net.modules()],
+    }
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_the_unit_that_is_named_rises_and_the_network_is_as_it_was(case):
+    make, unit, about = case
+    net = make().train()
+    before = state(net)
+    few = featvis.visualize(net, unit, "fourier", **{**QUICK, "steps": 1}, **about)
+    out = featvis.visualize(net, unit, "fourier", **QUICK, **about)
+    after = state(net)
+    values, others = before.pop("values"), after.pop("values")
+    assert before == after
+    assert all(torch.equal(values[k], others[k]) for k in values)
+    # Read by the test's own hook, in the network itself.
+    inner = getattr(net, "_orig_mod", net).eval()
+    layer, _, index = unit.partition(":") if ":" in unit else ("", "", "1")
+    seen = {}
+    if layer:
+        inner.get_submodule(layer).register_forward_hook(lambda m, a, o: seen.update(y=o))
+
+    def activation(pictures: featvis.Pictures) -> float:
+        found = featvis.classifier(net, "float32", **about)
+        with torch.no_grad():
+            y = inner((found.preprocess(pictures.canvas) - found.mean) / found.std)
+        y = seen["y"] if layer else y.logits
+        y = y.movedim(-1, 1) if y.ndim == 3 else y
+        return float(y.flatten(2).mean(2)[0, int(index)] if y.ndim > 2 else y[0, int(index)])
+
+    assert activation(out) > activation(few)
+    assert out.units[0].label in (unit, "red fox")
+
+
+@pytest.mark.parametrize("method", ["maco", "fourier", "cbr", "am_lucid", "am_literal"])
+@pytest.mark.parametrize("channels", [1, 2, 4, 13])
+def test_every_method_takes_any_number_of_channels(method, channels, tmp_path):
+    out = featvis.visualize(
+        small(channels), "3:2", method, mean=0.5, std=0.5, input_size=28, steps=3, progress=False, seed=1
+    )
+    assert out.canvas.shape[1] == channels
+    assert out.canvas.min() >= 0
+    assert out.canvas.max() <= 1
+    assert not out.silent
+    (path,) = out.save(tmp_path)
+    pixels, facts = images.read(path)
+    assert facts["channels"] == channels
+    back = montage.from_picture(pixels, channels)
+    assert torch.equal(back, (out.canvas[0] * 255).round() / 255)
+
+
+def test_one_channel_keeps_the_natural_luminance():
+    found = featvis.MACO(
+        model=featvis.classifier(small(1), mean=0.5, std=0.5, input_size=28), canvas=32, steps=1, views=1
+    )
+    found.load_classifier()
+    rgb = featvis.MACO(canvas=32, steps=1, views=1).parametrization.magnitude
+    assert torch.equal(found.parametrization.magnitude, rgb[:1])
+
+
+def test_the_spectrum_of_a_folder_is_the_mean_of_its_images(tmp_path):
+    rng = np.random.default_rng(0)
+    arrays = rng.random((3, 5, 16, 16)).astype(np.float32)
+    for i, array in enumerate(arrays):
+        np.save(tmp_path / f"{i}.npy", array)
+    expected = np.abs(np.fft.rfft2(arrays)).mean(0)
+    assert np.allclose(folder_spectrum(tmp_path, 5).numpy(), expected, atol=1e-3)
+    out = featvis.visualize(
+        small(5),
+        "3:2",
+        "maco",
+        mean=0.5,
+        std=0.5,
+        input_size=16,
+        canvas=16,
+        steps=1,
+        spectrum=str(tmp_path),
+        progress=False,
+    )
+    assert out.canvas.shape == (1, 5, 16, 16)
+    with pytest.raises(featvis.UserError, match="nor a folder of images of 4 channels"):
+        featvis.visualize(small(4), "3:2", "maco", mean=0, std=1, input_size=16, spectrum=str(tmp_path), progress=False)
+
+
+def test_a_silent_unit_is_named(tmp_path):
+    net = small(3)
+    with torch.no_grad():
+        net[0].weight.zero_()
+        net[0].bias.fill_(-1.0)
+        net[1].bias.fill_(-1.0)
+    out = featvis.visualize(net, "3:2", "fourier", mean=0.5, std=0.5, input_size=16, **{**QUICK, "steps": 2})
+    assert [u.text for u in out.silent] == ["3:2"]
+    assert "silent" in repr(out)
+    assert images.facts(out.save(tmp_path)[0])["silent"] is True
+
+
+def test_objectives_are_values_of_any_kind():
+    net, about = small(3), {"mean": 0.5, "std": 0.5, "input_size": 32}
+    aims = [
+        featvis.channel("3", 2) + 0.2 * featvis.neuron("3", 4, (1, 2)),
+        featvis.neuron("3", 1),
+        featvis.logit(3) - featvis.logit(4),
+        featvis.direction("3", torch.arange(12.0)),
+        featvis.objective(lambda a: a["3"][:, 2] * a["logits"][:, 1], "3", "logits"),
+        lambda a: a["3[:]"].amax(1)[:, 5] - a["0"][:, 1],
+    ]
+    few = featvis.visualize(net, aims, "fourier", **{**QUICK, "steps": 1}, **about)
+    out = featvis.visualize(net, aims, "fourier", **QUICK, **about)
+    assert all(b > a for a, b in zip(few.scores, out.scores, strict=True))
+    assert out.names[0] == "3:2 + 0.2*3:4[1,2]"
+    assert len(out) == 6
+
+
+BAD = {
+    "no unit": (("nothing",), {}, "no class of that name"),
+    "no method": (("0", "makro"), {}, "unknown method makro: .*maco"),
+    "no option": (("0",), {"stepps": 3}, "takes no stepps; did you mean steps"),
+    "no objective": (([],), {}, "units must be a text"),
+    "a function of nothing": ((lambda a: 1,), {}, "reads no layer"),
+    "a function that fails": ((lambda a: a["3"] @ a["logits"],), {}, "cannot be computed .*RuntimeError"),
+    "no channel": ((featvis.channel("3", 99),), {}, "has the units 0 to 11, so no 99"),
+    "no layer": ((featvis.channel("33", 1),), {}, "has no layer 33"),
+    "wrong function": ((featvis.objective(lambda a: a["3"], "3"),), {}, r"gives \(4, 12\) for 4 views"),
+    "broken function": ((featvis.objective(lambda a: a["4"], "3"),), {}, "cannot be computed .*KeyError"),
+}
+
+
+@pytest.mark.parametrize("case", BAD.values(), ids=BAD)
+def test_what_is_wrong_is_said(case):
+    positional, more, said = case
+    with pytest.raises(featvis.UserError, match=said):
+        featvis.visualize(
+            small(3), *positional, mean=0.5, std=0.5, input_size=16, progress=False, **{"steps": 2, **more}
+        )
+
+
+def test_pictures_are_found_by_unit_label_and_place_and_shown(tmp_path):
+    about = {"mean": 0.5, "std": 0.5, "input_size": 16, "labels": [f"thing {i}" for i in range(10)]}
+    out = featvis.visualize(small(3), "3:0-2, thing 4", steps=1, progress=False, batch_size=3, **about)
+    assert [u.text for u in out.units] == ["3:0", "3:1", "3:2", "4"]
+    assert out["3:1"] is out.images[1] is out[1]
+    assert out["thing 4"] is out[-1]
+    with pytest.raises(KeyError, match="3:9 is not among these"):
+        out["3:9"]
+    assert all(isinstance(image, Image.Image) for image in out)
+    page = out._repr_html_()
+    assert page.count("<img") == 4
+    assert "thing 4" in page
+    assert out.sheet().size[0] > 2 * 224
+    paths = out.save(tmp_path / "new")
+    assert [p.name for p in paths] == ["3-0.png", "3-1.png", "3-2.png", "4.png"]
+    assert json.loads(Image.open(paths[3]).text["featvis"])["label"] == "thing 4"
+
+
+def test_what_is_trained_between_two_calls_counts():
+    net = small(3)
+    generator = featvis.Fourier(model=featvis.classifier(net, mean=0.5, std=0.5, input_size=16), canvas=16, steps=1)
+    assert generator.visualize("3").units[0].index == 3
+    live = featvis.Fourier(model=Known(net), canvas=32, steps=1)
+    first = live.config_hash()
+    with torch.no_grad():
+        net[7].bias += 1
+    assert live.config_hash() != first
+
+
+class Known(nn.Module):
+    """A network that says what it takes, as open_clip's towers do."""
+
+    image_mean, image_std, image_size = (0.5,) * 3, (0.5,) * 3, 32
+
+    def __init__(self, net: nn.Module):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x):
+        return self.net(x)
+
+
+def test_layers_are_a_table():
+    table = featvis.layers(small(3), mean=0.5, std=0.5, input_size=32)
+    assert list(table.columns) == ["type", "units", "shape", "unit"]
+    assert table.loc["3", "units"] == 12
+    assert table.loc["3", "shape"] == "12 x 8 x 8"
+
+
+def test_all_public_names_are_there():
+    for name in featvis.__all__:
+        assert getattr(featvis, name).__doc__, name
+    assert set(featvis.__all__) == set(featvis._PUBLIC)
+    with pytest.raises(AttributeError):
+        featvis.nothing  # noqa: B018
