@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from featvis.networks.objectives import match as match
     from featvis.networks.objectives import neuron as neuron
     from featvis.networks.objectives import objective as objective
-    from featvis.visualization import Pictures as Pictures
+    from featvis.pictures import Pictures as Pictures
     from featvis.visualization import classifier as classifier
     from featvis.visualization import layers as layers
     from featvis.visualization import visualize as visualize
@@ -42,7 +42,8 @@ _WHERE = {
     "featvis.generators": ("AM", "CBR", "MACO", "Attack", "Fourier", "Generator", "Inversion"),
     "featvis.networks.classifier": ("Classifier",),
     "featvis.networks.objectives": ("Objective", "channel", "direction", "logit", "match", "neuron", "objective"),
-    "featvis.visualization": ("Pictures", "classifier", "layers", "visualize"),
+    "featvis.pictures": ("Pictures",),
+    "featvis.visualization": ("classifier", "layers", "visualize"),
 }
 _PUBLIC = {name: module for module, names in _WHERE.items() for name in names}
 

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import html
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 import yaml
-from PIL import Image, ImageDraw
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from featvis.canvas.montage import to_picture
 from featvis.errors import UserError, nearest
-from featvis.generators import Generator, Visualizations
-from featvis.generators import callbacks as files
+from featvis.generators import Generator
 from featvis.generators.arguments import accepted, class_at
 from featvis.networks.classifier import Classifier
 from featvis.networks.devices import Precision, default_device
@@ -32,7 +24,7 @@ from featvis.networks.own.inputs import Numbers
 from featvis.networks.own.modules import classifier_of
 from featvis.networks.units import Unit, cut, parse_units
 from featvis.paths import CONFIGS
-from featvis.storage import images as stored
+from featvis.pictures import Pictures
 
 Aims = Objective | Callable[..., Any] | Sequence[Objective | Callable[..., Any]]
 """What can be maximised besides units: objectives, and functions of activations."""
@@ -63,131 +55,6 @@ class Aim(Unit):
         """Itself."""
         assert self.aim is not None
         return self.aim
-
-
-class Pictures(Sequence[Image.Image]):
-    """Visualizations of units: a sequence of pictures that a notebook shows.
-
-    Attributes:
-        units: what they are of, in their order.
-        images: a PIL image each, RGB (a montage where the network takes other channels).
-        scores: the unit's activation on the whole picture, a number each.
-        canvas: (B, C, H, W), in [0, 1].
-        alpha: (B, H, W), how much the unit's gradient came to each pixel, not scaled.
-        failed: units whose score stopped being finite, and at which step.
-        silent: units that had no gradient at any step; their pictures show nothing.
-    """
-
-    def __init__(self, generator: Generator, parts: Sequence[Visualizations]) -> None:
-        self.generator, self.parts = generator, list(parts)
-        self.units = [unit for part in parts for unit in part.units]
-        self.canvas = torch.cat([part.canvas for part in parts])
-        self.alpha = torch.cat([part.alpha for part in parts])
-        self.scores = [float(a) for part in parts for a in part.activations]
-        self.images = [Image.fromarray(to_picture(canvas)) for canvas in self.canvas]
-        self.failed = {part.units[i]: step for part in parts for i, step in part.failed.items()}
-        self.silent = [part.units[i] for part in parts for i in part.silent]
-
-    def __len__(self) -> int:
-        return len(self.units)
-
-    def __iter__(self) -> Iterator[Image.Image]:
-        return iter(self.images)
-
-    def __getitem__(self, key: Any) -> Any:
-        """A picture by its place, or by its unit as it is written, by its label or its id."""
-        if isinstance(key, int | slice):
-            return self.images[key]
-        names = [(unit.text, unit.label, unit.id, unit.label.lower()) for unit in self.units]
-        for i, known in enumerate(names):
-            if str(key) in known:
-                return self.images[i]
-        raise KeyError(f"{key} is not among these; {nearest(str(key), [known[0] for known in names])}")
-
-    def __repr__(self) -> str:
-        said = ", ".join(f"{name} ({self._note(i)})" for i, name in enumerate(self.names))
-        return f"Pictures({said})"
-
-    @property
-    def names(self) -> list[str]:
-        """What each is called: the label and, where that says more, the unit."""
-        return [u.label if u.label in (u.text, "") or u.text.isdecimal() else f"{u.label} {u.text}" for u in self.units]
-
-    def _note(self, i: int) -> str:
-        unit = self.units[i]
-        if unit in self.failed:
-            return f"failed at step {self.failed[unit]}"
-        return "silent" if unit in self.silent else f"{self.scores[i]:.2f}"
-
-    def _repr_html_(self) -> str:
-        """A figure each, side by side."""
-        cells, font = [], "font:12px system-ui,sans-serif;padding-top:4px"
-        for i, (name, image) in enumerate(zip(self.names, self.images, strict=True)):
-            buffer = BytesIO()
-            image.save(buffer, "PNG")
-            data, title = base64.b64encode(buffer.getvalue()).decode(), html.escape(name)
-            cells.append(
-                f'<figure style="margin:0"><img alt="{title}" width="224" src="data:image/png;base64,{data}" '
-                f'style="border-radius:6px;display:block"><figcaption style="{font}">{title} '
-                f'<span style="opacity:.6">{html.escape(self._note(i))}</span></figcaption></figure>'
-            )
-        return f'<div style="display:flex;flex-wrap:wrap;gap:12px">{"".join(cells)}</div>'
-
-    def sheet(self, columns: int | None = None, side: int = 224) -> Image.Image:
-        """All pictures on one, with their names.
-
-        Args:
-            columns: how many stand in a row; None: a square of them.
-            side: of each, in pixels.
-        """
-        columns = columns or math.ceil(math.sqrt(len(self)))
-        rows, line, gap = math.ceil(len(self) / columns), 20, 8
-        sheet = Image.new("RGB", (columns * (side + gap) + gap, rows * (side + line + gap) + gap), "white")
-        draw = ImageDraw.Draw(sheet)
-        for i, image in enumerate(self.images):
-            x, y = gap + i % columns * (side + gap), gap + i // columns * (side + line + gap)
-            shown = image.copy()
-            shown.thumbnail((side, side), Image.Resampling.LANCZOS)
-            sheet.paste(shown, (x + (side - shown.width) // 2, y + (side - shown.height) // 2))
-            draw.text((x, y + side + 3), f"{self.names[i]}  {self._note(i)}"[: side // 6], fill="black")
-        return sheet
-
-    def show(self) -> None:
-        """Show them: in a notebook below the cell, else in a window of their own."""
-        try:
-            from IPython import get_ipython
-            from IPython.display import display
-        except ImportError:
-            get_ipython = None
-        if get_ipython is not None and get_ipython() is not None:
-            display(self)
-        else:
-            self.sheet().show()
-
-    def save(self, folder: str | Path) -> list[Path]:
-        """Write one PNG a unit, with its transparency and its facts, as `featvis generate` does.
-
-        Args:
-            folder: is made where there is none.
-
-        Returns:
-            The files. Units that failed have none.
-
-        Raises:
-            UserError: when the folder cannot be written.
-        """
-        config_hash, written = self.generator.config_hash(), []
-        for part in self.parts:
-            for i, unit in enumerate(part.units):
-                if i in part.failed:
-                    continue
-                path = Path(folder) / f"{unit.id}.png"
-                try:
-                    stored.write(path, *files.image_of(self.generator, config_hash, part, i))
-                except OSError as error:
-                    raise UserError(f"{folder} cannot be written ({error.strerror}); name another folder") from error
-                written.append(path)
-        return written
 
 
 def classifier(

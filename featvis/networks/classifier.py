@@ -198,8 +198,9 @@ class Classifier(nn.Module):
         with _MAKING:
             if key not in self._made:
                 self._made = {k: v for k, v in self._made.items() if k[1:] == key[1:]}
-                # What is made in inference mode could never be part of a gradient.
-                with torch.inference_mode(False), torch.no_grad():
+                # What is made in inference mode could never be part of a gradient. What is compared is in full float32.
+                flags = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+                with torch.inference_mode(False), torch.no_grad(), flags:
                     self._made[key] = make(self._normalise(self.example(1)))
             return cast("T | None", self._made[key])
 
