@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from tqdm import tqdm
 from benchmark.records import record as records
 from benchmark.records.columns import share_groups
 from benchmark.records.record import Measurement, Record
+from benchmark.scoring.classes import settle
 from benchmark.scoring.evaluate import evaluate_row
 from benchmark.scoring.pictures import flat_distances
 from benchmark.scoring.plan import Plan, Row, Sources
@@ -42,21 +44,29 @@ class Report:
         numbers: numbers computed anew.
         problems: what is wrong, a sentence each.
         unchecked: what could not be checked here, and why.
+        unscored: how many tables of numbers are among that, for want of a network or of the real images.
     """
 
     images: int = 0
     numbers: int = 0
     problems: list[str] = field(default_factory=list)
     unchecked: list[str] = field(default_factory=list)
+    unscored: int = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether there were numbers to check, and none of them was."""
+        return self.unscored > 0 and not self.numbers
 
 
-def verify(run: Path, data: dict[str, str | None], files_only: bool = False) -> Report:
+def verify(run: Path, data: dict[str, str | None], files_only: bool = False, model: str | None = None) -> Report:
     """Check the folder of a run.
 
     Args:
         run: with `records` and the images.
         data: where the real images lie here, by the names of the flags of `featvis run`.
         files_only: leave the numbers alone, which need the networks.
+        model: where the `wrap:FILE` of the records lies here.
 
     Raises:
         UserError: when there is no record, or the real images given are other ones.
@@ -73,7 +83,7 @@ def verify(run: Path, data: dict[str, str | None], files_only: bool = False) -> 
     for record in found:
         report.problems += [f"{record.alias} / {record.method}: {text}" for text in _files(run, record, report)]
     if not files_only:
-        for group in _groups(found):
+        for group in _groups([_here(r, model) for r in found]):
             if group[0].suite == ATTACK:
                 _attacks(run, group, report)
             elif group[0].suite in BY_COMMAND:
@@ -171,12 +181,11 @@ def plan_of(
     """
     first = next((r for r in group if r.budget is not None), group[0])
     said = first.config.get("evaluation") or {}
-    networks, unavailable = {first.alias: load(first.alias, "float32")}, dict[str, str]()
+    target = load(first.given or first.alias, "float32")
+    networks, unavailable = {first.alias: target, target.given: target}, dict[str, str]()
     sources = Sources()
     if said.get("data"):
-        sources = Sources.open(
-            data.get("data"), data.get("frechet_data"), data.get("spectrum_data"), networks[first.alias].synsets
-        )
+        sources = Sources.open(data.get("data"), data.get("frechet_data"), data.get("spectrum_data"), target)
     for role, facts in (said.get("data") or {}).items():
         source = sources.of(role)
         if source is None:
@@ -212,9 +221,15 @@ def plan_of(
         frechet=str(said.get("frechet")), seed=int(said.get("seed", 0)), units=list(first.units),
         labels=list(first.labels), canvas=canvas, rows=rows, metrics=list(said.get("metrics") or []),
         data=given.get("data"), frechet_data=given.get("frechet_data"), spectrum_data=given.get("spectrum_data"),
-        sets=sources.facts(), cache=str(run.parent / "reference"), unavailable=unavailable,
+        sets=sources.facts(), cache=str(run.parent / "reference"), unavailable=unavailable, given=target.given,
     )  # fmt: skip
+    settle(plan, networks)
     return plan, sources, networks
+
+
+def _here(record: Record, model: str | None) -> Record:
+    """A record whose network lies elsewhere here."""
+    return record if model is None or record.given is None else dataclasses.replace(record, given=model)
 
 
 def _numbers(run: Path, group: Sequence[Record], data: dict[str, str | None], report: Report) -> None:
@@ -224,6 +239,7 @@ def _numbers(run: Path, group: Sequence[Record], data: dict[str, str | None], re
         scorer = Scorer(plan, sources, networks)
     except UserError as error:
         report.unchecked.append(f"the numbers of {name}: {error}")
+        report.unscored += 1
         return
     scorer.flat = flat_distances(plan, scorer, {"devices": 1})
     by_method = {r.method: r for r in group}
@@ -248,9 +264,12 @@ def _attacks(run: Path, group: Sequence[Record], report: Report) -> None:
     """The numbers of adversarial examples, all of which follow from the files."""
     try:
         device = default_device()
-        judges = {name: load(name, "float32", device) for name in group[0].config["evaluation"]["judges"]}
+        said = group[0].config["evaluation"]
+        given = said.get("given", {}) | ({group[0].alias: group[0].given} if group[0].given else {})
+        judges = {name: load(given.get(name, name), "float32", device) for name in said["judges"]}
     except UserError as error:
         report.unchecked.append(f"the numbers of {group[0].alias}, suite {ATTACK}: {error}")
+        report.unscored += 1
         return
     for record in group:
         try:

@@ -34,7 +34,7 @@ def concepts(
     visualizations, mosaics of the patches that fire most, a page, a sheet and records.
 
     Args:
-        model: network, by alias (`featvis models`), full timm tag, or file in the folder FEATVIS_WEIGHTS.
+        model: network, by alias (`featvis models`), full timm tag, file in the folder FEATVIS_WEIGHTS, or wrap:FILE.
         classes: `301,323` or names, `ladybug`.
         data: real images of them: a folder (one folder a class), hfds/NAME:SPLIT or wds/FOLDER:SPLIT.
         layer: whose activations are not negative, as after a ReLU; default: the last one with positions.
@@ -83,7 +83,7 @@ def concepts(
     generator.load_classifier()
     generator.check_transforms()
     labels = finder.classes(classes, classifier)
-    source = open_images(data, classifier.synsets)
+    source = open_images(data, classifier)
     chosen = [finder.choose(source, classifier, label, options) for label in labels]
     flags = {
         "classes": classes, "data": data, "concepts": concepts, "patch": patch, "pool": pool, "images": images,

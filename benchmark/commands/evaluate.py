@@ -22,7 +22,8 @@ def evaluate(
     """Score anyone's folder of images beside real images and noise of the same classes. Reads images only.
 
     Args:
-        folder: images whose names, or whose folders', carry a class: its index (301.png) or synset (n02165456_1.png).
+        folder: images whose names, or whose folders', carry a class: its index (301.png), synset (n02165456_1.png) or,
+            of a folder, label; or with a label file.
         model: the target network, whose features the plausibility is measured in.
         classifiers: networks of the transferability score, separated by commas.
         frechet: the network whose features stand in where Inception's weights are missing.
@@ -52,7 +53,7 @@ def evaluate(
         for name in names:
             check(name, flag)
     target = load(model, "float32")
-    sources = Sources.open(data, frechet_data, None, target.synsets)
+    sources = Sources.open(data, frechet_data, None, target)
     flags = {"model": model, "classifiers": classifiers, "frechet": frechet, "metrics": metrics}
     plan, found = evaluate_folder(
         Path(folder), target, sources, out=out, suite="evaluate", frechet=frechet, data=data, frechet_data=frechet_data,

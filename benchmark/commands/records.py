@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from benchmark.arguments import check_out
-from benchmark.checks import check_images
+from benchmark.checks import check_images, check_networks
 from featvis.errors import UserError
 
 
@@ -34,6 +34,7 @@ def verify(
     data: str | None = None,
     frechet_data: str | None = None,
     spectrum_data: str | None = None,
+    model: str | None = None,
     files_only: bool = False,
 ) -> int:
     """Check a run: every image against its facts, every record against its images, every number by scoring them anew.
@@ -43,25 +44,31 @@ def verify(
         data: the real images that it was scored with, where it was; they are compared with the record's fingerprint.
         frechet_data: as given to the run.
         spectrum_data: as given to the run.
+        model: where the file of a network of your own lies, wrap:FILE; default: where the run had it.
         files_only: check the files alone, without any network.
     """
     if not Path(run).is_dir():
         raise UserError(f"RUN {run} is not a folder; name the folder of a run (`featvis run` prints it)")
     for flag, spec in (("--data", data), ("--frechet-data", frechet_data), ("--spectrum-data", spectrum_data)):
         check_images(spec, flag)
+    if model is not None:
+        check_networks([model], "--model")
 
     from benchmark import launch
     from benchmark.audit import verify as verifier
 
     launch.quiet()
     sets = {"data": data, "frechet_data": frechet_data, "spectrum_data": spectrum_data}
-    report = verifier.verify(Path(run), sets, files_only)
+    report = verifier.verify(Path(run), sets, files_only, model)
     for text in report.unchecked:
         print(f"not checked: {text}")
     for text in report.problems:
         print(f"featvis: {text}", file=sys.stderr)
     print(f"{report.images} images and {report.numbers} numbers checked, {len(report.problems)} problems")
-    return 1 if report.problems else 0
+    if report.idle:
+        text = "no number of the run was checked, for the reasons above; --files-only checks the files alone"
+        print(f"featvis: {text}", file=sys.stderr)
+    return 1 if report.problems or report.idle else 0
 
 
 def rerun(

@@ -67,7 +67,7 @@ def reference(
     units = parse_units(flat, networks[0], "--flat") if flat else []
     if other := [u.id for u in units if u.layer != LOGITS]:
         raise UserError(f"--flat {flat}: {other[0]} is no class; name classes, for example 301,ladybug")
-    found = open_images(data, networks[0].synsets if networks else references.imagenet_synsets(), role)
+    found = open_images(data, networks[0] if networks else references.imagenet_synsets(), role)
     check_decodable(found)
     if launch.rank() == 0:
         print(found.describe(), flush=True)
@@ -75,10 +75,11 @@ def reference(
         print(passes_text(references.costs(found, networks, spectrum)))
         return 0
     wanted = list(zip(split(models), networks, strict=True))
+    whose = networks[0].given if networks else None
     tasks: list[tuple[references.Task, Any]] = [
-        (references.Task("bank", data, role, out, name), network) for name, network in wanted
+        (references.Task("bank", data, role, out, name, target=whose), network) for name, network in wanted
     ]
-    tasks += [(references.Task("spectrum", data, role, out), None)] if spectrum else []
+    tasks += [(references.Task("spectrum", data, role, out, target=whose), None)] if spectrum else []
     if devices > 1 or launch.world() is not None:
         references.make([task for task, _ in tasks], devices)
     else:

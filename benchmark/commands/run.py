@@ -43,8 +43,8 @@ def run(
         seed: of all random streams.
         classifiers: networks of the transferability score, separated by commas.
         devices: GPUs, or processes where there is none. Under torchrun or srun the launcher says it.
-        data: real images to compare with: a folder (one folder a class, or flat with a label file, or with the splits
-            train and val), hfds/NAME:SPLIT, or wds/FOLDER:SPLIT; default: the embedded reference.
+        data: real images to compare with: a folder (one folder a class, or with a label file, or with the splits train
+            and val), hfds/NAME:SPLIT, or wds/FOLDER:SPLIT; default: the embedded reference.
         frechet_data: those that sets of images are compared with; default: the data, its validation split.
         spectrum_data: those whose spectrum MACO keeps; default: the embedded spectrum.
         tokens: over which tokens of a transformer a unit is averaged that does not say it: all, CLS and registers

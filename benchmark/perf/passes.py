@@ -52,7 +52,7 @@ def reference(
     """
     launch.quiet()
     classifier = load(model, "float32", default_device())
-    source = open_images(data, classifier.synsets)
+    source = open_images(data, classifier)
     rows = range(min(images, len(source)))
     passes: dict[str, list[float]] = {"extraction": [], "bare network": []}
     peaks = []

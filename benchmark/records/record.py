@@ -80,7 +80,8 @@ class FailedUnit:
 class Record:
     """Everything that is known about one cell of a suite.
 
-    `model` is the full timm tag and `alias` the name of its configuration, which file names use. `images` is the folder
+    `model` is the full timm tag and `alias` the name of its configuration, which file names use. `given` is what loads
+    the network, `wrap:FILE`, where its alias does not. `images` is the folder
     with `<unit>.png`, relative to the run's folder, and `images_sha256` the digest of their pixels
     (`storage.images.pixels_hash`). `command` is what makes the record anew. `budget`, `config_hash` and `preset` are
     None where nothing was optimised. `seconds_per_image` is wall-clock time. `created` is ISO 8601.
@@ -112,6 +113,7 @@ class Record:
     images_sha256: str | None = None
     command: str | None = None
     silent_units: tuple[str, ...] = ()
+    given: str | None = None
     schema: Literal[1] = SCHEMA
 
     @classmethod

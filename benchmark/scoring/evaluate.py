@@ -15,13 +15,16 @@ import featvis
 from benchmark import launch
 from benchmark.records import record as records
 from benchmark.records.record import Record
+from benchmark.scoring.classes import settle
 from benchmark.scoring.pictures import flat_distances, folder_of, pictures_of
 from benchmark.scoring.plan import Picture, Plan, Row, Sources
 from benchmark.scoring.recording import definition, failures, of_row
 from benchmark.scoring.scorer import Scorer
-from featvis.data.files import digest, list_images, open_rgb
+from featvis.data.files import digest, open_rgb
+from featvis.data.sets import FolderImages
 from featvis.errors import UserError
 from featvis.networks.classifier import Classifier
+from featvis.networks.loading import load
 from featvis.storage.interrupt import check_starter
 
 
@@ -99,7 +102,7 @@ def evaluate(plan: Plan, sources: Sources | None = None, networks: Mapping[str, 
 
 
 def folder_plan(folder: Path, target: Classifier, **options: Any) -> tuple[Plan, list[Picture]]:
-    """The plan and the pictures of anyone's folder: images whose names carry a class.
+    """The plan and the pictures of anyone's folder: images that have a class, by their names or a label file.
 
     Args:
         folder: of the images.
@@ -107,30 +110,24 @@ def folder_plan(folder: Path, target: Classifier, **options: Any) -> tuple[Plan,
         options: further fields of the `Plan`.
 
     Raises:
-        UserError: when the folder is missing, empty, or no name carries a class.
+        UserError: when the folder is missing, empty, or no image has a class.
     """
-    files = list_images(folder, target.synsets or [str(i) for i in range(target.num_classes)], flag="FOLDER")
-    named = [f for f in files if f.label is not None]
-    if not named:
-        raise UserError(
-            f"FOLDER {folder} holds no image with a class in its name; "
-            "name them by index (301.png) or synset (n02165456_1.png)"
-        )
+    source = FolderImages(folder, target, flag="FOLDER", below=True)
     pictures, skipped = [], []
-    for file in named:
+    for file in source.files:
         try:
             pictures.append(Picture(open_rgb(file.path), file.label, digest(file.path)))
         except OSError as error:
             skipped.append(file.path)
             print(f"featvis: {file.path} cannot be decoded and is skipped ({error})", file=sys.stderr)
-    unnamed = len(files) - len(named)
-    if skipped or unnamed:
+    if skipped or source.left:
+        left = f"; left out: {source.left}" if source.left else ""
         print(
-            f"featvis: {len(skipped)} images skipped as broken, {unnamed} without a class in their names",
+            f"featvis: {len(skipped)} images skipped as broken, {source.unlabelled} without a class{left}",
             file=sys.stderr,
         )
     if not pictures:
-        raise UserError(f"none of the {len(named)} images in {folder} can be decoded")
+        raise UserError(f"none of the {len(source)} images in {folder} can be decoded")
     classes = list(dict.fromkeys(p.label for p in pictures if p.label is not None))
     sizes = {p.image.size for p in pictures}
     canvas = [*next(iter(sizes))][::-1] if len(sizes) == 1 else [256, 256]
@@ -139,6 +136,7 @@ def folder_plan(folder: Path, target: Classifier, **options: Any) -> tuple[Plan,
         method = f"{method}_images"
     plan = Plan(
         model=target.alias,
+        given=target.given,
         seed=0,
         units=[str(c) for c in classes],
         labels=[target.labels[c] for c in classes],
@@ -159,7 +157,11 @@ def evaluate_folder(folder: Path, target: Classifier, sources: Sources, **option
         options: further fields of the `Plan`.
     """
     plan, pictures = folder_plan(folder, target, **options)
-    scorer, found = Scorer(plan, sources, {plan.model: target}), []
+    networks = {plan.model: target, target.given: target}
+    for name in dict.fromkeys((*plan.classifiers, plan.frechet)):
+        networks[name] = networks.get(name) or load(name, "float32")
+    settle(plan, networks)
+    scorer, found = Scorer(plan, sources, networks), []
     given = {row.method: pictures for row in plan.rows if row.kind == "folder"}
     scorer.flat = flat_distances(plan, scorer, {"devices": 1}, given)
     with tqdm(total=2 * (len(scorer.networks) + 1), desc="scores", unit="step") as bar:

@@ -54,10 +54,10 @@ def pack(
     Raises:
         UserError: for a folder without a usable image, or an `out` that cannot be written.
     """
-    synsets = networks[0].synsets if networks else imagenet_synsets()
+    known = networks[0] if networks else imagenet_synsets()
     keep = tuple(sorted(set(flat)))
-    whole = FolderImages(data, synsets)
-    some = FolderImages(data, synsets, classes=keep)
+    whole = FolderImages(data, known)
+    some = FolderImages(data, known, classes=keep)
     try:
         natural = read_spectrum(spectrum(whole, root))["magnitude"]
         write_spectrum(out, natural, read_spectrum(spectrum(some, root))["magnitude"] if keep else None)

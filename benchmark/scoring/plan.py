@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from PIL import Image
 
 import featvis
+from featvis.data.files import Known
 from featvis.data.sets import ImageSet, Place, Role, check_decodable, place_of
 from featvis.errors import UserError
 
@@ -46,7 +46,7 @@ class Plan:
     Attributes:
         out: the run's folder.
         suite: its name.
-        model: the target network.
+        model: the target network, by its alias, which paths have.
         classifiers: of the transferability score.
         frechet: the network whose features stand in for Inception's.
         data: the real images (see `featvis.data.sets`) among which the nearest is sought, or None for the embedded
@@ -65,6 +65,7 @@ class Plan:
         wandb: `offline`, `online` or `disabled`.
         failed: cells whose generation failed, and why.
         command: what makes the run anew.
+        given: what loads the target, `wrap:FILE`, where that is not its alias.
         version: of featvis, which reads its own plans alone.
     """
 
@@ -88,11 +89,16 @@ class Plan:
     sets: dict[str, dict[str, Any]] = field(default_factory=dict)
     cache: str = "runs/reference"
     unavailable: dict[str, str] = field(default_factory=dict)
+    given: str | None = None
     version: str = featvis.__version__
 
-    def sources(self, synsets: Sequence[str]) -> Sources:
+    def sources(self, known: Known) -> Sources:
         """The real images, listed anew: for a process that was not handed them."""
-        return Sources.open(self.data, self.frechet_data, self.spectrum_data, synsets, check=False)
+        return Sources.open(self.data, self.frechet_data, self.spectrum_data, known, check=False)
+
+    def loads(self, name: str) -> str:
+        """What loads a network of the plan."""
+        return self.given or name if name == self.model else name
 
 
 @dataclass(frozen=True)
@@ -111,8 +117,7 @@ class Sources:
 
     @classmethod
     def open(
-        cls, data: str | None, frechet_data: str | None, spectrum_data: str | None, synsets: Sequence[str],
-        check: bool = True,
+        cls, data: str | None, frechet_data: str | None, spectrum_data: str | None, known: Known, check: bool = True
     ) -> Sources:  # fmt: skip
         """List what the options name.
 
@@ -120,7 +125,7 @@ class Sources:
             data: `--data`, which serves for what has no option of its own; None: the embedded reference.
             frechet_data: `--frechet-data`.
             spectrum_data: `--spectrum-data`.
-            synsets: of the target's classes.
+            known: the target's classes.
             check: see whether an image of each set can be decoded.
 
         Raises:
@@ -140,9 +145,9 @@ class Sources:
         roles: tuple[Role, ...] = ("bank", "frechet", "spectrum")
         for role in roles:
             spec, flag = named[role] if named[role][0] else named["bank"]
-            place = place_of(str(spec), role, flag)
+            place = place_of(str(spec), role, flag, known)
             if place not in opened:
-                opened[place] = place.open(synsets, flag)
+                opened[place] = place.open(known, flag)
                 if check:
                     check_decodable(opened[place], flag)
             found[role] = opened[place]

@@ -91,6 +91,7 @@ def record_of(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         command=command,
         silent_units=tuple(u for u in units if folder is not None and silent(folder / f"{u}.png")),
+        given=None if network.given == network.alias else network.given,
     )
 
 

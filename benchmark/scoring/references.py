@@ -28,6 +28,7 @@ from benchmark import launch
 from benchmark.records import columns
 from benchmark.scoring.plan import Plan
 from featvis.data import sweep
+from featvis.data.files import Known
 from featvis.data.inception import InceptionJob, find_inception, load_inception
 from featvis.data.reference import (
     CHUNK,
@@ -206,6 +207,8 @@ class Task:
         root: of the cache.
         model: the network, or None.
         classes: whose images are wanted (`inception`).
+        given: what loads the network, where that is not its name.
+        target: what loads the network whose classes the images are of; None: `model`, or ImageNet's.
     """
 
     kind: Literal["bank", "spectrum", "inception", "nearest"]
@@ -214,6 +217,8 @@ class Task:
     root: str
     model: str | None = None
     classes: tuple[int, ...] = ()
+    given: str | None = None
+    target: str | None = None
 
 
 def passes(plan: Plan) -> list[Task]:
@@ -226,15 +231,18 @@ def passes(plan: Plan) -> list[Task]:
     asked = {c.evaluator for c in columns.wanted(plan.metrics)}
     frechet, directory = plan.frechet_data or plan.data, weights_directory()
     classes = tuple(classes_of(plan.units))
-    tasks = [Task("bank", plan.data, "bank", plan.cache, plan.model)] if "plausibility" in asked else []
+    target = plan.loads(plan.model)
+    own = Task("bank", plan.data, "bank", plan.cache, plan.model, given=plan.given, target=target)
+    tasks = [own] if "plausibility" in asked else []
     if "frechet" in asked and find_inception([directory] if directory else []) is not None:
-        tasks.append(Task("inception", frechet, "frechet", plan.cache, None, classes))
+        tasks.append(Task("inception", frechet, "frechet", plan.cache, None, classes, target=target))
     if "frechet" in asked and plan.frechet not in plan.unavailable:
-        tasks.append(Task("bank", frechet, "frechet", plan.cache, plan.frechet))
+        given = plan.loads(plan.frechet)
+        tasks.append(Task("bank", frechet, "frechet", plan.cache, plan.frechet, given=given, target=target))
     if "spectrum" in asked:
-        tasks.append(Task("spectrum", plan.spectrum_data or plan.data, "spectrum", plan.cache))
+        tasks.append(Task("spectrum", plan.spectrum_data or plan.data, "spectrum", plan.cache, target=target))
     if "plausibility" in asked and len(classes) == len({u.partition("@")[0] for u in plan.units}):
-        tasks.append(Task("nearest", plan.data, "bank", plan.cache, plan.model, classes))
+        tasks.append(dataclasses.replace(own, kind="nearest", classes=classes))
     return tasks
 
 
@@ -259,10 +267,12 @@ def perform(
     """
     root, directory = Path(task.root), weights_directory()
     if task.kind == "bank" and network is None:
-        network = load(str(task.model), "float32")
+        network = load(task.given or str(task.model), "float32")
     if source is None:
-        synsets = imagenet_synsets() if network is None else network.synsets
-        source = open_images(task.data, synsets, task.role)
+        known: Known = imagenet_synsets() if network is None else network
+        if task.target is not None and (network is None or network.given != task.target):
+            known = load(task.target, "float32")
+        source = open_images(task.data, known, task.role)
     if task.kind == "spectrum":
         return spectrum(source, root, trainer)
     if task.kind == "inception":

@@ -20,6 +20,7 @@ from benchmark.records.columns import wanted
 from benchmark.records.record import Measurement
 from benchmark.scoring import references
 from benchmark.scoring.plan import Picture, Plan, Sources
+from featvis.data.classes import Classes
 from featvis.data.files import fit, to_tensor
 from featvis.data.inception import load_inception
 from featvis.data.reference import EMBEDDED, Bank, read_bank, read_provenance, read_spectrum
@@ -79,7 +80,9 @@ class Scorer:
         device, given = default_device(), networks or {}
         names = [n for n in dict.fromkeys((plan.model, *plan.classifiers, plan.frechet)) if n not in plan.unavailable]
         self.networks: dict[str, Classifier] = {
-            name: given[name].in_precision("float32").to(device) if name in given else load(name, "float32", device)
+            name: given[name].in_precision("float32").to(device)
+            if name in given
+            else load(plan.loads(name), "float32", device)
             for name in names
         }
         self.target = self.networks[plan.model]
@@ -87,7 +90,7 @@ class Scorer:
         self.flat: dict[str, Tensor] = {}
         """Squared distances to the nearest real image of the class, a row; where they were measured beforehand."""
         self.cache = Path(plan.cache)
-        self.sources = plan.sources(self.target.synsets) if sources is None else sources
+        self.sources = plan.sources(self.target) if sources is None else sources
         directory = weights_directory()
         self.inception = load_inception([directory] if directory else [])
         made = {task: self._made(task) for task in references.passes(plan)}
@@ -101,7 +104,8 @@ class Scorer:
             self.held = torch.tensor([p.digest for p in self.real_images], dtype=torch.long)
         else:
             bank = self.frechet_bank
-            self.held = torch.zeros(0, dtype=torch.long) if bank is None else bank.digests[self.held_out(bank)]
+            held = None if bank is None else bank.digests[self.held_out(bank, self.banked_classes(plan.frechet))]
+            self.held = torch.zeros(0, dtype=torch.long) if held is None else held
 
     def _made(self, task: references.Task) -> Any:
         """The result of a pass over real images, made as far as it is missing."""
@@ -139,9 +143,22 @@ class Scorer:
         assert self.sources.spectrum is not None
         return self.sources.spectrum.name, read_spectrum(folder)
 
-    def held_out(self, bank: Bank) -> Tensor:
-        """Rows of an embedded bank that stand in the row `real`: the first image of each of the units' classes."""
-        rows = [int((bank.labels == c).nonzero()[0, 0]) for c in self.classes if bool((bank.labels == c).any())]
+    def numbers(self, classes: Tensor, name: str) -> Tensor:
+        """Classes of the target (n,) by the numbers that they have in a network; -1 for one that it does not have."""
+        network = self.networks[name]
+        if network is self.target:
+            return classes
+        own, other = Classes.of(self.target), Classes.of(network)
+        found = [own.counterpart(c, other) for c in classes.tolist()]
+        return torch.tensor([-1 if c is None else c for c in found], dtype=torch.long)
+
+    def banked_classes(self, name: str) -> Tensor:
+        """The units' classes as the bank of a network has them: an embedded one in that network's own numbers."""
+        return self.classes if self.sources.bank is not None else self.numbers(self.classes, name)
+
+    def held_out(self, bank: Bank, classes: Tensor) -> Tensor:
+        """Rows of an embedded bank that stand in the row `real`: the first image of each of the classes."""
+        rows = [int((bank.labels == c).nonzero()[0, 0]) for c in classes if bool((bank.labels == c).any())]
         return torch.tensor(rows, dtype=torch.long)
 
     def frechet_reference(self, bank: Bank, exclude: Tensor) -> tuple[Tensor, str]:
@@ -150,8 +167,9 @@ class Scorer:
         The images of the same classes, but for those of the row `real`, where every class has some; else all others.
         """
         keep = ~torch.isin(bank.digests, torch.cat([self.held, exclude]))
-        same = keep & torch.isin(bank.labels, self.classes)
-        if len(self.classes) and bool(torch.isin(self.classes, bank.labels[same]).all()):
+        classes = self.banked_classes(self.plan.frechet)
+        same = keep & torch.isin(bank.labels, classes)
+        if len(classes) and bool(torch.isin(classes, bank.labels[same]).all()):
             return bank.rows(same.nonzero()[:, 0]), f"{int(same.sum())} images of the same classes"
         what = f"{int(keep.sum())} images of the other classes (a class has too few of its own)"
         return bank.rows(keep.nonzero()[:, 0]), what
@@ -195,12 +213,12 @@ class Scorer:
         """The row `real` as the embedded banks have it."""
         features: dict[str, dict[str, Tensor]] = {}
         bank, other = self.bank, self.frechet_bank
-        rows = torch.zeros(0, dtype=torch.long) if bank is None else self.held_out(bank)
+        rows = torch.zeros(0, dtype=torch.long) if bank is None else self.held_out(bank, self.classes)
         for name in self.networks:
             own = self._embedded(name)
-            if own is not None and len(held := self.held_out(own)):
+            if own is not None and len(held := self.held_out(own, self.numbers(self.classes, name))):
                 features[name] = {"correct": own.predictions[held] == own.labels[held]}
-        if other is not None and len(held := self.held_out(other)):
+        if other is not None and len(held := self.held_out(other, self.banked_classes(self.plan.frechet))):
             features.setdefault(self.plan.frechet, {}).update(pooled=other.rows(held), ids=other.digests[held])
         if bank is None or not len(rows):
             return Seen(features, None, torch.zeros(0, dtype=torch.long), banked=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from benchmark.report import montage
 from benchmark.report.montage import Panel, Strip, Tile
 from benchmark.running.produce import folder_of, of_images, produce, put_down
 from benchmark.studies.means import mean_of
-from featvis.data.files import as_seen, list_images, open_rgb, to_tensor
+from featvis.data.files import as_seen, find_images, open_rgb, to_tensor
+from featvis.data.walk import Found
 from featvis.errors import UserError
 from featvis.generators.inversion import Inversion, Inverted, units_of
 from featvis.networks.classifier import Classifier
@@ -36,9 +38,11 @@ def find(network: Classifier, layers: Sequence[str], images: Path, limit: int | 
         if not blocks:
             raise UserError(f"{network.alias} has no layer with positions; name one with --layer")
         names = list(dict.fromkeys((blocks[min(1, len(blocks) - 1)], blocks[-1])))
-    paths = [images] if images.is_file() else [f.path for f in list_images(images, network.synsets, "--images")]
-    paths = paths[:limit]
+    found = Found([images]) if images.is_file() else find_images(images, "--images")
+    paths = found.paths[:limit]
     units_of(paths, names, network)
+    if left := found.describe():
+        print(f"featvis: left out of {images.name}: {left}", file=sys.stderr)
     return names, paths
 
 

@@ -15,6 +15,7 @@ import torch
 
 from benchmark.arguments import command_line
 from benchmark.scoring import references
+from benchmark.scoring.classes import settle
 from benchmark.scoring.plan import Plan, Row, Sources
 from benchmark.suites.methods import build
 from benchmark.suites.suite import Suite, check_file_name, read_with
@@ -68,7 +69,7 @@ class Job:
         cells: a method each.
         plan: what is to be scored.
         sources: the real images, listed.
-        networks: every network that could be had, loaded, by the name that the suite has for it.
+        networks: every network that could be had, loaded, by alias or by the name that the suite has for it.
     """
 
     name: str
@@ -121,11 +122,11 @@ def prepare(name: str, suite: Suite, out: Path, options: Mapping[str, Any], eval
     classifier = load(suite.model)
     check_file_name(classifier.alias, "--model")
     # What is missing or broken is found now, not after an hour of work.
-    sources = Sources.open(suite.data, suite.frechet_data, suite.spectrum_data, classifier.synsets)
-    natural = _natural(suite, sources, cache)
+    sources = Sources.open(suite.data, suite.frechet_data, suite.spectrum_data, classifier)
+    natural = _natural(suite, sources, classifier, cache)
     methods = {m: build(m, values or {}, suite, options, natural) for m, values in suite.methods.items()}
     units = parse_units(suite.units, classifier, tokens=suite.tokens)
-    networks, unavailable = {suite.model: classifier}, dict[str, str]()
+    networks, unavailable = {classifier.alias: classifier, classifier.given: classifier}, dict[str, str]()
     for key, names in (("classifiers", suite.classifiers), ("frechet", (suite.frechet,))):
         for other in (n for n in dict.fromkeys(names) if n not in networks and n not in unavailable):
             try:
@@ -161,7 +162,8 @@ def prepare(name: str, suite: Suite, out: Path, options: Mapping[str, Any], eval
     plan = Plan(
         out=str(out),
         suite=name,
-        model=suite.model,
+        model=classifier.alias,
+        given=classifier.given,
         classifiers=list(suite.classifiers),
         metrics=list(suite.metrics),
         frechet=suite.frechet,
@@ -178,18 +180,21 @@ def prepare(name: str, suite: Suite, out: Path, options: Mapping[str, Any], eval
         rows=[Row("real", "real"), *rows, Row("noise", "noise")],
         **evaluation,
     )
+    settle(plan, networks)
     return Job(name, suite, out, classifier, units, cells, plan, sources, networks)
 
 
-def _natural(suite: Suite, sources: Sources, cache: Path) -> Path | None:
+def _natural(suite: Suite, sources: Sources, classifier: Classifier, cache: Path) -> Path | None:
     """The folder of the spectrum that MACO keeps, where `--spectrum-data` says that it is not the embedded one."""
     if suite.spectrum_data is None or sources.spectrum is None:
         return None
     natural = references.spectrum_folder(sources.spectrum, cache)
     if not (natural / "spectrum.safetensors").is_file():
+        # The images of another network's classes are another set.
+        whose = "" if classifier.synsets else f" --models {suite.model}"
         raise UserError(
             f"the spectrum of --spectrum-data {suite.spectrum_data} is not made yet; make it once: "
-            f"featvis reference --data {suite.spectrum_data} --spectrum --out {cache}"
+            f"featvis reference --data {suite.spectrum_data}{whose} --spectrum --out {cache}"
         )
     return natural
 

@@ -211,8 +211,9 @@ def sisters(classifier: Classifier, label: int) -> list[int]:
     Raises:
         UserError: when the network's head has no such weights.
     """
-    weight = getattr(classifier.net.get_classifier(), "weight", None)
-    if weight is None or len(weight) != classifier.num_classes:
+    head = classifier.ends().head
+    weight = getattr(classifier.net.get_submodule(head), "weight", None) if head else None
+    if not isinstance(weight, Tensor) or weight.ndim < 2 or len(weight) != classifier.num_classes:
         raise UserError(f"the classes of {classifier.alias} cannot be compared, so none is near another")
     rows = weight.detach().float().flatten(1)
     rows = rows - rows.mean(0)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import struct
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -18,9 +16,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from featvis.data import channels as by_channel
+from featvis.data.classes import SYNSET, Classes
+from featvis.data.walk import BROKEN, Found, images_below
 from featvis.errors import UserError
+from featvis.networks.classifier import Classifier
 
-IMAGE_SUFFIXES = frozenset((".jpeg", ".jpg", ".png", ".webp", ".bmp", ".tif", ".tiff"))
+Known = Classes | Classifier | Sequence[str]
+"""Whose classes images may be of: a network's, or a list of synsets or labels."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +38,15 @@ class ImageFile:
     label: int | None
 
 
-def list_images(folder: Path, synsets: Sequence[str], flag: str = "--data") -> list[ImageFile]:
+def list_images(folder: Path, known: Known, flag: str = "--data") -> list[ImageFile]:
     """The images below a folder, sorted, each with the class that its name carries.
 
-    A class is a synset (`n02165456`) in the name of the file or of its folder, or else a class index that is the name
-    of its folder, or starts or ends the file's name (`301.png`, `ladybug_301.png`). `folder` itself names no class.
+    A class is a synset (`n02165456`) in the name of the file or of its folder, or else a label or a class index that is
+    the name of its folder, or an index that starts or ends the file's name (`301.png`, `ladybug_301.png`). `folder`
+    itself names no class.
 
     Raises:
-        UserError: when the folder is missing or holds no image.
+        UserError: when the folder is missing or holds no image, or a name may be of two classes.
 
     Example:
         >>> import tempfile
@@ -56,19 +59,50 @@ def list_images(folder: Path, synsets: Sequence[str], flag: str = "--data") -> l
         >>> [(file.path.name, file.label) for file in list_images(folder, [f"n{i:08}" for i in range(1000)])]
         [('301.png', 301), ('ladybug_1.png', 1), ('sky.png', None)]
     """
+    return with_names(folder, find_images(folder, flag), known, flag)
+
+
+def find_images(folder: Path, flag: str = "--data") -> Found:
+    """The images below a folder, and what else is there.
+
+    Raises:
+        UserError: when the folder is missing or holds no image.
+    """
     if not folder.is_dir():
         raise UserError(
             f"{flag} {folder} is not a folder; name one with images in it (one folder a class, named by synset)"
         )
-    found = (p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
-    files = sorted(p for p in found if p.is_file())
-    if not files:
-        raise UserError(f"{flag} {folder} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
-    index = {synset: i for i, synset in enumerate(synsets)}
-    return [ImageFile(p, _label(p, index, p.parent.name if p.parent != folder else "")) for p in files]
+    found = images_below(folder)
+    if not found.paths:
+        left = f"; left out: {found.describe()}" if found.left else ""
+        raise UserError(f"{flag} {folder} holds no image (.jpg, .png or whatever else Pillow opens{left})")
+    return found
 
 
-def image_file(path: Path, synsets: Sequence[str]) -> ImageFile:
+def with_names(folder: Path, found: Found, known: Known, flag: str = "--data", below: bool = True) -> list[ImageFile]:
+    """Images with the classes that their names carry (see `list_images`).
+
+    Args:
+        folder: of the images.
+        found: in it.
+        known: the classes that there are.
+        flag: the option that named the folder, for messages.
+        below: whether a number in a file's name is a class too where its folder is not `folder` itself.
+    """
+    classes, folders = Classes.of(known), dict[str, int | None]()
+    files = []
+    for path in found.paths:
+        parent = path.parent.name if path.parent != folder else ""
+        if parent not in folders:
+            try:
+                folders[parent] = classes.find(parent) if parent else None
+            except UserError as error:
+                raise UserError(f"{flag} {folder}: the folder {error}") from error
+        files.append(ImageFile(path, _label(path, classes, parent, folders[parent], below or not parent)))
+    return files
+
+
+def image_file(path: Path, known: Known) -> ImageFile:
     """One image, with the class that its name or its folder's carries (see `list_images`).
 
     Example:
@@ -77,21 +111,22 @@ def image_file(path: Path, synsets: Sequence[str]) -> ImageFile:
         >>> image_file(Path("photos/n00000007_2.jpg"), [f"n{i:08}" for i in range(10)]).label
         7
     """
-    return ImageFile(path, _label(path, {synset: i for i, synset in enumerate(synsets)}, path.parent.name))
+    return with_names(path.parent.parent, Found([path]), known)[0]
 
 
-def _label(path: Path, index: dict[str, int], parent: str) -> int | None:
-    synsets = [synset for text in (path.stem, parent) for synset in re.findall(r"n\d{8}", text)]
-    if synsets:
-        # Where the network knows none of them, no number beside them is a class either.
-        return next((index[s] for s in synsets if s in index), None)
-    # A folder that is a number is a class; the files in it may well be counted from 0.
+def _label(path: Path, classes: Classes, parent: str, by_folder: int | None, number: bool) -> int | None:
+    synsets = [synset for text in (path.stem, parent) for synset in SYNSET.findall(text)]
+    known = next((i for s in synsets if (i := classes.synset(s)) is not None), by_folder)
+    # A folder that is a number is a class; the files in it may well be counted from 0. Nor is a number beside a synset
+    # that the network does not know a class.
+    if known is not None or synsets or re.fullmatch(r"\d{1,3}", parent) or not number:
+        return known
     match = (
-        re.fullmatch(r"(\d{1,3})", parent)
+        re.fullmatch(r"(\d{1,6})", path.stem)
         or re.match(r"(\d{1,3})(?!\d)", path.stem)
         or re.search(r"(?<!\d)(\d{1,3})$", path.stem)
     )
-    return int(match[1]) if match is not None and int(match[1]) < len(index) else None
+    return int(match[1]) if match is not None and int(match[1]) < len(classes) else None
 
 
 def digest(path: Path) -> int:
@@ -120,18 +155,15 @@ def digest_of(data: bytes) -> int:
     return (int.from_bytes(hashlib.sha256(data).digest()[:8], "big") >> 1) or 1
 
 
-_BROKEN = (
-    SyntaxError, ValueError, TypeError, LookupError, EOFError, OverflowError, struct.error, zlib.error,
-    Image.DecompressionBombError,
-)  # fmt: skip
-"""What Pillow's readers raise, besides OSError, for bytes that are not what their format says."""
-
-
 def open_rgb(source: Path | bytes) -> Image.Image:
     """An image, a file or its bytes, as RGB, upright, whole; an alpha channel is dropped, never blended.
 
+    Of an animated one it is the first frame. More than eight bits a value are scaled to 0..255: 16 bits by 65535;
+    floats by 1 where they lie in [0, 1]; other floats and integers by a usual largest value (255, 65535 ...) where the
+    image's own lies in the upper half of that, else from its smallest to its largest.
+
     Raises:
-        OSError: when it cannot be decoded.
+        OSError: when it cannot be decoded, or is a decompression bomb.
 
     Example:
         >>> from io import BytesIO
@@ -144,16 +176,40 @@ def open_rgb(source: Path | bytes) -> Image.Image:
     """
     try:
         with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as image:
+            deep, short = image.mode[0] in "IF", image.format in ("PNG", "PPM")
             image.load()
             upright = ImageOps.exif_transpose(image)
+            if deep:
+                return _scaled(upright, sixteen=image.mode.startswith("I;16") or (image.mode == "I" and short))
             if upright.mode == "RGBA":
                 return Image.merge("RGB", upright.split()[:3])
             return upright.convert("RGB")
     except UnidentifiedImageError as error:
         # Pillow's message has the place of the bytes in memory.
         raise OSError("no known image format") from error
-    except _BROKEN as error:
+    except Image.DecompressionBombError as error:
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        raise OSError(f"a decompression bomb: more than {limit} pixels") from error
+    except BROKEN as error:
         raise OSError(str(error)) from error
+
+
+_CEILINGS = (1, 255, 1023, 4095, 16383, 65535, 2**31 - 1, 2**32 - 1)
+
+
+def _scaled(image: Image.Image, sixteen: bool) -> Image.Image:
+    """A grey image of more than eight bits, or of floats, as RGB on 256 levels; see `open_rgb`."""
+    values = np.asarray(image).astype(np.float64)
+    finite = values[np.isfinite(values)]
+    low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 0.0)
+    if sixteen:
+        low, high = 0.0, 65535.0
+    elif low >= 0 and image.mode == "F" and high <= 1:
+        low, high = 0.0, 1.0
+    elif low >= 0 and (usual := next((c for c in _CEILINGS if c / 2 < high <= c), None)) is not None:
+        low, high = 0.0, float(usual)
+    grey = (np.nan_to_num(values, nan=low, posinf=high, neginf=low) - low) / (high - low or 1.0)
+    return Image.fromarray((grey.clip(0, 1) * 255).round().astype(np.uint8)).convert("RGB")
 
 
 def to_tensor(image: Image.Image) -> Float[Tensor, "3 h w"]:

@@ -121,8 +121,9 @@ class BankJob(Job):
     def see(self, views: Float[Tensor, "n 3 h w"], batch: Batch) -> None:  # noqa: D102
         out = self.classifier.features(views, flat=False)
         logits = out["logits"].cpu()
-        # An image without a class has no logit of its own, and is no one's neighbour; its features count all the same.
-        own = logits[torch.arange(len(logits)), batch.labels.clamp(min=0)]
+        # The classes may be another network's, which has more of them; then there is no logit of the image's own.
+        known = (batch.labels >= 0) & (batch.labels < logits.shape[1])
+        own = logits[torch.arange(len(logits)), batch.labels.where(known, 0)].masked_fill(~known, torch.nan)
         self.found.append(
             {
                 "features": out["pooled"].half().cpu(),

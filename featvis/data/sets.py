@@ -1,7 +1,7 @@
 """Sets of real images: what `--data` names in, images by number with their classes out.
 
-    /data/imagenet/val               one folder a class, named by synset or index, or files that carry a class
-    /data/val                        one flat folder and a label file in it (`labels.txt`) or beside it (`val.txt`)
+    /data/imagenet/val               one folder a class, named by synset, label or index, or files that carry a class
+    /data/val                        any folder and a label file in it (`labels.txt`) or beside it (`val.txt`)
     /data/imagenet                   a folder with the splits `train` and `val`
     hfds/imagenet-1k:validation      a data set of the Hugging Face `datasets` library, read by timm
     wds//data/shards:train           WebDataset: tar files of images with `.cls` or `.json` beside them
@@ -14,7 +14,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import re
 import tarfile
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -24,7 +23,10 @@ from typing import Any, Literal
 
 from PIL import Image
 
-from featvis.data.files import IMAGE_SUFFIXES, ImageFile, digest_of, list_images, open_rgb
+from featvis.data.classes import SYNSET, Classes, plain
+from featvis.data.files import ImageFile, Known, digest_of, find_images, open_rgb, with_names
+from featvis.data.labels import with_labels
+from featvis.data.walk import IMAGE_SUFFIXES, WITHOUT_CLASS
 from featvis.errors import UserError, nearest
 
 Role = Literal["bank", "frechet", "spectrum"]
@@ -35,7 +37,6 @@ SPLITS: dict[Role, tuple[str, ...]] = {
 }
 """Which split of a set serves for what, where none is named: the nearest neighbour of plausibility is sought among the
 training images, the distance between sets is taken to the validation images (Fel et al. 2023, section 4)."""
-LABEL_FILES = (".txt", ".csv", ".tsv")
 
 
 class ImageSet(ABC):
@@ -45,12 +46,14 @@ class ImageSet(ABC):
         name: of the set, without the place where it lies.
         labels: class of each image, None where it has none.
         how: where the classes come from, in words.
+        left: what is left out and why, in words; empty: nothing.
         fingerprint: SHA-256 of the names, sizes and classes of all images.
     """
 
     name: str
     labels: list[int | None]
     how: str
+    left: str = ""
     fingerprint: str
 
     def __len__(self) -> int:
@@ -85,9 +88,8 @@ class ImageSet(ABC):
     def describe(self) -> str:
         """What was found, in words."""
         classes = {label for label in self.labels if label is not None}
-        unlabelled = sum(label is None for label in self.labels)
         text = f"{self.name}: {len(self)} images of {len(classes)} classes ({self.how})"
-        return text + (f", {unlabelled} without a class are left out" if unlabelled else "")
+        return text + (f"; left out: {self.left}" if self.left else "")
 
     def _fingerprint(self, facts: Sequence[object]) -> str:
         total = hashlib.sha256()
@@ -97,27 +99,40 @@ class ImageSet(ABC):
 
 
 class FolderImages(ImageSet):
-    """The images below a folder.
+    """The images below a folder that have a class: by their label file or, without one, by their names.
 
     Args:
         folder: of the images.
-        synsets: of the network's classes, in their order.
+        known: the network's classes, or their synsets, in their order.
         flag: the option that named it, for messages.
         classes: keep the images of these alone; None: all.
+        below: see `featvis.data.files.with_names`.
 
     Raises:
-        UserError: for a folder without images, or whose images have no class.
+        UserError: for a folder without images, or whose images have no class, or may be of several.
     """
 
     def __init__(
-        self, folder: Path, synsets: Sequence[str], flag: str = "--data", classes: Sequence[int] | None = None
-    ) -> None:
+        self, folder: Path, known: Known, flag: str = "--data", classes: Sequence[int] | None = None,
+        below: bool = False,
+    ) -> None:  # fmt: skip
         self.name, self.folder = folder.resolve().name, folder
-        files = list_images(folder, synsets, flag)
-        self.how = "classes from the names"
-        if all(f.label is None for f in files):
-            files = self._labelled(folder, files, synsets, flag)
-        self.files = [f for f in files if classes is None or f.label in classes]
+        found = find_images(folder, flag)
+        unclear: UserError | None = None
+        try:
+            files = with_names(folder, found, known, flag, below)
+        except UserError as error:  # unless a label file says it
+            files, unclear = [ImageFile(path, None) for path in found.paths], error
+        try:
+            files, self.how, used = with_labels(folder, files, Classes.of(known), flag)
+        except UserError as error:
+            raise unclear or error from error
+        unlabelled = [f.path for f in files if f.label is None]
+        self.unlabelled = len(unlabelled)
+        for path in unlabelled:
+            found.leave(str(path), WITHOUT_CLASS)
+        self.left = found.describe(used)
+        self.files = [f for f in files if f.label is not None and (classes is None or f.label in classes)]
         self.labels = [f.label for f in self.files]
         self.fingerprint = self._fingerprint(
             [f"{f.path.relative_to(folder).as_posix()}\0{f.path.stat().st_size}" for f in self.files]
@@ -129,64 +144,6 @@ class FolderImages(ImageSet):
     def where(self, i: int) -> str:  # noqa: D102
         return f"{self.name}/{self.files[i].path.relative_to(self.folder).as_posix()}"
 
-    def _labelled(self, folder: Path, files: list[ImageFile], synsets: Sequence[str], flag: str) -> list[ImageFile]:
-        found = [p for p in sorted(folder.iterdir()) if p.suffix in LABEL_FILES]
-        beside = [folder.parent / f"{folder.resolve().name}{end}{s}" for end in ("", "_labels") for s in LABEL_FILES]
-        found += [p for p in beside if p.is_file()]
-        if not found:
-            raise UserError(
-                f"{flag} {folder}: no image carries a class in its name or its folder's; name the folders by synset "
-                "(n02165456) or by index (301), or add a label file (labels.txt: a file name and a synset a line)"
-            )
-        if len(found) > 1:
-            names = ", ".join(p.name for p in found)
-            raise UserError(f"{flag} {folder} has several label files ({names}); keep one of them")
-        labels = read_labels(found[0], [f.path for f in files], synsets, flag)
-        self.how = f"classes from {found[0].name}"
-        return [ImageFile(f.path, label) for f, label in zip(files, labels, strict=True)]
-
-
-def read_labels(path: Path, files: Sequence[Path], synsets: Sequence[str], flag: str = "--data") -> list[int | None]:
-    """The class of each file, from a label file: lines of a file's name and a class, or of classes alone, in order.
-
-    A class is a synset or an index that counts from 0 in the order of the synsets, which is that of every timm network.
-
-    Raises:
-        UserError: for a class that the network does not have, a number of lines that is not that of the files, or
-            indices that count from 1: ILSVRC's own numbers have another order.
-    """
-    index = {synset: i for i, synset in enumerate(synsets)}
-    try:
-        lines = [line for line in path.read_text().splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{flag}: the label file {path} cannot be read ({error})") from error
-    words = [re.split(r"[,;\s]+", line.strip()) for line in lines]
-    by_name: dict[str, str] = {}
-    if all(len(w) == 1 for w in words):
-        if len(words) != len(files):
-            raise UserError(f"{flag}: {path} has {len(words)} classes for {len(files)} images; it needs one a line")
-        texts: list[str | None] = [w[0] for w in words]
-    else:
-        by_name = {Path(w[0]).stem: w[1] for w in words if len(w) > 1}
-        texts = [by_name.get(f.stem) for f in files]
-        if all(t is None for t in texts):
-            raise UserError(
-                f"{flag}: {path} names none of the {len(files)} images; a line is a file's name and a class"
-            )
-    numbers = [int(t) for t in texts if t is not None and t.isdecimal()]
-    if numbers and 0 not in numbers and max(numbers) == len(index):
-        raise UserError(
-            f"{flag}: the classes in {path} count from 1 to {len(index)}, which are ILSVRC's own numbers and not the "
-            "order of the networks; write synsets instead"
-        )
-    found: list[int | None] = []
-    for text in texts:
-        label = None if text is None else int(text) if text.isdecimal() else index.get(text, -1)
-        if label is not None and not 0 <= label < len(index):
-            raise UserError(f"{flag}: {path} has the class {text}, which the network does not have")
-        found.append(label)
-    return found
-
 
 class TarImages(ImageSet):
     """The images in the tar files of a WebDataset, found once by their place and read without unpacking.
@@ -196,35 +153,35 @@ class TarImages(ImageSet):
     Args:
         folder: of the tar files, or one of them.
         split: of `_info.json`, or a part of the files' names; None: all.
-        synsets: of the network's classes.
+        known: the network's classes, or their synsets.
         flag: the option that named it.
     """
 
-    def __init__(self, folder: Path, split: str | None, synsets: Sequence[str], flag: str = "--data") -> None:
+    def __init__(self, folder: Path, split: str | None, known: Known, flag: str = "--data") -> None:
         shards = [folder] if folder.is_file() else _of_split(folder, split, flag)
         self.name = folder.resolve().stem + (f":{split}" if split else "")
         self.places: list[tuple[Path, int, int, str]] = []
-        self.labels = []
-        index = {synset: i for i, synset in enumerate(synsets)}
-        for shard in shards:
-            try:
+        self.labels, self.unlabelled = [], 0
+        classes = Classes.of(known)
+        try:
+            for shard in shards:
                 with tarfile.open(shard) as tar:
-                    self._index(tar, shard, index)
-            except (tarfile.TarError, OSError) as error:
-                raise UserError(f"{flag}: {shard} cannot be read as a tar file ({error})") from error
-        if not self.places:
+                    self._index(tar, shard, classes)
+        except (tarfile.TarError, OSError) as error:
+            raise UserError(f"{flag}: {shard} cannot be read as a tar file ({error})") from error
+        except UserError as error:
+            raise UserError(f"{flag} {folder} has the class {error}") from error
+        if not self.places and not self.unlabelled:
             raise UserError(f"{flag} {folder} holds no image in its {len(shards)} tar files")
-        if all(label is None for label in self.labels):
+        if not self.places:
             raise UserError(f"{flag} {folder}: no image has a class (a .cls or .json of the same name, or a synset)")
-        wrong = next((x for x in self.labels if x is not None and not 0 <= x < max(1, len(index))), None)
-        if wrong is not None:
-            raise UserError(f"{flag} {folder} has the class {wrong}, which the network does not have")
         self.how = f"classes from {len(shards)} tar files"
+        self.left = f"{self.unlabelled} without a class" if self.unlabelled else ""
         self.fingerprint = self._fingerprint([f"{p.name}\0{name}\0{size}" for p, _, size, name in self.places])
 
-    def _index(self, tar: tarfile.TarFile, shard: Path, index: dict[str, int]) -> None:
+    def _index(self, tar: tarfile.TarFile, shard: Path, classes: Classes) -> None:
         images: dict[str, tuple[int, int, str]] = {}
-        labels: dict[str, int] = {}
+        labels: dict[str, int | None] = {}
         for member in tar:
             base, _, ending = member.name.rpartition(".")
             if not member.isfile() or not base:
@@ -235,12 +192,18 @@ class TarImages(ImageSet):
                 file = tar.extractfile(member)
                 value: Any = file.read().decode() if file is not None else ""
                 value = json.loads(value).get("label") if ending == "json" else value
-                if str(value).strip().isdecimal():
-                    labels[base] = int(value)
+                text = "" if value is None else str(value).strip()
+                labels[base] = classes.find(text)
+                if text.isdecimal() and labels[base] is None:
+                    raise UserError(f"{text}, which the network does not have")
         for base, place in images.items():
-            synset = re.search(r"n\d{8}", base)
+            synset = SYNSET.search(base)
+            label = labels.get(base, classes.synset(synset[0]) if synset else None)
+            if label is None:
+                self.unlabelled += 1
+                continue
             self.places.append((shard, *place))
-            self.labels.append(labels.get(base, index.get(synset[0]) if synset else None))
+            self.labels.append(label)
 
     def read(self, i: int) -> bytes:  # noqa: D102
         shard, offset, size, _ = self.places[i]
@@ -275,11 +238,11 @@ class HubImages(ImageSet):
     Args:
         name: of the data set, or a folder that `datasets.load_dataset` reads.
         split: of the data set.
-        synsets: of the network's classes.
+        known: the network's classes, or their synsets.
         flag: the option that named it.
     """
 
-    def __init__(self, name: str, split: str, synsets: Sequence[str], flag: str = "--data") -> None:
+    def __init__(self, name: str, split: str, known: Known, flag: str = "--data") -> None:
         try:
             import datasets  # noqa: F401
         except ImportError as error:
@@ -294,11 +257,15 @@ class HubImages(ImageSet):
         self.name = f"{Path(name).name}:{split}"
         labels = [int(x) for x in self.reader.iter_targets()]
         names = {i: str(n) for n, i in (self.reader.class_to_idx or {}).items()}
-        index = {synset: i for i, synset in enumerate(synsets)}
+        classes = Classes.of(known)
         self.how = "classes by number"
-        if names and all(n in index for n in names.values()):
-            labels, self.how = [index[names[x]] for x in labels], "classes named by synset"
-        if labels and max(labels) >= max(1, len(index)):
+        if (numbers := _by_name(names, classes)) is not None:
+            labels = [numbers[x] for x in labels]
+            self.how = "classes named by synset" if classes.synset(names[0]) is not None else "classes by label"
+        elif classes.labels and names and not _same_order(names, classes):
+            shown = ", ".join(names[i] for i in sorted(names)[:3])
+            raise UserError(f"{flag} hfds/{name} has other classes than the network ({shown} …)")
+        if labels and max(labels) >= max(1, len(classes)):
             raise UserError(f"{flag} hfds/{name} has the class {max(labels)}, which the network does not have")
         self.labels = list(labels)
         self.fingerprint = self._fingerprint([f"{self.reader.dataset._fingerprint}\0{i}" for i in range(len(labels))])
@@ -310,6 +277,26 @@ class HubImages(ImageSet):
 
     def where(self, i: int) -> str:  # noqa: D102
         return f"{self.name}[{i}]"
+
+
+def _by_name(names: dict[int, str], classes: Classes) -> dict[int, int] | None:
+    """The network's number of each class of a set, where it knows all of them by name."""
+    try:
+        found = {i: classes.find(name) for i, name in names.items() if not name.isdecimal()}
+    except UserError:
+        return None
+    numbers = {i: number for i, number in found.items() if number is not None}
+    return numbers if numbers and len(numbers) == len(names) else None
+
+
+def _same_order(names: dict[int, str], classes: Classes) -> bool:
+    """Whether half of a set's classes, or more, are called as those of the network that have their numbers.
+
+    ImageNet's classes are called `tench, Tinca tinca` there, and some are called the same.
+    """
+    named = {i: name for i, name in names.items() if not name.isdecimal()}
+    alike = [plain(name.split(",")[0]) == plain(classes.labels[i]) for i, name in named.items() if i < len(classes)]
+    return 2 * sum(alike) >= len(named)
 
 
 @dataclass(frozen=True)
@@ -326,22 +313,23 @@ class Place:
     name: str
     split: str | None = None
 
-    def open(self, synsets: Sequence[str], flag: str = "--data") -> ImageSet:
+    def open(self, known: Known, flag: str = "--data") -> ImageSet:
         """List the images there; see `open_images`."""
         if self.kind == "hfds":
-            return HubImages(self.name, str(self.split), synsets, flag)
+            return HubImages(self.name, str(self.split), known, flag)
         if self.kind == "wds":
-            return TarImages(Path(self.name), self.split, synsets, flag)
-        return FolderImages(Path(self.name), synsets, flag)
+            return TarImages(Path(self.name), self.split, known, flag)
+        return FolderImages(Path(self.name), known, flag)
 
 
-def place_of(spec: str, role: Role = "bank", flag: str = "--data") -> Place:
+def place_of(spec: str, role: Role = "bank", flag: str = "--data", known: Known = ()) -> Place:
     """Where the images of a text lie, see the module's docstring; nothing is listed.
 
     Args:
         spec: what `--data` says.
         role: what it is for, which chooses the split where none is named.
         flag: the option that named it, for messages.
+        known: the network's classes, which may be called `train` or `test`: then their folders are no splits.
 
     Raises:
         UserError: for a kind of set that is a stream or a download.
@@ -356,37 +344,39 @@ def place_of(spec: str, role: Role = "bank", flag: str = "--data") -> Place:
     folder = Path(spec)
     if folder.is_dir():
         splits = {p.name: p for p in folder.iterdir() if p.is_dir() and any(p.name in s for s in SPLITS.values())}
-        if splits:
+        if splits and not any(plain(name) in map(plain, Classes.of(known).labels) for name in splits):
             folder = next((splits[s] for s in SPLITS[role] if s in splits), None) or next(iter(splits.values()))
     return Place("folder", str(folder))
 
 
-def open_images(spec: str, synsets: Sequence[str], role: Role = "bank", flag: str = "--data") -> ImageSet:
+def open_images(spec: str, known: Known, role: Role = "bank", flag: str = "--data") -> ImageSet:
     """The image set of a text, see the module's docstring.
 
     Args:
         spec: what `--data` says.
-        synsets: of the network's classes, in their order.
+        known: the network's classes, or their synsets, in their order.
         role: what it is for, which chooses the split where none is named.
         flag: the option that named it, for messages.
 
     Raises:
         UserError: for a set that is not there, holds no image, or whose classes are not the network's.
     """
-    return place_of(spec, role, flag).open(synsets, flag)
+    return place_of(spec, role, flag, known).open(known, flag)
 
 
 def check_decodable(source: ImageSet, flag: str = "--data") -> None:
     """Raise a UserError unless some image with a class can be decoded."""
+    reason = ""
     for i, label in enumerate(source.labels):
         if label is None:
             continue
         try:
             source.open(i)
-        except OSError:
+        except OSError as error:
+            reason = reason or f" ({source.where(i)}: {error})"
             continue
         return
-    raise UserError(f"{flag} {source.name}: no image that has a class can be decoded; name a set of whole ones")
+    raise UserError(f"{flag} {source.name}: no image that has a class can be decoded{reason}; name a set of whole ones")
 
 
 def _role_split(name: str, role: Role) -> str:

@@ -46,7 +46,8 @@ class Classifier(nn.Module):
     input_size. Weights of another type than float32 are computed with in their own type.
 
     Attributes:
-        alias: the name as the user says it.
+        alias: the name as the user says it; `wrap-net` of `wrap:net.yaml`, so that no file is called as timm's `net`.
+        given: what `load` takes for it.
         name: full timm tag.
         input_size: (h, w) of its input, in pixels.
         channels: of its input: 3 are RGB.
@@ -65,6 +66,7 @@ class Classifier(nn.Module):
         super().__init__()
         cfg = timm.data.resolve_model_data_config(net)
         self.alias, self.name, self.source, self.precision = spec.alias, spec.name, source, precision
+        self.given = spec.given or spec.alias
         self.input_size: tuple[int, int] = spec.input_size or tuple(cfg["input_size"][-2:])
         self.crop_pct, self.interpolation = float(cfg["crop_pct"]), str(cfg["interpolation"])
         self.weights_hash = content_hash(net)

@@ -43,6 +43,7 @@ class ModelSpec:
         create_kwargs: further arguments of `timm.create_model`.
         labels: a name a class; None: ImageNet's, where there are as many classes, or numbers.
         flat: the layer of the `flat` plausibility; None: the last map before the pooling.
+        given: what loads it, `wrap:FILE`, where that is not its alias.
     """
 
     alias: str
@@ -54,6 +55,7 @@ class ModelSpec:
     create_kwargs: Mapping[str, Any] = field(default_factory=dict)
     labels: tuple[str, ...] | None = None
     flat: str | None = None
+    given: str | None = None
 
 
 def aliases() -> list[str]:

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from featvis.data.files import fit, list_images, open_rgb
+from featvis.data.sets import check_decodable, open_images
 from featvis.errors import UserError
 from featvis.networks.units import Unit, cut, parse_units, permutation
 
@@ -127,3 +128,70 @@ def test_a_broken_image_says_so_and_nothing_of_memory(tmp_path):
     for name in ("b.png", "c.jpeg"):
         with pytest.raises(OSError, match=r"^[^<>]+$"):
             open_rgb(tmp_path / name)
+
+
+def grey(path):
+    """The levels of an image whose three channels are the same."""
+    found = np.asarray(open_rgb(path))
+    assert (found == found[..., :1]).all()
+    return found[..., 0]
+
+
+RAMP = np.linspace(0, 1, 64 * 64).reshape(64, 64)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "pgm"])
+def test_sixteen_bits_are_scaled_by_their_range(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray((RAMP * 65535).round().astype(np.uint16)).save(path)
+    assert np.abs(grey(path).astype(float) - RAMP * 255).max() <= 0.51
+    # A dark one stays dark: each file has the same scale.
+    Image.fromarray((RAMP * 6553.5).round().astype(np.uint16)).save(path)
+    assert np.abs(grey(path).astype(float) - RAMP * 25.5).max() <= 0.51
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "kind", "black", "white"),
+    [
+        (0, 1, np.float32, 0, 1), (0.2, 0.4, np.float32, 0, 1), (0, 255, np.float32, 0, 255),
+        (-3, 5, np.float32, -3, 5), (2, 10, np.float32, 2, 10), (0, 255, np.int32, 0, 255),
+        (0, 2**31 - 1, np.int32, 0, 2**31 - 1), (-500, 500, np.int32, -500, 500), (0, 100_000, np.int32, 0, 100_000),
+        (0, 65000, np.int32, 0, 65535),
+    ],
+)  # fmt: skip
+def test_integers_of_32_bits_and_floats_are_scaled_and_not_clipped(tmp_path, low, high, kind, black, white):
+    values = (low + RAMP * (high - low)).astype(kind)
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    expected = (values.astype(float) - black) / (white - black) * 255
+    assert np.abs(grey(tmp_path / "a.tif").astype(float) - expected).max() <= 0.51
+
+
+def test_floats_that_are_not_finite_or_all_the_same(tmp_path):
+    values = np.full((4, 4), 7.0, np.float32)
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    assert (grey(tmp_path / "a.tif") == 0).all()
+    values[0, :3] = np.nan, np.inf, 2.0
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    assert grey(tmp_path / "a.tif")[0].tolist() == [0, 255, 0, 255]
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp", "png", "tif"])
+def test_an_animated_image_is_its_first_frame(tmp_path, suffix):
+    frames = [Image.new("RGB", (8, 6), colour) for colour in ((250, 0, 0), (0, 250, 0), (0, 0, 250))]
+    frames[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=frames[1:])
+    red, green, blue = open_rgb(tmp_path / f"a.{suffix}").getpixel((3, 3))
+    assert red > 240
+    assert max(green, blue) < 10
+
+
+def test_a_decompression_bomb_is_refused_by_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    for name in ("0/a.png", "0/b"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("L", (20, 20)).save(tmp_path / name, "PNG")
+    with pytest.raises(OSError, match=r"a decompression bomb: more than 200 pixels"):
+        open_rgb(tmp_path / "0" / "a.png")
+    source = open_images(str(tmp_path), ["own"])
+    assert len(source) == 2, "it is an image, and named when it is opened"
+    with pytest.raises(UserError, match=r"can be decoded \(.*/0/a.png: a decompression bomb"):
+        check_decodable(source)

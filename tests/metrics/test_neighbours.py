@@ -141,6 +141,19 @@ def test_deep_knn_leaves_the_image_itself_out_and_says_when_neighbours_run_out()
     assert deep_knn(bank, bank, 6).isnan().all()
 
 
+@pytest.mark.parametrize("k", [4, 5, 8, 9, 10, 50, 10**6])
+@pytest.mark.parametrize("cut", [False, True])
+def test_deep_knn_is_nan_wherever_k_is_beyond_the_bank(k, cut):
+    features, bank = draw(5, 16, 0), draw(4, 16, 1)
+    found = deep_knn(features, [bank[:1], bank[1:]] if cut else bank, k)
+    assert found.shape == (5,)
+    assert found.isnan().all() if k > 4 else found.isfinite().all()
+    # Of the two copies of itself none counts.
+    ids, bank_ids = torch.tensor([1, 2, 3, 4, 0]), torch.tensor([1, 1, 2, 3])
+    missing = deep_knn(features, bank, 3, ids, bank_ids).isnan()
+    assert missing.tolist() == [True, False, False, False, False]
+
+
 def test_bad_input_is_said_in_a_sentence():
     x, labels = draw(3, 4, 9), torch.zeros(3, dtype=torch.long)
     with pytest.raises(UserError, match="k=0"):

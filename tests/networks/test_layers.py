@@ -175,7 +175,7 @@ def test_any_module_is_wrapped_by_a_file(tmp_path, monkeypatch):
     )
     monkeypatch.chdir(tmp_path)
     wrapped = load("wrap:odd.yaml", "float32")
-    assert (wrapped.alias, wrapped.name, wrapped.num_classes) == ("odd", "my_nets.Odd", 3)
+    assert (wrapped.alias, wrapped.name, wrapped.num_classes) == ("wrap-odd", "my_nets.Odd", 3)
     assert (wrapped.labels, wrapped.input_size) == (["cat", "dog", "bird"], (24, 32))
     x = torch.rand(4, 3, 24, 32)
     mean, std = torch.tensor([0.2, 0.3, 0.4]).view(3, 1, 1), torch.tensor([0.5, 0.6, 0.7]).view(3, 1, 1)
@@ -189,9 +189,9 @@ def test_any_module_is_wrapped_by_a_file(tmp_path, monkeypatch):
     # The last of a shared module's outputs counts, and the network runs until then.
     both = wrapped.activations(x, frozenset({"act", "conv"}))
     assert torch.allclose(both["act"], net.act(net.conv(net.act((x - mean) / std))).mean((2, 3)), atol=1e-5)
-    with pytest.raises(UserError, match="layer gru of odd puts out a tuple, not a tensor"):
+    with pytest.raises(UserError, match="layer gru of wrap-odd puts out a tuple, not a tensor"):
         wrapped.layer("gru")
-    with pytest.raises(UserError, match="layer fixed of odd has no one channel dimension"):
+    with pytest.raises(UserError, match="layer fixed of wrap-odd has no one channel dimension"):
         wrapped.layer("fixed")
     units = parse_units("dog,conv:3[5,6],conv:0-1+7", wrapped)
     assert [u.id for u in units] == ["1", "conv-3-r5c6", "conv-0", "conv-1", "conv-7"]

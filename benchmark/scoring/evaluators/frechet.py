@@ -14,6 +14,7 @@ from benchmark.scoring.evaluators import SEEN, absent, measured
 from featvis import metrics
 from featvis.data.files import fit, to_tensor
 from featvis.data.inception import FILE_NAMES, SIDE, inception_features
+from featvis.networks.own.wrap import alias_of
 
 if TYPE_CHECKING:
     from benchmark.scoring.scorer import Scorer, Seen
@@ -30,13 +31,14 @@ def evaluate(scorer: Scorer, seen: Seen) -> list[Measurement]:
 def _over_network(scorer: Scorer, seen: Seen) -> list[Measurement]:
     network, bank = scorer.networks.get(scorer.plan.frechet), scorer.frechet_bank
     features = seen.features.get(scorer.plan.frechet, {})
-    short = scorer.plan.frechet if network is None else network.alias
+    short = alias_of(scorer.plan.frechet) if network is None else network.alias
     kinds = ((metrics.FrechetDistance, "frechet", "Fréchet"), (metrics.KernelDistance, "kernel", "Kernel"))
     found = []
     for cls, kind, word in kinds:
         name, text = f"{kind}_{short}", f"{word} distance over the features of {short}."
         if network is None or bank is None or "pooled" not in features:
-            why = scorer.plan.unavailable.get(short, f"the reference holds no features of {short}; give --data")
+            nothing = f"the reference holds no features of {short}; give --data"
+            why = scorer.plan.unavailable.get(scorer.plan.frechet, nothing)
             found.append(absent(name, text, why, short))
             continue
         ids = features.get("ids", seen.ids)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from benchmark.records.record import Measurement
 from benchmark.scoring.evaluators import NO_CLASSES, SEEN, measured, without
 from featvis import metrics
+from featvis.networks.own.wrap import alias_of
 
 if TYPE_CHECKING:
     from benchmark.scoring.scorer import Scorer, Seen
@@ -21,15 +22,18 @@ def evaluate(scorer: Scorer, seen: Seen) -> list[Measurement]:
 def _one(scorer: Scorer, seen: Seen, name: str) -> Measurement:
     network, features = scorer.networks.get(name), seen.features.get(name, {})
     if network is None:
-        metric = metrics.Transferability(name)
-        return without(measured(f"top1_{name}", metric.result(), name), scorer.plan.unavailable[name])
+        alias = alias_of(name)
+        metric = metrics.Transferability(alias)
+        return without(measured(f"top1_{alias}", metric.result(), alias), scorer.plan.unavailable[name])
     metric = metrics.Transferability(network.name, facts={"resize": SEEN})
     if "correct" in features:
         metric.values.append(features["correct"].double())
     elif "logits" in features and seen.labels is not None:
-        metric.update(features["logits"], seen.labels)
-    heading = network.alias + (", the target" if network is scorer.target else "")
-    found = measured(f"top1_{network.name}", metric.result(), heading)
+        metric.update(features["logits"], scorer.numbers(seen.labels, name))
+    target = network is scorer.target
+    # Two networks of one's own may be of one class.
+    column = network.name if target or network.given == network.alias else network.alias
+    found = measured(f"top1_{column}", metric.result(), network.alias + (", the target" if target else ""))
     if not seen.banked:
         return found if seen.labels is not None else without(found, NO_CLASSES)
-    return found if features else without(found, f"the reference holds no predictions of {name}; give --data")
+    return found if features else without(found, f"the reference holds no predictions of {network.alias}; give --data")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -11,7 +12,8 @@ from typing import Any
 
 import yaml
 
-from featvis.data.files import ImageFile, image_file, list_images, open_rgb
+from featvis.data.classes import Classes
+from featvis.data.files import ImageFile, find_images, image_file, open_rgb, with_names
 from featvis.errors import UserError, nearest
 from featvis.generators.attack import Attack, Pair, pair_up
 from featvis.networks.classifier import Classifier
@@ -121,10 +123,20 @@ def find_networks(models: Sequence[str], others: Sequence[str]) -> tuple[dict[st
     judges = attackers | {m: load(m, "float32", device, "--others") for m in others if m not in attackers}
     first = next(iter(judges.values()))
     for name, network in judges.items():
-        if network.labels != first.labels:
+        if network is not first and not _alike(network, first):
             flag = "MODEL" if name in attackers else "--others"
             raise UserError(f"{flag} {name} has other classes than {first.alias}; name networks of the same classes")
-    return {n.alias: n for n in attackers.values()}, {n.alias: n for n in judges.values()}
+    by_alias = {n.alias: n for n in judges.values()}
+    if twice := next((n for n in judges.values() if by_alias[n.alias] is not n), None):
+        both = f"{twice.given} and {by_alias[twice.alias].given}"
+        raise UserError(f"--others: {both} would both be called {twice.alias} in tables; rename one of the files")
+    return {n.alias: n for n in attackers.values()}, by_alias
+
+
+def _alike(a: Classifier, b: Classifier) -> bool:
+    """Whether two networks have the same classes in the same order; classes without names are nobody else's."""
+    named = Classes.of(a)
+    return bool(named.labels or named.synsets) and a.labels == b.labels
 
 
 def find_pairs(path: Path, targets: str, classifier: Classifier, limit: int | None, seed: int) -> list[Pair]:
@@ -142,8 +154,7 @@ def find_pairs(path: Path, targets: str, classifier: Classifier, limit: int | No
         if other := [u.id for u in units if u.layer != LOGITS or u.repeat]:
             raise UserError(f"--targets {targets}: {other[0]} is no class; name classes, for example 301,ladybug")
         classes = [u.index for u in units]
-    synsets = classifier.synsets
-    files = [image_file(path, synsets)] if path.is_file() else list_images(path, synsets, "--images")
+    files = [image_file(path, classifier)] if path.is_file() else _listed(path, classifier)
     files = files[:limit]
     for file in files:
         _check_decodable(file)
@@ -151,6 +162,13 @@ def find_pairs(path: Path, targets: str, classifier: Classifier, limit: int | No
         return pair_up(files, classes, classifier, seed)
     except UserError as error:
         raise UserError(f"--targets {targets}: {error}") from error
+
+
+def _listed(folder: Path, classifier: Classifier) -> list[ImageFile]:
+    found = find_images(folder, "--images")
+    if left := found.describe():
+        print(f"featvis: left out of {folder.name}: {left}", file=sys.stderr)
+    return with_names(folder, found, classifier, "--images")
 
 
 def _check_decodable(file: ImageFile) -> None:

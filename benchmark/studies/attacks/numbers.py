@@ -60,7 +60,9 @@ def _judged(seen: pd.DataFrame, judge: Classifier, attacked: bool) -> list[Measu
     if attacked:
         values["probability"] = seen["target_probability"]
     heads = {"success": "Success", "fooled": "Fooled", "probability": "p(target)"}
-    tail, head = ("", "") if attacked else (f"_{judge.name}", f", {judge.alias}")
+    # Two networks of one's own may be of one class.
+    called = judge.name if judge.given == judge.alias else judge.alias
+    tail, head = ("", "") if attacked else (f"_{called}", f", {judge.alias}")
     group = "attack" if attacked else "transfer"
     found = [
         measured(f"{kind}{tail}", f"{heads[kind]}{head}", group, column, {"judge": judge}, True)

@@ -110,7 +110,7 @@ def run(job: Job) -> int:
 
 def make(job: Job, setting: Setting, network: Classifier) -> Made:
     """The examples of a network under a setting; those that are there are kept."""
-    attack = Attack(**setting.arguments, model=network.alias)
+    attack = Attack(**setting.arguments, model=network.given)
     attack.classifier = network
     folder = folder_of(attack, job.out, setting.method)
     failed = produce(attack, job.pairs, folder, job.batch_size)
@@ -127,8 +127,11 @@ def predictions_path(out: Path, alias: str, method: str) -> Path:
 
 
 def _identity(job: Job) -> dict[str, Any]:
-    """What the numbers depend on besides the images."""
-    return {"judges": {name: judge.weights_hash for name, judge in job.judges.items()}}
+    """What the numbers depend on besides the images, and what loads the judges that their names do not."""
+    given = {name: judge.given for name, judge in job.judges.items() if judge.given != name}
+    return {"judges": {name: judge.weights_hash for name, judge in job.judges.items()}} | (
+        {"given": given} if given else {}
+    )
 
 
 def _kept(path: Path, job: Job, made: Made) -> bool:

@@ -123,7 +123,7 @@ def choose(source: ImageSet, classifier: Classifier, label: int, options: Option
     own = len(rows)
     near: list[int] = []
     wanted = ENOUGH if pool is None else sys.maxsize
-    for other in sisters(classifier, label) if pool != 0 and own < wanted else []:
+    for other in _near(classifier, label, pool) if pool != 0 and own < wanted else []:
         if len(rows) >= wanted or len(near) == pool:
             break
         if more := source.rows.get(other, [])[: min(options.images, wanted - len(rows))]:
@@ -135,6 +135,16 @@ def choose(source: ImageSet, classifier: Classifier, label: int, options: Option
             "--pool with more sister classes, a smaller --patch or fewer --concepts would help"
         )
     return Chosen(label, rows, own, near)
+
+
+def _near(classifier: Classifier, label: int, pool: int | None) -> list[int]:
+    """The sister classes; none where the network's last weights do not tell, unless they are asked for."""
+    try:
+        return sisters(classifier, label)
+    except UserError as error:
+        if pool is None:
+            return []
+        raise UserError(f"--pool {pool}: {error}; --pool 0 does without") from error
 
 
 @dataclass(frozen=True)
@@ -281,7 +291,7 @@ def run(
     if negative > 0:
         say(f"negative  {negative:.1%} of its squared activations; concepts are made of the positive part")
     home = out / classifier.alias / name
-    command = command_line("concepts", flags | {"layer": name}, classifier.alias)
+    command = command_line("concepts", flags | {"layer": name}, classifier.given)
     units: dict[int, list[Unit]] = {}
     facts: dict[int, dict[str, Any]] = {}
     shown: dict[int, list[Path]] = {}

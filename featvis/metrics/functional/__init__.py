@@ -4,3 +4,18 @@ In: features `(n, d)`, logits `(n, c)` or magnitude spectra `(3, H, W // 2 + 1)`
 float32 or float64, and the same of a reference ("bank"). Out: float64, one score an image `(n,)` or one scalar, on
 the features' device. Nothing here sees an image: each network is run once, and every metric reads what it gave.
 """
+
+from featvis.metrics.functional.distance import frechet_distance, kernel_distance
+from featvis.metrics.functional.logits import own_logit, top1
+from featvis.metrics.functional.nearest import deep_knn, plausibility
+from featvis.metrics.functional.spectrum import spectrum_deviation
+
+__all__ = [
+    "deep_knn",
+    "frechet_distance",
+    "kernel_distance",
+    "own_logit",
+    "plausibility",
+    "spectrum_deviation",
+    "top1",
+]

@@ -113,6 +113,8 @@ def deep_knn(
     query = _on_sphere(features.detach().cpu().double(), eps)
     _require_alike(query, blocks[0][:0].cpu())
     distances, found = _candidates(query, blocks, k + _copies(ids, bank_ids) + SPARE, eps)
+    if distances.shape[1] < k:
+        return nothing
     if ids is not None and bank_ids is not None:
         itself = (ids.cpu()[:, None] == bank_ids.cpu()[found]) & (ids.cpu()[:, None] != 0)
         distances, order = distances.masked_fill(itself, torch.inf).sort(dim=1, stable=True)
@@ -122,8 +124,6 @@ def deep_knn(
     near = found[:, low:high]
     exact = (query[:, None] - _on_sphere(_rows(blocks, near).double(), eps)).square().sum(-1)
     exact = exact.masked_fill(distances[:, low:high].isinf(), torch.inf).sort(1).values
-    if exact.shape[1] <= k - 1 - low:
-        return nothing
     result = exact[:, k - 1 - low].sqrt()
     return result.masked_fill(result.isinf(), torch.nan).to(features.device)
 

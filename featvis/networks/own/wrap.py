@@ -7,12 +7,13 @@ weights: my_net.safetensors     # a state dict, beside the YAML; left out where 
 mean: [0.485, 0.456, 0.406]     # of RGB in [0, 1]; one number a channel, however many it takes
 std: [0.229, 0.224, 0.225]
 input_size: [224, 224]          # height, width
-labels: labels.txt              # a name a line, beside the YAML; or a list; left out where they are ImageNet's
+labels: labels.txt              # a name a line, beside the YAML; or a list; else ImageNet's, if 1000
 flat: layer4                    # the layer of the `flat` plausibility; left out: the last map before the pooling
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -59,15 +60,28 @@ def read(name: str, flag: str = "--model") -> tuple[ModelSpec, dict[str, Any]]:
         raise UserError(f"{flag} {name}: class_path must be a text such as my_package.MyNet, init_args keys and values")
     size = (int(values["input_size"][0]), int(values["input_size"][1]))
     spec = ModelSpec(
-        path.stem,
+        alias_of(name),
         values["class_path"],
         mean=tuple(map(float, values["mean"])),
         std=tuple(map(float, values["std"])),
         input_size=size,
         labels=_labels(values.get("labels"), path, f"{flag} {name}"),
         flat=values.get("flat") or None,
+        given=name,
     )
     return spec, values
+
+
+def alias_of(name: str) -> str:
+    """What a network is called in paths and records: `wrap:FILE` by its file's stem, any other as it is.
+
+    Example:
+        >>> from featvis.networks.own.wrap import alias_of
+        >>> alias_of("wrap:nets/mine.yaml"), alias_of("efficientnet_lite0")
+        ('wrap-mine', 'efficientnet_lite0')
+    """
+    stem = re.sub(r"[^A-Za-z0-9_.+-]", "_", Path(name.removeprefix(PREFIX)).stem)
+    return f"wrap-{stem}" if name.startswith(PREFIX) else name
 
 
 def _labels(given: Any, path: Path, what: str) -> tuple[str, ...] | None:

@@ -184,14 +184,16 @@ def test_real_images_must_be_those_of_the_record(sample, tmp_path, capsys):
     assert str(tmp_path) not in record.read_text(), "a record does not say where things lie"
     assert main(["verify", str(out), "--data", str(tmp_path / "data")]) == 0
     assert "0 problems" in capsys.readouterr().out
-    assert main(["verify", str(out)]) == 0
-    assert "not checked: the numbers of efficientnet_lite0, suite quick: the real images of quick are not given" in (
-        capsys.readouterr().out
-    )
+    # To have checked none of the numbers is no success, unless it was asked for.
+    assert main(["verify", str(out)]) == 1
+    said = capsys.readouterr()
+    assert "efficientnet_lite0, suite quick: the real images of quick are not given" in said.out
+    assert "no number of the run was checked" in said.err
+    assert main(["verify", str(out), "--files-only"]) == 0
     assert main(["rerun", str(record), "--data", str(tmp_path / "data")]) == 0
     capsys.readouterr()
     shutil.rmtree(tmp_path / "data" / "n01440764")
-    assert main(["verify", str(out), "--data", str(tmp_path / "data")]) == 0
+    assert main(["verify", str(out), "--data", str(tmp_path / "data")]) == 1
     assert "data is not the set that quick was scored with (3 images of data" in capsys.readouterr().out
     assert main(["rerun", str(record), "--data", str(tmp_path / "data")]) == 1
     assert "evaluation.data.bank.images was 3, and would be 2" in capsys.readouterr().err

@@ -1,0 +1,50 @@
+"""Whose classes: what would compare a network's own classes with others' is taken out of a plan, with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from benchmark.scoring.plan import Plan
+from featvis.data.classes import Classes
+from featvis.errors import UserError
+from featvis.networks.classifier import Classifier
+from featvis.networks.units import classes_of
+
+
+def settle(plan: Plan, networks: Mapping[str, Classifier]) -> None:
+    """Leave only judges in a plan that know the target's classes, by synset or by label.
+
+    The others are `unavailable`. Where the network whose features stand in for Inception's is one of them, and there
+    are real images of the target's own classes, the next judge stands in, or else the target itself.
+
+    Args:
+        plan: changed.
+        networks: those that can be had, by the plan's names.
+
+    Raises:
+        UserError: for two networks of one's own whose files have the same name.
+    """
+    target, wanted = networks[plan.model], classes_of(plan.units)
+    plan.classifiers = [plan.model if n == plan.given else n for n in plan.classifiers]
+    plan.frechet = plan.model if plan.frechet == plan.given else plan.frechet
+    own = Classes.of(target)
+    called: dict[str, Classifier] = {}
+    for network in networks.values():
+        if called.setdefault(network.alias, network) is not network:
+            both = f"{called[network.alias].given} and {network.given}"
+            raise UserError(f"{both} would both be called {network.alias} in tables; rename one of the files")
+    foreign: dict[str, str] = {}
+    for name in dict.fromkeys((*plan.classifiers, plan.frechet)):
+        other = networks.get(name)
+        if other is None or other is target or own.shared(Classes.of(other), wanted):
+            continue
+        missing = [i for i in wanted if own.counterpart(i, Classes.of(other)) is None]
+        which = f" ({', '.join(target.labels[i] for i in missing[:3])}{', …' * (len(missing) > 3)})" if missing else ""
+        foreign[name] = (
+            f"{other.alias} and {target.alias} do not share their classes{which}, by synset or by label, so what the "
+            "one sees says nothing of the other's"
+        )
+    if plan.frechet in foreign and plan.data is not None:
+        plan.frechet = next((n for n in plan.classifiers if n in networks and n not in foreign), plan.model)
+    used = {*plan.classifiers, plan.frechet}
+    plan.unavailable |= {name: reason for name, reason in foreign.items() if name in used}
