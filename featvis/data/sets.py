@@ -5,6 +5,7 @@
     /data/imagenet                   a folder with the splits `train` and `val`
     hfds/imagenet-1k:validation      a data set of the Hugging Face `datasets` library, read by timm
     wds//data/shards:train           WebDataset: tar files of images with `.cls` or `.json` beside them
+    imagenette                       ten classes of ImageNet, fetched once (`featvis.data.imagenette`)
 
 Every set is read by number, in an order that never changes, so that work on it can be cut, dealt out and resumed.
 """
@@ -24,6 +25,7 @@ from typing import Any, Literal
 
 from PIL import Image
 
+from featvis.data import imagenette
 from featvis.data.files import IMAGE_SUFFIXES, ImageFile, digest_of, list_images, open_rgb
 from featvis.errors import UserError, nearest
 
@@ -344,7 +346,7 @@ def place_of(spec: str, role: Role = "bank", flag: str = "--data") -> Place:
         flag: the option that named it, for messages.
 
     Raises:
-        UserError: for a kind of set that is a stream or a download.
+        UserError: for a kind of set that is a stream or a download, and where Imagenette cannot be fetched.
     """
     kind, slash, rest = spec.partition("/")
     if slash and kind in ("hfds", "wds"):
@@ -354,6 +356,8 @@ def place_of(spec: str, role: Role = "bank", flag: str = "--data") -> Place:
     if slash and kind in ("hfids", "tfds", "torch"):
         raise UserError(f"{flag} {spec}: {kind}/ is a stream or a download; give a folder, hfds/ or wds/")
     folder = Path(spec)
+    if spec == imagenette.NAME and not folder.is_dir():
+        folder = imagenette.folder(flag)
     if folder.is_dir():
         splits = {p.name: p for p in folder.iterdir() if p.is_dir() and any(p.name in s for s in SPLITS.values())}
         if splits:
