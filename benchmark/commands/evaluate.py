@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmark.arguments import WandbMode, check_out, command_line, split
+from benchmark.arguments import WandbMode, check_out, command_line, split, wandb_mode
 from benchmark.checks import check_images, check_metrics, check_networks
 
 
@@ -17,7 +17,7 @@ def evaluate(
     data: str | None = None,
     frechet_data: str | None = None,
     out: str = "runs/evaluate",
-    wandb: WandbMode = "disabled",
+    wandb: WandbMode | None = None,
 ) -> int:
     """Score anyone's folder of images beside real images and noise of the same classes. Reads images only.
 
@@ -30,7 +30,7 @@ def evaluate(
         data: real images to compare with (see `featvis run --help`); default: the embedded reference.
         frechet_data: those that sets of images are compared with; default: the data, its validation split.
         out: folder of the records.
-        wandb: whether the table is logged.
+        wandb: offline, online or disabled logging; default: what WANDB_MODE says, else offline.
     """
     groups = split(metrics)
     named = (("--model", [model]), ("--classifiers", split(classifiers)), ("--frechet", [frechet]))
@@ -40,11 +40,13 @@ def evaluate(
     for flag, spec in (("FOLDER", folder), ("--data", data), ("--frechet-data", frechet_data)):
         check_images(spec, flag)
     check_out(Path(out), "evaluate")
+    mode = wandb_mode(wandb)
 
     from benchmark.report import tables
     from benchmark.scoring.evaluate import evaluate_folder
     from benchmark.scoring.plan import Sources
     from benchmark.tracking import log_scores
+    from featvis.data.files import list_images
     from featvis.networks.loading import check, load
 
     # A misspelt judge is found before anything is loaded.
@@ -56,10 +58,11 @@ def evaluate(
     flags = {"model": model, "classifiers": classifiers, "frechet": frechet, "metrics": metrics}
     plan, found = evaluate_folder(
         Path(folder), target, sources, out=out, suite="evaluate", frechet=frechet, data=data, frechet_data=frechet_data,
-        wandb=wandb, metrics=groups, classifiers=split(classifiers), sets=sources.facts(),
+        wandb=mode, metrics=groups, classifiers=split(classifiers), sets=sources.facts(),
         cache=str(Path(out).parent / "reference"),
         command=command_line("evaluate", {"data": data, "frechet_data": frechet_data} | flags, Path(folder).name),
     )  # fmt: skip
-    log_scores(plan)
     print(tables.text_block(found))
+    files = list_images(Path(folder), target.synsets, "FOLDER")
+    log_scores(plan, figures={f.path.relative_to(folder).as_posix(): f.path for f in files})
     return 0
