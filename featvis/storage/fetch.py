@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import math
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -20,8 +22,10 @@ from tqdm import tqdm
 
 from featvis.errors import full_disk
 
-SILENCE = 5.0
-"""Seconds without a byte after which a server counts as gone; it is asked once more for what is missing."""
+SILENCE = 4.0
+"""Seconds without a byte after which a server is asked once more for what is missing."""
+FORGIVEN = 60.0
+"""Seconds after which a silence is forgotten: a second one before that, and the server counts as gone."""
 BLOCK = 1 << 18
 
 T = TypeVar("T")
@@ -62,7 +66,7 @@ def within(seconds: float, call: Callable[[], T]) -> T:
 
 def fetch(
     url: str, path: Path, *, sha256: str | None, size: int | None = None, headers: Mapping[str, str] | None = None,
-    title: str = "", silence: float = SILENCE,
+    title: str = "", silence: float | None = None,
 ) -> Path:  # fmt: skip
     """Download a file with a progress bar, unless it is there; of several processes one does, and the others wait.
 
@@ -73,7 +77,7 @@ def fetch(
         size: in bytes; None: as the server says.
         headers: of the request.
         title: of the progress bar.
-        silence: see `SILENCE`.
+        silence: seconds; None: `SILENCE`.
 
     Returns:
         `path`, which is whole.
@@ -82,6 +86,7 @@ def fetch(
         NotFetched: when the server does not answer, does not have the file, falls silent, or sends another file.
         OSError: when it cannot be written.
     """
+    silence = SILENCE if silence is None else silence
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock")):
         if path.is_file():
@@ -107,11 +112,12 @@ def fetch(
 
 
 def _receive(url: str, part: Path, size: int | None, headers: Mapping[str, str], bar: Any, silence: float) -> None:
-    """Append to a part what it lacks; asks again as long as every answer brings something new."""
+    """Append to a part what it lacks; asks again as long as an answer brings something new, and is not silent again."""
+    silent_at = -math.inf
     with part.open("ab") as file:
         bar.update(file.tell())
         while size is None or file.tell() < size:
-            before = file.tell()
+            before, again = file.tell(), True
             try:
                 total = _append(url, file, headers, bar, silence)
                 if total is None or file.tell() >= total:
@@ -124,11 +130,13 @@ def _receive(url: str, part: Path, size: int | None, headers: Mapping[str, str],
             except (OSError, http.client.HTTPException) as error:
                 if full_disk(error):
                     raise
-                told = getattr(error, "reason", None) or error
-                told = f"no answer within {silence:g} s" if isinstance(told, TimeoutError) else told
-                reason = " ".join(str(told).split()) or type(told).__name__
-            if file.tell() <= before:
-                raise NotFetched(f"{url} cannot be read any further ({reason}, {before} bytes are here)")
+                cause = getattr(error, "reason", None) or error
+                reason = " ".join(str(cause).split()) or type(cause).__name__
+                if isinstance(cause, TimeoutError | NotFetched):
+                    reason = f"no answer within {silence:g} s"
+                    again, silent_at = time.monotonic() - silent_at > FORGIVEN, time.monotonic()
+            if file.tell() <= before or not again:
+                raise NotFetched(f"{url} cannot be read any further ({reason}, {file.tell()} bytes are here)")
 
 
 def _append(url: str, file: IO[bytes], headers: Mapping[str, str], bar: Any, silence: float) -> int | None:
