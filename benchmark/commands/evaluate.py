@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmark.arguments import WandbMode, check_out, command_line, split, wandb_mode
+from benchmark.arguments import WandbMode, check_out, command_line, split, wandb_mode, weights_line
 from benchmark.checks import check_images, check_metrics, check_networks
+from featvis.networks.names import plain
 
 
 def evaluate(
@@ -37,6 +38,7 @@ def evaluate(
     check_metrics(groups)
     for flag, names in named:
         check_networks(names, flag)
+    judges, frechet = [plain(name) for name in split(classifiers)], plain(frechet)
     for flag, spec in (("FOLDER", folder), ("--data", data), ("--frechet-data", frechet_data)):
         check_images(spec, flag)
     check_out(Path(out), "evaluate")
@@ -54,11 +56,12 @@ def evaluate(
         for name in names:
             check(name, flag)
     target = load(model, "float32")
+    print(weights_line(target))
     sources = Sources.open(data, frechet_data, None, target.synsets)
     flags = {"model": model, "classifiers": classifiers, "frechet": frechet, "metrics": metrics}
     plan, found = evaluate_folder(
         Path(folder), target, sources, out=out, suite="evaluate", frechet=frechet, data=data, frechet_data=frechet_data,
-        wandb=mode, metrics=groups, classifiers=split(classifiers), sets=sources.facts(),
+        wandb=mode, metrics=groups, classifiers=judges, sets=sources.facts(),
         cache=str(Path(out).parent / "reference"),
         command=command_line("evaluate", {"data": data, "frechet_data": frechet_data} | flags, Path(folder).name),
     )  # fmt: skip

@@ -96,7 +96,7 @@ def _into_cache(repository: str) -> Path:
     from huggingface_hub.file_download import repo_folder_name
     from huggingface_hub.utils import build_hf_headers
 
-    name, facts = find(repository)
+    name, facts = find(repository, HUB_TIMEOUT)
     checked = _SHA256.fullmatch(facts.etag or "") is not None
     if checked:
         folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repository, repo_type="model")

@@ -289,7 +289,8 @@ def metadata(path: Path) -> dict[str, str]:
             return file.metadata() or {}
     except (safetensors.SafetensorError, OSError) as error:
         raise UserError(
-            f"the weights file {path} cannot be read ({short(error)}); is it cut off, or not safetensors?"
+            f"the weights file {path} cannot be read ({short(error)}); "
+            "it must be whole, and safetensors (pickled objects are never loaded)"
         ) from error
 
 
