@@ -66,6 +66,16 @@ def cache() -> Path:
     return (Path(home) if home else Path.home() / ".cache") / "featvis"
 
 
+def place(spec: str, flag: str = "--data") -> Path:
+    """The folder that a text names: one that is there, else that of the images where it says `imagenette`.
+
+    Raises:
+        UserError: see `folder`.
+    """
+    found = Path(spec)
+    return folder(flag) if spec == NAME and not found.is_dir() else found
+
+
 def folder(flag: str = "--data") -> Path:
     """The folder of the images; fetched and unpacked unless it is there.
 
@@ -77,16 +87,16 @@ def folder(flag: str = "--data") -> Path:
     """
     url, sha256, size = source(flag)
     home = cache()
-    place = home / f"{NAME}-{sha256[:12]}"
-    if place.is_dir():
-        return _inside(place, flag)
+    unpacked = home / f"{NAME}-{sha256[:12]}"
+    if unpacked.is_dir():
+        return _inside(unpacked, flag)
     archive = home / f"{NAME}-{sha256[:12]}.tgz"
     try:
         home.mkdir(parents=True, exist_ok=True)
         with FileLock(home / f".{NAME}-{sha256[:12]}.lock"):
-            if not place.is_dir():
+            if not unpacked.is_dir():
                 fetch(url, archive, sha256=sha256, size=size, title=NAME)
-                _unpack(archive, place, flag)
+                _unpack(archive, unpacked, flag)
                 archive.unlink()
     except NotFetched as error:
         raise UserError(
@@ -99,7 +109,7 @@ def folder(flag: str = "--data") -> Path:
         raise UserError(
             f"{flag} {NAME}: {home} cannot be written ({error.strerror}); name a folder that can in XDG_CACHE_HOME"
         ) from error
-    return _inside(place, flag)
+    return _inside(unpacked, flag)
 
 
 def _unpack(archive: Path, place: Path, flag: str) -> None:
@@ -114,8 +124,10 @@ def _unpack(archive: Path, place: Path, flag: str) -> None:
         _inside(temporary, flag)
         temporary.chmod(0o755)
         temporary.replace(place)
-    except (tarfile.TarError, EOFError) as error:
+    except (tarfile.TarError, EOFError, UserError) as error:
         archive.unlink()
+        if isinstance(error, UserError):
+            raise
         raise UserError(
             f"{flag} {NAME}: the archive cannot be unpacked ({error}); name another in {VARIABLE}"
         ) from error

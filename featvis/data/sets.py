@@ -2,10 +2,9 @@
 
     /data/imagenet/val               one folder a class, named by synset or index, or files that carry a class
     /data/val                        one flat folder and a label file in it (`labels.txt`) or beside it (`val.txt`)
-    /data/imagenet                   a folder with the splits `train` and `val`
+    /data/imagenet                   a folder with the splits `train` and `val`; `imagenette` is one that is fetched
     hfds/imagenet-1k:validation      a data set of the Hugging Face `datasets` library, read by timm
     wds//data/shards:train           WebDataset: tar files of images with `.cls` or `.json` beside them
-    imagenette                       ten classes of ImageNet, fetched once (`featvis.data.imagenette`)
 
 Every set is read by number, in an order that never changes, so that work on it can be cut, dealt out and resumed.
 """
@@ -346,7 +345,7 @@ def place_of(spec: str, role: Role = "bank", flag: str = "--data") -> Place:
         flag: the option that named it, for messages.
 
     Raises:
-        UserError: for a kind of set that is a stream or a download, and where Imagenette cannot be fetched.
+        UserError: for a kind of set that is a stream or a download.
     """
     kind, slash, rest = spec.partition("/")
     if slash and kind in ("hfds", "wds"):
@@ -355,9 +354,7 @@ def place_of(spec: str, role: Role = "bank", flag: str = "--data") -> Place:
         return Place("hfds", place, named or _role_split(place, role)) if kind == "hfds" else Place("wds", place, named)
     if slash and kind in ("hfids", "tfds", "torch"):
         raise UserError(f"{flag} {spec}: {kind}/ is a stream or a download; give a folder, hfds/ or wds/")
-    folder = Path(spec)
-    if spec == imagenette.NAME and not folder.is_dir():
-        folder = imagenette.folder(flag)
+    folder = imagenette.place(spec, flag)
     if folder.is_dir():
         splits = {p.name: p for p in folder.iterdir() if p.is_dir() and any(p.name in s for s in SPLITS.values())}
         if splits:
