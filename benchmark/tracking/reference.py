@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,7 +27,8 @@ def log_reference(mode: str, out: Path, source: ImageSet, made: Mapping[str, Ban
     Raises:
         UserError: see `log_scores`.
     """
-    rows, numbers = [], {"images": len(source)}
+    rows: list[dict[str, Any]] = []
+    numbers: dict[str, Any] = {"images": len(source)}
     figures: dict[str, Path | np.ndarray] = {}
     for name, found in made.items():
         if isinstance(found, Path):
@@ -35,7 +37,7 @@ def log_reference(mode: str, out: Path, source: ImageSet, made: Mapping[str, Ban
             figures["log-magnitude of the natural spectrum"] = _grey(height)
             continue
         known = found.labels >= 0
-        facts = {
+        facts: dict[str, Any] = {
             "network": found.network, "images": len(found.labels), "features": found.blocks[0].shape[1],
             "top1": float((found.predictions == found.labels)[known].double().mean()),
             "logit": float(found.logits[known].double().mean()),

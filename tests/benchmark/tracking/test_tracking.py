@@ -21,6 +21,7 @@ from sample_records import TOP1, metric, record, write_images
 from wandb_files import Written, settle, written
 
 from benchmark import tracking
+from benchmark.arguments import wandb_mode
 from benchmark.records.record import Record
 from benchmark.running import runner
 from benchmark.scoring import evaluate
