@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmark.arguments import WandbMode, check_out, command_line, split, wandb_mode, weights_line
 from benchmark.checks import check_images, check_metrics, check_networks
-from featvis.networks.names import plain
+from featvis.networks.names import unprefixed
 
 
 def evaluate(
@@ -38,7 +38,7 @@ def evaluate(
     check_metrics(groups)
     for flag, names in named:
         check_networks(names, flag)
-    judges, frechet = [plain(name) for name in split(classifiers)], plain(frechet)
+    judges, frechet = [unprefixed(name) for name in split(classifiers)], unprefixed(frechet)
     for flag, spec in (("FOLDER", folder), ("--data", data), ("--frechet-data", frechet_data)):
         check_images(spec, flag)
     check_out(Path(out), "evaluate")

@@ -16,7 +16,7 @@ from benchmark.records import record as records
 from benchmark.records.schema import parse
 from benchmark.suites.presets import presets
 from featvis.errors import UserError, nearest
-from featvis.networks.names import plain
+from featvis.networks.names import unprefixed
 from featvis.paths import CONFIGS
 
 PAPER_CLASSIFIERS = (
@@ -142,9 +142,9 @@ def resolve(data: Mapping[str, Any], source: str, overrides: Mapping[str, Any]) 
     suite = parse(Suite, merged, source)
     suite = replace(
         suite,
-        model=plain(suite.model),
-        classifiers=tuple(plain(name, f"classifiers of {source}:") for name in suite.classifiers),
-        frechet=plain(suite.frechet, f"frechet of {source}:"),
+        model=unprefixed(suite.model),
+        classifiers=tuple(unprefixed(name, f"classifiers of {source}:") for name in suite.classifiers),
+        frechet=unprefixed(suite.frechet, f"frechet of {source}:"),
     )
     if not suite.methods:
         raise UserError(f"{source}: methods (--methods) is empty; name one or more of {', '.join(presets())}")

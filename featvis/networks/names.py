@@ -63,7 +63,7 @@ def aliases() -> list[str]:
     return sorted(p.stem for p in (CONFIGS / "model").glob("*.yaml"))
 
 
-def plain(name: str, flag: str = "--model") -> str:
+def unprefixed(name: str, flag: str = "--model") -> str:
     """A network's name without the prefixes of the hub: `timm/NAME.TAG` and `hf-hub:timm/NAME.TAG` are `NAME.TAG`.
 
     Args:
@@ -74,8 +74,8 @@ def plain(name: str, flag: str = "--model") -> str:
         UserError: for the repository of somebody else.
 
     Example:
-        >>> from featvis.networks.names import plain
-        >>> plain("hf-hub:timm/resnet50.a1_in1k"), plain("efficientnet_lite0")
+        >>> from featvis.networks.names import unprefixed
+        >>> unprefixed("hf-hub:timm/resnet50.a1_in1k"), unprefixed("efficientnet_lite0")
         ('resnet50.a1_in1k', 'efficientnet_lite0')
     """
     repository = name
@@ -113,7 +113,7 @@ def resolve(name: str, flag: str = "--model") -> ModelSpec:
     Raises:
         UserError: when it is no alias, no timm tag, and no file in the weights directory; with the nearest names.
     """
-    name = plain(name, flag)
+    name = unprefixed(name, flag)
     path = CONFIGS / "model" / f"{name}.yaml"
     if name in aliases():
         try:
@@ -158,7 +158,7 @@ def check_name(name: str, flag: str = "--model") -> None:
     Raises:
         UserError: as `resolve`.
     """
-    name, directory = plain(name, flag), weights_directory()
+    name, directory = unprefixed(name, flag), weights_directory()
     if name in aliases() or (directory is not None and local_file(directory, name) is not None):
         return
     architectures, tags = written_in_timm()

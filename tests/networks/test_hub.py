@@ -21,7 +21,7 @@ from benchmark.cli import main
 from featvis.errors import Unreachable, UserError
 from featvis.networks import hub, weights
 from featvis.networks.loading import load
-from featvis.networks.names import plain, resolve
+from featvis.networks.names import resolve, unprefixed
 from featvis.storage import fetch as fetching
 
 TAG = "test_resnet.r160_in1k"
@@ -218,9 +218,9 @@ def test_other_repositories_are_refused(name):
 
 
 def test_prefixes_are_taken_off_aliases_files_and_paths_alone():
-    assert plain("hf_hub:timm/vit_base_patch16_224.mae") == "vit_base_patch16_224.mae"
+    assert unprefixed("hf_hub:timm/vit_base_patch16_224.mae") == "vit_base_patch16_224.mae"
     for name in ("efficientnet_lite0", "wrap:timm/net.yaml", "resnet50.a1_in1k"):
-        assert plain(name) == name
+        assert unprefixed(name) == name
 
 
 # --- the folder of weights --------------------------------------------------------------------------------------------
