@@ -35,14 +35,16 @@ tables: $(VENV)/.ready  ## rebuild results/ and the README's table from results/
 
 reference: $(VENV)/.ready  ## compute what runs compare with: make reference DATA=folder MODELS=a,b DEVICES=2
 	@$(BIN)/featvis reference --spectrum $(if $(DATA),--data "$(DATA)") $(if $(MODELS),--models $(MODELS)) \
-		$(if $(DEVICES),--devices $(DEVICES)) $(if $(OUT),--out "$(OUT)") $(if $(DRY_RUN),--dry-run)
+		$(if $(DEVICES),--devices $(DEVICES)) $(if $(OUT),--out "$(OUT)") $(if $(WANDB),--wandb $(WANDB)) \
+		$(if $(DRY_RUN),--dry-run)
 
 perf: $(VENV)/.ready  ## what a step costs beside the network alone; memory: results in runs/perf
-	@$(BIN)/featvis perf $(if $(MODELS),--models $(MODELS)) $(if $(OUT),--out "$(OUT)")
+	@$(BIN)/featvis perf $(if $(MODELS),--models $(MODELS)) $(if $(OUT),--out "$(OUT)") $(if $(WANDB),--wandb $(WANDB))
 
 # The other libraries run with this torch: they are installed beside it, without what they depend on.
 perf-peers: $(VENV)/.ready .peers/.ready  ## MACO's speed and pictures beside horama's and dreamlens's
-	@$(BIN)/featvis perf-peers $(if $(MODEL),--model $(MODEL)) $(if $(OUT),--out "$(OUT)")
+	@$(BIN)/featvis perf-peers $(if $(MODEL),--model $(MODEL)) $(if $(OUT),--out "$(OUT)") \
+		$(if $(WANDB),--wandb $(WANDB))
 
 .peers/.ready: Makefile | $(VENV)/bin/python
 	@$(PIP) install --no-deps --upgrade --target .peers horama==0.3.0 dreamlens==0.1.1

@@ -124,6 +124,33 @@ def flags_of(command: str) -> dict[str, str]:
 
 
 WandbMode = Literal["offline", "online", "disabled"]
+WANDB_MODES: dict[str, WandbMode] = {
+    "offline": "offline", "online": "online", "disabled": "disabled", "dryrun": "offline", "run": "online",
+}  # fmt: skip
+"""What WANDB_MODE may say: W&B has two older names."""
+
+
+def wandb_mode(given: WandbMode | None, default: WandbMode = "offline") -> WandbMode:
+    """Whether and where a command logs: as `--wandb` says, else as W&B's own WANDB_MODE says.
+
+    Args:
+        given: the flag, or None.
+        default: where neither says anything.
+
+    Raises:
+        UserError: for a WANDB_MODE that is none.
+    """
+    said = os.environ.get("WANDB_MODE")
+    if given is not None or not said:
+        return given or default
+    if said not in WANDB_MODES:
+        raise UserError(f"WANDB_MODE must be offline, online or disabled, not {said}; --wandb goes before it")
+    return WANDB_MODES[said]
+
+
+def weights_line(network: Any) -> str:
+    """Where the weights of a `Classifier` came from, for people."""
+    return f"weights   {network.alias}: {network.source}"
 
 
 def check_out(out: Path, suite: str | None = None) -> None:

@@ -14,6 +14,7 @@ from benchmark.arguments import check_out, split
 from benchmark.records import columns
 from benchmark.suites import suite as suites
 from benchmark.suites.presets import own_methods, read_preset
+from featvis.data import imagenette
 from featvis.errors import UserError, nearest
 from featvis.limits import check_limit
 from featvis.networks.names import check_name, weights_directory
@@ -67,13 +68,15 @@ def check_class(class_path: str, flag: str = "--methods") -> None:
 
 
 def check_images(spec: str | None, flag: str) -> None:
-    """Refuse a folder of images that is not there."""
+    """Refuse a folder of images that is not there; Imagenette is fetched where it is opened."""
     if spec is None or spec.startswith(("hfds/", "wds/", "hfids/", "tfds/", "torch/")):
         return
-    if not Path(spec).is_dir():
-        raise UserError(
-            f"{flag} {spec} is not a folder; name one with images in it (one folder a class, named by synset)"
-        )
+    if Path(spec).is_dir():
+        return
+    if spec == imagenette.NAME and flag not in ("FOLDER", "--images"):
+        imagenette.source(flag)
+        return
+    raise UserError(f"{flag} {spec} is not a folder; name one with images in it (one folder a class, named by synset)")
 
 
 def check_pictures(images: str | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,9 @@ from places import ROOT, SHARED
 # The same examples everywhere, and no deadline: a test fails for what is wrong, not for luck or a slow machine.
 settings.register_profile("featvis", derandomize=True, deadline=None, max_examples=60, database=None)
 settings.load_profile("featvis")
+
+# What a command logs by default would be made some hundred times; the tests of it ask for it.
+os.environ["WANDB_MODE"] = "disabled"
 
 # Small tensors gain nothing from a second thread, and lose much on a machine that is shared.
 torch.set_num_threads(1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmark.arguments import check_out, command_line, split
+from benchmark.arguments import WandbMode, check_out, command_line, split, wandb_mode, weights_line
 from benchmark.checks import check_budget, check_models, check_networks, check_pictures
 from benchmark.suites.presets import presets
 from featvis.errors import UserError, nearest
@@ -25,6 +25,7 @@ def attack(
     batch_size: int = 16,
     seed: int = 0,
     out: str = "runs/attack",
+    wandb: WandbMode | None = None,
 ) -> int:
     """Targeted adversarial examples: small changes to images, after which a network sees another class.
 
@@ -47,6 +48,7 @@ def attack(
         batch_size: images optimised together.
         seed: of the random targets.
         out: folder of everything.
+        wandb: offline, online or disabled logging; default: what WANDB_MODE says, else offline.
     """
     if preset not in presets("attack"):
         raise UserError(f"unknown --preset {preset}: {nearest(preset, presets('attack'))}")
@@ -56,8 +58,10 @@ def attack(
     check_models(model)
     check_networks(split(others), "--others")
     check_out(Path(out), "attack")
+    mode = wandb_mode(wandb)
 
     from benchmark.studies.attacks import job, report, run
+    from benchmark.tracking import log_study
 
     overrides = {"lr": alpha, "tv": tv, "steps": steps, "sign": sign, "seed": seed or None}
     asked = job.settings(preset, split(epsilon), overrides)
@@ -68,6 +72,9 @@ def attack(
         "steps": steps, "sign": sign, "others": others, "limit": limit, "seed": seed or None,
     }  # fmt: skip
     command = command_line("attack", flags, model)
+    for network in judges.values():
+        print(weights_line(network))
     code = run.run(job.Job(Path(out), networks, judges, asked, pairs, batch_size, command))
     report.everything(Path(out))
+    log_study(mode, Path(out), run.SUITE, list(networks), sorted((Path(out) / "figures").glob("*.png")))
     return code

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from benchmark.arguments import check_out
+from benchmark.arguments import WandbMode, check_out, wandb_mode, weights_line
 from benchmark.checks import check_budget, check_images, check_method, check_networks
 from featvis.errors import UserError
 
@@ -27,6 +27,7 @@ def concepts(
     batch_size: int = 10,
     seed: int = 0,
     out: str = "runs/concepts",
+    wandb: WandbMode | None = None,
 ) -> int:
     """Find the concepts of classes in a layer (CRAFT), order them by importance, and visualize each. Resumes.
 
@@ -36,7 +37,7 @@ def concepts(
     Args:
         model: network, by alias (`featvis models`), full timm tag, file in the folder FEATVIS_WEIGHTS, or wrap:FILE.
         classes: `301,323` or names, `ladybug`.
-        data: real images of them: a folder (one folder a class), hfds/NAME:SPLIT or wds/FOLDER:SPLIT.
+        data: real images of them: a folder (one folder a class), hfds/NAME:SPLIT, wds/FOLDER:SPLIT, or imagenette.
         layer: whose activations are not negative, as after a ReLU; default: the last one with positions.
         concepts: how many for a class.
         patch: side of the square patches, in pixels of the network's input.
@@ -52,10 +53,11 @@ def concepts(
         batch_size: concepts optimised together.
         seed: of the factorisation, the masks and the visualizations.
         out: folder of the run.
+        wandb: offline, online or disabled logging; default: what WANDB_MODE says, else offline.
     """
     for flag, value, example in (
         ("--classes", classes, "ladybug,301"),
-        ("--data", data, "a folder of a folder a class"),
+        ("--data", data, "a folder of a folder a class, or imagenette, which is fetched"),
     ):
         if value is None:
             raise UserError(f"{flag} is missing; name some, for example {example}")
@@ -66,11 +68,13 @@ def concepts(
     check_method(method)
     check_images(data, "--data")
     check_out(Path(out))
+    mode = wandb_mode(wandb)
 
     from benchmark import launch
     from benchmark.studies.concepts import run as finder
     from benchmark.suites.methods import build
     from benchmark.suites.suite import Suite
+    from benchmark.tracking import log_study
     from featvis.data.sets import open_images
     from featvis.networks.loading import load
 
@@ -91,4 +95,8 @@ def concepts(
         "steps": steps, "crops": crops, "canvas": canvas, "batch_size": batch_size, "seed": seed,
     }  # fmt: skip
     print(source.describe())
-    return finder.run(classifier, generator, preset, source, chosen, layer, options, Path(out), flags)
+    print(weights_line(classifier))
+    code = finder.run(classifier, generator, preset, source, chosen, layer, options, Path(out), flags)
+    home = Path(out) / classifier.alias
+    log_study(mode, Path(out), "concepts", [classifier.alias], [*home.rglob("sheet.png"), *home.rglob("mosaic_*.png")])
+    return code

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmark.arguments import WandbMode, check_out, command_line, split
+from benchmark.arguments import WandbMode, check_out, command_line, split, wandb_mode, weights_line
 from benchmark.checks import check_images, check_metrics, check_networks
+from featvis.networks.names import unprefixed
 
 
 def evaluate(
@@ -17,7 +18,7 @@ def evaluate(
     data: str | None = None,
     frechet_data: str | None = None,
     out: str = "runs/evaluate",
-    wandb: WandbMode = "disabled",
+    wandb: WandbMode | None = None,
 ) -> int:
     """Score anyone's folder of images beside real images and noise of the same classes. Reads images only.
 
@@ -31,21 +32,24 @@ def evaluate(
         data: real images to compare with (see `featvis run --help`); default: the embedded reference.
         frechet_data: those that sets of images are compared with; default: the data, its validation split.
         out: folder of the records.
-        wandb: whether the table is logged.
+        wandb: offline, online or disabled logging; default: what WANDB_MODE says, else offline.
     """
     groups = split(metrics)
     named = (("--model", [model]), ("--classifiers", split(classifiers)), ("--frechet", [frechet]))
     check_metrics(groups)
     for flag, names in named:
         check_networks(names, flag)
+    judges, frechet = [unprefixed(name) for name in split(classifiers)], unprefixed(frechet)
     for flag, spec in (("FOLDER", folder), ("--data", data), ("--frechet-data", frechet_data)):
         check_images(spec, flag)
     check_out(Path(out), "evaluate")
+    mode = wandb_mode(wandb)
 
     from benchmark.report import tables
     from benchmark.scoring.evaluate import evaluate_folder
     from benchmark.scoring.plan import Sources
     from benchmark.tracking import log_scores
+    from featvis.data.files import list_images
     from featvis.networks.loading import check, load
 
     # A misspelt judge is found before anything is loaded.
@@ -53,14 +57,16 @@ def evaluate(
         for name in names:
             check(name, flag)
     target = load(model, "float32")
+    print(weights_line(target))
     sources = Sources.open(data, frechet_data, None, target)
     flags = {"model": model, "classifiers": classifiers, "frechet": frechet, "metrics": metrics}
     plan, found = evaluate_folder(
         Path(folder), target, sources, out=out, suite="evaluate", frechet=frechet, data=data, frechet_data=frechet_data,
-        wandb=wandb, metrics=groups, classifiers=split(classifiers), sets=sources.facts(),
+        wandb=mode, metrics=groups, classifiers=judges, sets=sources.facts(),
         cache=str(Path(out).parent / "reference"),
         command=command_line("evaluate", {"data": data, "frechet_data": frechet_data} | flags, Path(folder).name),
     )  # fmt: skip
-    log_scores(plan)
     print(tables.text_block(found))
+    files = list_images(Path(folder), target.synsets, "FOLDER")
+    log_scores(plan, figures={f.path.relative_to(folder).as_posix(): f.path for f in files})
     return 0

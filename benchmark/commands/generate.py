@@ -7,7 +7,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmark.arguments import WandbMode, check_out
+from benchmark.arguments import WandbMode, check_out, wandb_mode
 from benchmark.checks import check_class, check_networks
 from benchmark.suites.presets import constructor_arguments, own_methods, presets
 from featvis.errors import UserError, nearest
@@ -33,7 +33,8 @@ options:
   --data.units UNITS      classes `301,323`, names `ladybug`, channels `blocks.2:0-31`, or `first:20`
   --data.batch_size N     units optimised together
   --out OUT               folder of the images
-  --wandb MODE            offline, online or disabled (default) logging; --name, --group and --logs say where
+  --wandb MODE            offline, online or disabled logging; default: what WANDB_MODE says, else disabled; --name,
+                          --group and --logs say where
   --trainer.devices N     GPUs, or processes where there is none; --trainer.ARGUMENT is any of Lightning's Trainer
   --print_config          print every option with its value as a YAML
   --help                  this; --help-all lists every option of the Trainer too, and takes as long as torch
@@ -70,6 +71,8 @@ def check_generate(args: Sequence[str]) -> None:
     modes = typing.get_args(WandbMode)
     if (mode := given.get("wandb")) is not None and mode not in modes:
         raise UserError(f"--wandb must be {', '.join(modes[:-1])} or {modes[-1]}, not {mode}")
+    if mode is None:
+        wandb_mode(None)
     asks = any(key == "help_all" or key == "print_config" or key.endswith(".help") for key in given)
     if (out := given.get("out")) is not None:
         check_out(Path(out))

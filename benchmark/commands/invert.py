@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from benchmark.arguments import check_out, command_line, split
+from benchmark.arguments import WandbMode, check_out, command_line, split, wandb_mode, weights_line
 from benchmark.checks import check_budget, check_models, check_pictures
 from featvis.errors import UserError
 
@@ -21,6 +21,7 @@ def invert(
     batch_size: int = 16,
     seed: int = 0,
     out: str = "runs/invert",
+    wandb: WandbMode | None = None,
 ) -> int:
     """Find the canvas that does to a layer what an image does: what the layer keeps of the image is seen. Resumes.
 
@@ -35,6 +36,7 @@ def invert(
         batch_size: images optimised together.
         seed: of all random streams.
         out: folder of everything.
+        wandb: offline, online or disabled logging; default: what WANDB_MODE says, else offline.
     """
     check_pictures(images)
     assert images is not None
@@ -43,8 +45,10 @@ def invert(
         raise UserError(f"--limit must be at least 1, not {limit}")
     check_models(model)
     check_out(Path(out), "invert")
+    mode = wandb_mode(wandb)
 
     from benchmark.studies import invert as inverter
+    from benchmark.tracking import log_study
     from featvis.generators.inversion import Inversion
     from featvis.networks.loading import load
 
@@ -52,8 +56,12 @@ def invert(
     layers, paths = inverter.find(network, split(layer), Path(images), limit)
     made = Inversion(model=model, domain=domain, seed=seed, steps=steps, canvas=canvas or network.input_size)
     made.classifier = network
+    print(weights_line(network))
     flags = {
         "images": Path(images).name, "layer": layer, "domain": domain, "steps": steps, "canvas": canvas, "limit": limit,
         "batch_size": batch_size, "seed": seed,
     }  # fmt: skip
-    return inverter.run(made, layers, paths, batch_size, Path(out), command_line("invert", flags, model))
+    code = inverter.run(made, layers, paths, batch_size, Path(out), command_line("invert", flags, model))
+    figures = sorted((Path(out) / "figures").glob("*.png"))
+    log_study(mode, Path(out), inverter.SUITE, [network.alias], figures)
+    return code

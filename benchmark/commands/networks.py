@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from benchmark.arguments import weights_line
 from benchmark.checks import check_networks
 from featvis.networks.names import weights_directory
 
@@ -32,7 +33,9 @@ def layers(model: str) -> int:
 
     from featvis.networks.loading import load
 
-    found = load(model, flag="MODEL").layers()
+    network = load(model, flag="MODEL")
+    found = network.layers()
+    print(weights_line(network))
     width = max(map(len, found), default=0)
     for name, layer in found.items():
         print(f"{name:{width}}  {' x '.join(map(str, layer.shape)):18} {layer.channels:6} channels, {layer.what}")

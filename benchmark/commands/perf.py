@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from benchmark.arguments import check_out, command_line, split
+from benchmark.arguments import WandbMode, check_out, command_line, split, wandb_mode
 from benchmark.checks import check_budget, check_method, check_networks
 from featvis.errors import UserError
 
@@ -39,6 +39,7 @@ def perf(
     seconds: float = 4.0,
     processes: bool = True,
     out: str = "runs/perf",
+    wandb: WandbMode | None = None,
 ) -> int:
     """Measure what a step costs above the network's own forward and input gradient, taken apart; memory; processes.
 
@@ -56,6 +57,7 @@ def perf(
         seconds: a row takes about four times this; one whose step takes longer than this is left out.
         processes: also compare one process of one thread with two (on a CPU).
         out: folder of the record.
+        wandb: offline, online or disabled logging; default: what WANDB_MODE says, else offline.
     """
     flags = {
         "models": models, "methods": methods, "batches": batches, "memory": memory, "parts": parts,
@@ -72,12 +74,13 @@ def perf(
     for method in split(methods):
         check_method(method)
     check_out(Path(out))
+    mode = wandb_mode(wandb)
 
     from benchmark.perf import run
 
     return run.run(
         split(models), split(methods), sizes, remembered, parse_batches(parts, "--parts"), canvas, precision, seconds,
-        processes, Path(out), command_line("perf", flags),
+        processes, Path(out), command_line("perf", flags), mode,
     )  # fmt: skip
 
 
@@ -91,6 +94,7 @@ def perf_peers(
     rounds: int = 7,
     folder: str = ".peers",
     out: str = "runs/perf",
+    wandb: WandbMode | None = None,
 ) -> int:
     """Compare MACO's speed, and its pictures, with those of the libraries horama and dreamlens on the same work.
 
@@ -107,6 +111,7 @@ def perf_peers(
         rounds: in which everything is timed once.
         folder: of the libraries.
         out: folder of the record.
+        wandb: offline, online or disabled logging; default: what WANDB_MODE says, else offline.
     """
     for name, value, low, high in (
         ("crops", crops, 1, 1024),
@@ -119,6 +124,7 @@ def perf_peers(
     check_networks([model], "--model")
     check_networks(split(classifiers), "--classifiers")
     check_out(Path(out))
+    mode = wandb_mode(wandb)
 
     from benchmark.perf import run
 
@@ -128,5 +134,5 @@ def perf_peers(
     }  # fmt: skip
     return run.run_peers(
         model, split(classifiers), units, crops, canvas, steps, rounds, Path(folder), Path(out),
-        command_line("perf-peers", flags),
+        command_line("perf-peers", flags), mode,
     )  # fmt: skip

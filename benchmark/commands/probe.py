@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmark.arguments import check_out, command_line, split
+from benchmark.arguments import WandbMode, check_out, command_line, split, wandb_mode, weights_line
 from benchmark.checks import check_budget, check_method, check_models
 from featvis.errors import UserError
 
@@ -21,6 +21,7 @@ def probe(
     batch_size: int = 16,
     seed: int = 0,
     out: str = "runs/probe",
+    wandb: WandbMode | None = None,
 ) -> int:
     """Show channels from early to late layers, and what ascending frequencies instead of pixels changes. Resumes.
 
@@ -39,6 +40,7 @@ def probe(
         batch_size: channels optimised together.
         seed: of all random streams.
         out: folder of everything.
+        wandb: offline, online or disabled logging; default: what WANDB_MODE says, else offline.
     """
     if channels < 1:
         raise UserError(f"--channels must be at least 1, not {channels}")
@@ -47,8 +49,10 @@ def probe(
     for preset in (method, *split(compare)):
         check_method(preset)
     check_out(Path(out), "probe")
+    mode = wandb_mode(wandb)
 
     from benchmark.studies import probe as prober
+    from benchmark.tracking import log_study
     from featvis.networks.loading import load
 
     budget = {"steps": steps, "views": crops, "canvas": canvas}
@@ -59,8 +63,12 @@ def probe(
     for name, found in probes.items():
         for preset in (options.method, *options.compare):
             prober.generator(preset, found.network, name, options)
+        print(weights_line(found.network))
     flags = {
         "layers": layers, "channels": channels, "method": method, "compare": compare, "steps": steps, "crops": crops,
         "canvas": canvas, "batch_size": batch_size, "seed": seed,
     }  # fmt: skip
-    return prober.run(probes, options, Path(out), command_line("probe", flags, model))
+    code = prober.run(probes, options, Path(out), command_line("probe", flags, model))
+    aliases = [found.network.alias for found in probes.values()]
+    log_study(mode, Path(out), prober.SUITE, aliases, sorted((Path(out) / "figures").glob("*.png")))
+    return code

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from benchmark.arguments import check_out, split
+from benchmark.arguments import WandbMode, check_out, split, wandb_mode, weights_line
 from benchmark.checks import check_budget, check_images, check_networks
 from featvis.errors import UserError
 
@@ -20,6 +20,7 @@ def reference(
     source: str | None = None,
     pack: str | None = None,
     out: str = "runs/reference",
+    wandb: WandbMode | None = None,
     dry_run: bool = False,
 ) -> int:
     """Compute what runs compare with, once: the features of real images in networks, and their natural spectrum.
@@ -27,7 +28,7 @@ def reference(
     A run does the same where it is missing. Killed, the command goes on from where it was.
 
     Args:
-        data: the images: a folder, hfds/NAME:SPLIT or wds/FOLDER:SPLIT (see `featvis run --help`).
+        data: the images: a folder, hfds/NAME:SPLIT, wds/FOLDER:SPLIT or imagenette (see `featvis run --help`).
         models: networks, separated by commas, whose pooled features, predictions and logits are kept.
         spectrum: compute the mean magnitude spectrum too (decorrelated, canvas of 512).
         devices: GPUs, or processes where there is none. Under torchrun or srun the launcher says it.
@@ -36,12 +37,14 @@ def reference(
         source: what the images are, in words, for the pack.
         pack: folder for a copy small enough to be embedded into a package (a folder of some thousand images).
         out: the cache; the folder `reference` beside the runs.
+        wandb: offline, online or disabled logging; default: what WANDB_MODE says, else offline.
         dry_run: print how many images there are, and the time and the space expected after timing some; write nothing.
     """
     if data is None:
-        raise UserError("--data is missing; name a folder of images, one folder a class")
+        raise UserError("--data is missing; name a folder of images (one folder a class), or imagenette, to fetch it")
     check_images(data, "--data")
     check_out(Path(out))
+    mode = wandb_mode(wandb)
     check_budget(devices=devices)
     check_networks(split(models), "--models")
     if not split(models) and not spectrum:
@@ -56,6 +59,7 @@ def reference(
     from benchmark.scoring import references
     from benchmark.scoring.packs import pack as pack_of
     from benchmark.suites.job import check_devices
+    from benchmark.tracking import log_reference
     from featvis.data.sets import check_decodable, open_images
     from featvis.networks.loading import load
     from featvis.networks.objectives import LOGITS
@@ -70,7 +74,8 @@ def reference(
     found = open_images(data, networks[0] if networks else references.imagenet_synsets(), role)
     check_decodable(found)
     if launch.rank() == 0:
-        print(found.describe(), flush=True)
+        for text in (found.describe(), *map(weights_line, networks)):
+            print(text, flush=True)
     if dry_run:
         print(passes_text(references.costs(found, networks, spectrum)))
         return 0
@@ -89,4 +94,8 @@ def reference(
         print(f"in {references.folder_of(found, Path(out))}")
         if pack is not None:
             pack_of(Path(data), networks, [u.index for u in units], Path(out), Path(pack), source)
+        if mode != "disabled":
+            # What has been made is read, and not made again.
+            made = {task.model or task.kind: references.perform(task, found, network) for task, network in tasks}
+            log_reference(mode, Path(out), found, made)
     return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from benchmark.arguments import WandbMode
+from benchmark.arguments import WandbMode, wandb_mode
 from benchmark.checks import check_run
 
 
@@ -25,7 +25,7 @@ def run(
     spectrum_data: str | None = None,
     tokens: Literal["all", "patches"] | None = None,
     out: str | None = None,
-    wandb: WandbMode = "offline",
+    wandb: WandbMode | None = None,
     dry_run: bool = False,
 ) -> int:
     """Generate, score and report a suite: images, records, tables, figures and a page. Run again, it resumes.
@@ -44,14 +44,16 @@ def run(
         classifiers: networks of the transferability score, separated by commas.
         devices: GPUs, or processes where there is none. Under torchrun or srun the launcher says it.
         data: real images to compare with: a folder (one folder a class, or with a label file, or with the splits train
-            and val), hfds/NAME:SPLIT, or wds/FOLDER:SPLIT; default: the embedded reference.
+            and val), hfds/NAME:SPLIT, wds/FOLDER:SPLIT, or imagenette: ten of ImageNet's classes, which are fetched
+            once (FEATVIS_IMAGENETTE names a mirror); default: the embedded reference.
         frechet_data: those that sets of images are compared with; default: the data, its validation split.
         spectrum_data: those whose spectrum MACO keeps; default: the embedded spectrum.
         tokens: over which tokens of a transformer a unit is averaged that does not say it: all, CLS and registers
             included, or patches.
         out: folder of the run; default: runs/<suite>. What is computed of the data is kept in the folder reference
             beside it, for other runs.
-        wandb: offline writes a run that `wandb sync` can send later; no account is needed.
+        wandb: offline, online or disabled logging; default: what WANDB_MODE says, else offline, which needs no account
+            and writes what `wandb sync` can send later. WANDB_PROJECT, WANDB_ENTITY and WANDB_DIR hold too.
         dry_run: print the plan, its cost and the time expected after timing three steps; write nothing.
     """
     flags = {
@@ -60,6 +62,7 @@ def run(
         "spectrum_data": spectrum_data, "tokens": tokens,
     }  # fmt: skip
     check_run(suite, flags, devices, out)
+    mode = wandb_mode(wandb)
 
     from benchmark import launch
     from benchmark.report import report
@@ -68,7 +71,7 @@ def run(
     from benchmark.suites import job as jobs
 
     jobs.check_devices(devices)
-    job = jobs.from_flags(suite, flags, out, {"wandb": wandb})
+    job = jobs.from_flags(suite, flags, out, {"wandb": mode})
     folder = job.out
     if launch.rank() == 0:
         for text in jobs.findings(job):
@@ -78,7 +81,7 @@ def run(
         if job.plan.data is not None:
             print(f"\n{dry_run_.passes_text(dry_run_.passes(job))}")
         return 0
-    code = runner.run(job, devices, wandb)
+    code = runner.run(job, devices, mode)
     if launch.rank() == 0 and (folder / "records").is_dir():
         report.everything(folder)
     return code

@@ -59,6 +59,16 @@ class PeersRecord(Circumstances):
     pictures: tuple[PeerPictures, ...]
     schema: Literal["featvis-peers/1"] = "featvis-peers/1"
 
+    def numbers(self) -> dict[str, float | None]:
+        """The final ones, each by a name of its own."""
+        found: dict[str, float | None] = {}
+        for t in self.timings:
+            row = f"{t.library}/{t.how}/{t.units}"
+            found |= {f"{row}/view_ms": t.view_ms, f"{row}/times_ours": t.times_ours}
+        for p in self.pictures:
+            found |= {f"{p.library}/{name}": score["value"] for name, score in p.scores.items()}
+        return found
+
 
 def markdown(record: PeersRecord) -> str:
     """The record as tables that people read."""

@@ -146,6 +146,18 @@ class PerfRecord(Circumstances):
     schema: Literal["featvis-perf/2"] = "featvis-perf/2"
     parts: tuple[Part, ...] = ()
 
+    def numbers(self) -> dict[str, float]:
+        """The final ones, each by a name of its own."""
+        found: dict[str, float] = {}
+        for t in self.timings:
+            row = f"{t.method}/{t.model}/{t.units}x{t.views}"
+            found |= {f"{row}/{k}": getattr(t, k) for k in ("step_ms", "times_shipped", "overhead")}
+        for m in self.memory:
+            found[f"{m.method}/{m.model}/{m.units}x{m.views}/{m.canvas}/peak_mb"] = m.peak_mb
+        if self.processes is not None:
+            found["two_processes/ratio"] = self.processes.ratio
+        return found
+
 
 def write(record: Circumstances, text: str, folder: Path, name: str) -> tuple[Path, Path]:
     """Write a record as `<name>.json`, and the text made from it as `<name>.md`."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import torch
 from tqdm import tqdm
 
-from benchmark import launch
+from benchmark import launch, tracking
 from benchmark.perf import measure, parts, peers, peers_record, record, worker
 from benchmark.scoring.recording import git_commit
 from featvis.errors import UserError
@@ -52,17 +55,27 @@ def _circumstances(command: str, device: torch.device) -> dict[str, Any]:
     }
 
 
-def _finish(found: record.Circumstances, text: str, out: Path, kind: str) -> int:
-    """Write the record and its text, and print that."""
+def _finish(
+    found: record.PerfRecord | peers_record.PeersRecord, text: str, out: Path, kind: str, wandb: str,
+    figures: dict[str, Path | np.ndarray],
+) -> int:  # fmt: skip
+    """Write the record and its text, print that, and log all of it."""
     data, table = record.write(found, text, out, f"{kind}-{file_name(found.device)}")
     print(text)
     print(f"written to {data} and {table}")
+    lists = {f.name: getattr(found, f.name) for f in dataclasses.fields(found)}
+    tables = {k: pd.DataFrame([dataclasses.asdict(x) for x in v]) for k, v in lists.items() if v and type(v) is tuple}
+    config = {k: v for k, v in lists.items() if k not in tables and not dataclasses.is_dataclass(v)}
+    command = {"perf": "perf", "peers": "perf-peers"}[kind]
+    content = tracking.Content(config, found.numbers(), tables, figures, [data, table])
+    tracking.log_command(wandb, out, command, file_name(found.device), content)
     return 0
 
 
 def run(
     models: Sequence[str], methods: Sequence[str], batches: Sequence[Batch], memory: Sequence[Batch],
     worth: Sequence[Batch], canvas: int, precision: Precision, seconds: float, processes: bool, out: Path, command: str,
+    wandb: str = "disabled",
 ) -> int:  # fmt: skip
     """Time everything, print the tables, write the record."""
     launch.quiet()
@@ -106,12 +119,12 @@ def run(
         processes=two,
         parts=tuple(bought),
     )
-    return _finish(found_all, record.markdown(found_all), out, "perf")
+    return _finish(found_all, record.markdown(found_all), out, "perf", wandb, {})
 
 
 def run_peers(
     model: str, judges: Sequence[str], units: str, views: int, canvas: int, steps: int, rounds: int, folder: Path,
-    out: Path, command: str,
+    out: Path, command: str, wandb: str = "disabled",
 ) -> int:  # fmt: skip
     """Time the other libraries and ours in turn, draw and score the pictures, print the tables, write the record."""
     launch.quiet()
@@ -124,9 +137,11 @@ def run_peers(
     others = peers.peers(folder, classifier, views, canvas)
     timings = peers.time_steps(classifier, others, chosen, views, canvas, 4, rounds)
     drawn: list[peers_record.PeerPictures] = []
+    figures: dict[str, Path | np.ndarray] = {}
     if steps:
         drawn, sheet = peers.pictures(classifier, others, chosen, views, canvas, steps, target, networks, out)
         print(f"pictures: {sheet}")
+        figures = {sheet.name: sheet}
     found = peers_record.PeersRecord(
         **_circumstances(command, device),
         model=classifier.name,
@@ -136,4 +151,4 @@ def run_peers(
         timings=tuple(timings),
         pictures=tuple(drawn),
     )
-    return _finish(found, peers_record.markdown(found), out, "peers")
+    return _finish(found, peers_record.markdown(found), out, "peers", wandb, figures)

@@ -15,7 +15,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from benchmark.arguments import OneSentenceParser, WandbMode, user_error
+from benchmark.arguments import OneSentenceParser, WandbMode, user_error, wandb_mode, weights_line
 from benchmark.launch import quiet
 from benchmark.suites.methods import accepted
 from benchmark.suites.presets import NO_METHODS
@@ -28,6 +28,7 @@ from featvis.generators.callbacks import ImageWriter, StepProgress
 from featvis.networks.classifier import Classifier
 from featvis.paths import importable
 from featvis.storage import images
+from featvis.storage.interrupt import WORKER
 
 
 class GenerateCLI(LightningCLI):
@@ -36,7 +37,7 @@ class GenerateCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Where the images go, and what is logged."""
         parser.add_argument("--out", type=str, required=True, help="folder of this configuration's images")
-        parser.add_argument("--wandb", type=WandbMode, default="disabled", help="Weights & Biases")
+        parser.add_argument("--wandb", type=WandbMode | None, default=None, help="Weights & Biases")
         parser.add_argument("--name", type=str, default="featvis", help="name of the run in Weights & Biases")
         parser.add_argument("--group", type=str, default="featvis", help="group of the run in Weights & Biases")
         parser.add_argument("--logs", type=str, default=".", help="folder of the offline runs of Weights & Biases")
@@ -116,11 +117,14 @@ def main(args: list[str] | None = None, networks: dict[str, Classifier] | None =
     quiet()
     importable(Path.cwd())
     cli = parsed(args)
+    cli.config["wandb"] = wandb_mode(cli.config["wandb"], "disabled")
     generator, known = cli.model, {} if networks is None else networks
     key = f"{generator.model} {generator.precision}"
     generator.classifier = known.get(key)
     try:
         known[key] = generator.load_classifier()
+        if cli.trainer.is_global_zero and WORKER not in os.environ:
+            print(weights_line(known[key]))
         return predict(cli.trainer, cli.model, cli.datamodule, Path(cli.config["out"]), cli.config)
     except UserError as error:
         raise in_own_flags(error) from error

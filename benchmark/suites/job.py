@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from benchmark.arguments import command_line
+from benchmark.arguments import command_line, weights_line
 from benchmark.scoring import references
 from benchmark.scoring.classes import settle
 from benchmark.scoring.plan import Plan, Row, Sources
@@ -202,6 +202,7 @@ def _natural(suite: Suite, sources: Sources, classifier: Classifier, cache: Path
 def findings(job: Job) -> list[str]:
     """What was found of the data and the networks, and which columns will be absent, a sentence each."""
     found = [f"data      {text}" for text in job.sources.describe()]
+    found += [weights_line(network) for network in job.networks.values()]
     return found + [f"absent    {reason}" for reason in job.plan.unavailable.values()]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from benchmark.records import record as records
 from benchmark.records.schema import parse
 from benchmark.suites.presets import presets
 from featvis.errors import UserError, nearest
+from featvis.networks.names import unprefixed
 from featvis.paths import CONFIGS
 
 PAPER_CLASSIFIERS = (
@@ -139,6 +140,12 @@ def resolve(data: Mapping[str, Any], source: str, overrides: Mapping[str, Any]) 
     if isinstance(merged.get("units"), int) and not isinstance(merged["units"], bool):
         merged["units"] = str(merged["units"])
     suite = parse(Suite, merged, source)
+    suite = replace(
+        suite,
+        model=unprefixed(suite.model),
+        classifiers=tuple(unprefixed(name, f"classifiers of {source}:") for name in suite.classifiers),
+        frechet=unprefixed(suite.frechet, f"frechet of {source}:"),
+    )
     if not suite.methods:
         raise UserError(f"{source}: methods (--methods) is empty; name one or more of {', '.join(presets())}")
     columns.check(suite.metrics, f"{source}: metrics")

@@ -2,7 +2,7 @@
 
     /data/imagenet/val               one folder a class, named by synset, label or index, or files that carry a class
     /data/val                        any folder and a label file in it (`labels.txt`) or beside it (`val.txt`)
-    /data/imagenet                   a folder with the splits `train` and `val`
+    /data/imagenet                   a folder with the splits `train` and `val`; `imagenette` is one that is fetched
     hfds/imagenet-1k:validation      a data set of the Hugging Face `datasets` library, read by timm
     wds//data/shards:train           WebDataset: tar files of images with `.cls` or `.json` beside them
 
@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 from PIL import Image
 
+from featvis.data import imagenette
 from featvis.data.classes import SYNSET, Classes, plain
 from featvis.data.files import ImageFile, Known, digest_of, find_images, open_rgb, with_names
 from featvis.data.labels import with_labels
@@ -341,7 +342,7 @@ def place_of(spec: str, role: Role = "bank", flag: str = "--data", known: Known 
         return Place("hfds", place, named or _role_split(place, role)) if kind == "hfds" else Place("wds", place, named)
     if slash and kind in ("hfids", "tfds", "torch"):
         raise UserError(f"{flag} {spec}: {kind}/ is a stream or a download; give a folder, hfds/ or wds/")
-    folder = Path(spec)
+    folder = imagenette.place(spec, flag)
     if folder.is_dir():
         splits = {p.name: p for p in folder.iterdir() if p.is_dir() and any(p.name in s for s in SPLITS.values())}
         if splits and not any(plain(name) in map(plain, Classes.of(known).labels) for name in splits):

@@ -32,7 +32,7 @@ def irfft2(spectrum: Complex[Tensor, "b c h f"], size: tuple[int, int]) -> Float
 def _of_hermitian_part(spectrum: Complex[Tensor, "b c h f"], size: tuple[int, int]) -> Float[Tensor, "b c h w"]:
     """What a CPU's `torch.fft.irfft2` gives, on any device.
 
-    Phases that are optimised make no Hermitian spectrum: the columns 0 and W/2 are free. CPUs take their Hermitian part.
+    Optimised phases make no Hermitian spectrum: the columns 0 and W/2 are free. CPUs take their Hermitian part.
     What cuFFT makes of such a spectrum is undefined, and is another picture: so that part is taken beforehand.
     """
     rows = torch.fft.ifft(spectrum, dim=-2)

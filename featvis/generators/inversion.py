@@ -121,7 +121,7 @@ class Inversion(Generator):
         classifier = self.load_classifier()
         return as_seen(unit.path, classifier.input_size, classifier.channels).to(self.device)
 
-    def activations(self, layer: str, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b p c"]:
+    def activations(self, layer: str, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b p k"]:
         """What images of the network's input size do to a layer."""
         with torch.no_grad():
             return self.load_classifier().activations(images, frozenset({tap(layer, ":")}))[tap(layer, ":")]

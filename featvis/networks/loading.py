@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -15,7 +14,7 @@ from featvis.errors import UserError
 from featvis.networks.classifier import Classifier
 from featvis.networks.devices import Precision
 from featvis.networks.hub import download
-from featvis.networks.names import ModelSpec, local_spec, metadata, resolve
+from featvis.networks.names import ModelSpec, completed, resolve
 from featvis.networks.own import wrap
 from featvis.networks.own.modules import baked, classifier_of, unwrapped, version
 from featvis.networks.own.outputs import Sealed, is_sealed, plain
@@ -77,17 +76,10 @@ def load(
     weights = locate(spec)
     path = weights.path or download(spec)
     try:
+        spec = completed(spec, path) if weights.kind == "directory" else spec
         net = fill(spec, weights, path)
     except UserError as error:
         raise UserError(f"{flag} {name}: {error}") from error
-    if weights.kind == "directory":
-        local = local_spec(path.stem, path) if metadata(path) else spec
-        spec = replace(
-            spec,
-            mean=local.mean or spec.mean,
-            std=local.std or spec.std,
-            input_size=local.input_size or spec.input_size,
-        )
     return Classifier(net, spec, source=weights.note, precision=precision).to(device)
 
 

@@ -1,7 +1,7 @@
 """Names of networks: what a user says in, a `ModelSpec` out, or the nearest names; no torch, timm where it must be.
 
 A name is an alias (a YAML in configs/model), the stem of a safetensors file in the weights directory, or a timm
-classifier by its full tag.
+classifier by its full tag, with or without the prefixes of the hub (`timm/`, `hf-hub:timm/`).
 """
 
 from __future__ import annotations
@@ -12,16 +12,18 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import safetensors
 import yaml
 
-from featvis.errors import UserError, nearest
+from featvis.errors import Unreachable, UserError, nearest
 from featvis.paths import CONFIGS
 
+HUB_PREFIXES = ("hf-hub:", "hf_hub:")
+"""In front of a repository of the hub, as timm has them."""
 PICKLED = (".pth", ".pt", ".bin", ".ckpt", ".pkl", ".pickle", ".npz", ".tar")
 """Endings of weights files that may hold more than tensors."""
 
@@ -63,6 +65,35 @@ def aliases() -> list[str]:
     return sorted(p.stem for p in (CONFIGS / "model").glob("*.yaml"))
 
 
+def unprefixed(name: str, flag: str = "--model") -> str:
+    """A network's name without the prefixes of the hub: `timm/NAME.TAG` and `hf-hub:timm/NAME.TAG` are `NAME.TAG`.
+
+    Args:
+        name: as the user says it.
+        flag: the option that gave it, for messages.
+
+    Raises:
+        UserError: for the repository of somebody else.
+
+    Example:
+        >>> from featvis.networks.names import unprefixed
+        >>> unprefixed("hf-hub:timm/resnet50.a1_in1k"), unprefixed("efficientnet_lite0")
+        ('resnet50.a1_in1k', 'efficientnet_lite0')
+    """
+    repository = name
+    for prefix in HUB_PREFIXES:
+        repository = repository.removeprefix(prefix)
+    if repository.startswith("timm/"):
+        return repository.removeprefix("timm/")
+    if repository != name:
+        raise UserError(
+            f"{flag} {name} is a repository of the hub that is not timm's own, and only those are read by name "
+            "(hf-hub:timm/NAME.TAG); put its model.safetensors as <name>.safetensors into a folder that "
+            "FEATVIS_WEIGHTS names"
+        )
+    return name
+
+
 def weights_directory() -> Path | None:
     """The folder named in FEATVIS_WEIGHTS, or None. Raises UserError if there is no such folder."""
     value = os.environ.get("FEATVIS_WEIGHTS")
@@ -84,6 +115,7 @@ def resolve(name: str, flag: str = "--model") -> ModelSpec:
     Raises:
         UserError: when it is no alias, no timm tag, and no file in the weights directory; with the nearest names.
     """
+    name = unprefixed(name, flag)
     path = CONFIGS / "model" / f"{name}.yaml"
     if name in aliases():
         try:
@@ -128,7 +160,7 @@ def check_name(name: str, flag: str = "--model") -> None:
     Raises:
         UserError: as `resolve`.
     """
-    directory = weights_directory()
+    name, directory = unprefixed(name, flag), weights_directory()
     if name in aliases() or (directory is not None and local_file(directory, name) is not None):
         return
     architectures, tags = written_in_timm()
@@ -175,8 +207,55 @@ def local_file(directory: Path, name: str) -> Path | None:
     return None
 
 
-def local_spec(name: str, path: Path) -> ModelSpec:
-    """A network described by its file's own metadata: architecture, create_kwargs, mean, std, input_size."""
+def untagged(directory: Path, spec: ModelSpec) -> Path | None:
+    """The file of a network that is named by its architecture alone, if its metadata says that it is of the tag.
+
+    Raises:
+        UserError: when there is such a file that does not say so, or cannot be read: what is in it nobody knows, and
+            passing it over would take other weights than the user has put there.
+    """
+    architecture, _, tag = spec.name.partition(".")
+    if not tag or (path := local_file(directory, architecture)) is None:
+        return None
+    if metadata(path).get("architecture") == spec.name:
+        return path
+    raise Unreachable(
+        f"{path} does not say whether it is of {spec.name}, which {spec.alias} stands for",
+        f"rename it to {spec.name}.safetensors if it is, ask for it by its own name ({architecture}), or take it out "
+        "of FEATVIS_WEIGHTS",
+    )
+
+
+def completed(spec: ModelSpec, path: Path) -> ModelSpec:
+    """A network as its file in the weights directory says more of it; what the file does not say stays.
+
+    Raises:
+        UserError: for metadata that cannot be used, or that is of another architecture.
+    """
+    if not metadata(path):
+        return spec
+    local = local_spec(spec.alias, path, spec.name)
+    if local.name.partition(".")[0] != spec.name.partition(".")[0]:
+        raise UserError(
+            f"{path} is of architecture {local.name}, and {spec.alias} of {spec.name}; replace or rename it"
+        )
+    return replace(
+        spec,
+        mean=local.mean or spec.mean,
+        std=local.std or spec.std,
+        input_size=local.input_size or spec.input_size,
+        create_kwargs={**spec.create_kwargs, **local.create_kwargs},
+    )
+
+
+def local_spec(name: str, path: Path, architecture: str | None = None) -> ModelSpec:
+    """A network described by its file's own metadata: architecture, create_kwargs, mean, std, input_size.
+
+    Args:
+        name: as the user says it.
+        path: of the file.
+        architecture: where the file does not say it; None: the name.
+    """
     facts = metadata(path)
     try:
         kwargs = json.loads(facts.get("create_kwargs", "{}"))
@@ -194,7 +273,7 @@ def local_spec(name: str, path: Path) -> ModelSpec:
             raise ValueError("mean and std are lists of 3, input_size of 2 or 3, create_kwargs an object")
     except (ValueError, TypeError) as error:
         raise UserError(f"the metadata of {path} cannot be used ({error}); write each as JSON") from error
-    architecture = facts.get("architecture", name)
+    architecture = facts.get("architecture", architecture or name)
     import timm
 
     if not timm.is_model(architecture):
@@ -212,7 +291,8 @@ def metadata(path: Path) -> dict[str, str]:
             return file.metadata() or {}
     except (safetensors.SafetensorError, OSError) as error:
         raise UserError(
-            f"the weights file {path} cannot be read ({short(error)}); is it cut off, or not safetensors?"
+            f"the weights file {path} cannot be read ({short(error)}); "
+            "it must be whole, and safetensors (pickled objects are never loaded)"
         ) from error
 
 

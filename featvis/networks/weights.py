@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from featvis.errors import Unreachable, UserError
-from featvis.networks.names import ModelSpec, local_file, short, weights_directory
+from featvis.networks.names import ModelSpec, local_file, short, untagged, weights_directory
 
 HUB_TIMEOUT = 5.0
 """Seconds until the hub counts as unreachable."""
@@ -51,12 +51,14 @@ def locate(spec: ModelSpec) -> Weights:
     """Where the weights are, in the order directory, package, cache, hub. Nothing is downloaded, nothing is asked.
 
     Raises:
-        UserError: when the network is in none of the four.
+        UserError: when the network is in none of the four, or the directory has a file that may be its or not.
     """
     directory = weights_directory()
     for stem in dict.fromkeys((spec.alias, spec.name)):
         if directory is not None and (path := local_file(directory, stem)) is not None:
             return Weights("directory", path, str(path))
+    if directory is not None and (path := untagged(directory, spec)) is not None:
+        return Weights("directory", path, str(path))
     if spec.package is not None and (path_ := _package_file(spec.package)) is not None:
         return Weights("package", path_, f"package {spec.package}")
     repository = repository_of(spec)

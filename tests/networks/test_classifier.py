@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
-import socket
-import subprocess
-import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -18,7 +13,6 @@ from safetensors.torch import save_file
 
 from featvis.data.files import fit, list_images, open_rgb, to_tensor
 from featvis.errors import UserError
-from featvis.networks import classifier as models
 from featvis.networks import hub, names, weights
 from featvis.networks.classifier import Classifier
 from featvis.networks.loading import load
@@ -156,72 +150,6 @@ def test_files_that_are_no_weights(classifier, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="pickled objects are never loaded"):
         weights._read(tmp_path / "x.pth")
     assert not marker.exists()
-
-
-def test_the_hubs_cache_is_enough(classifier, tmp_path):
-    """A file in the cache is used without a question to the network."""
-    cached = tmp_path / "hub" / "models--timm--resnet10t.c3_in1k"
-    snapshot = cached / "snapshots" / "0123456789abcdef0123456789abcdef01234567"
-    snapshot.mkdir(parents=True)
-    (cached / "refs").mkdir()
-    (cached / "refs" / "main").write_text(snapshot.name)
-    torch.manual_seed(0)
-    net = timm.create_model("resnet10t", pretrained=False)
-    save_file(net.state_dict(), snapshot / "model.safetensors")
-    code = (
-        "from featvis.networks.loading import load; from featvis.networks.names import resolve;"
-        "from featvis.networks.weights import locate;"
-        "w = locate(resolve('resnet10t.c3_in1k')); n = load('resnet10t.c3_in1k'); print(w.kind, n.weights_hash)"
-    )
-    with socket.create_server(("127.0.0.1", 0)) as door:
-        endpoint = f"http://127.0.0.1:{door.getsockname()[1]}"
-        env = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_ENDPOINT": endpoint}
-        done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
-        door.setblocking(False)
-        with pytest.raises(BlockingIOError):
-            door.accept()
-    assert done.stdout.split() == ["cache", models.content_hash(net)], done.stderr[-2000:]
-
-
-def test_an_unreachable_hub_costs_seconds_and_names_the_ways_out(monkeypatch):
-    monkeypatch.delenv("FEATVIS_WEIGHTS", raising=False)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(UserError, match="HF_HUB_OFFLINE is set.*FEATVIS_WEIGHTS.*efficientnet_lite0.*cache"):
-        load("resnetv2")
-    monkeypatch.delenv("HF_HUB_OFFLINE")
-
-    asked, over = [], threading.Event()
-
-    def silent(*args, **kwargs):
-        asked.append(args)
-        over.wait(600)
-
-    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", silent)
-    monkeypatch.setattr(hub, "_SILENCE", [])
-    assert hub.hub_error("timm/anything", timeout=1.0) == "no answer within 1 s"
-    assert hub.hub_error("timm/another", timeout=30.0) == "no answer within 1 s", "it is not asked again at once"
-    assert len(asked) == 1
-    over.set()
-
-
-def test_a_hub_that_answers_is_asked_for_the_networks_file(monkeypatch, tmp_path):
-    from huggingface_hub.errors import EntryNotFoundError
-
-    asked = []
-
-    def fetch(repository, filename):
-        asked.append((repository, filename))
-        if filename == "model.safetensors":
-            raise EntryNotFoundError("404")
-        return str(tmp_path / filename)
-
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    monkeypatch.setattr(hub, "_SILENCE", [])
-    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", lambda *args, **kwargs: None)
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", fetch)
-    assert hub.download(resolve("resnetv2")) == tmp_path / "pytorch_model.bin"
-    repository = "timm/resnetv2_50.a1h_in1k"
-    assert asked == [(repository, "model.safetensors"), (repository, "pytorch_model.bin")]
 
 
 @pytest.mark.parametrize(

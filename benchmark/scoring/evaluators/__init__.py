@@ -11,6 +11,8 @@ from benchmark.records.record import Measurement
 SEEN = "short side resized (bicubic, antialiased) to the input, centre crop; a square canvas whole"
 """How every network but Inception sees an image."""
 NO_CLASSES = "the units are not classes"
+GIVE_DATA = "give --data (imagenette, which is fetched, has ten of ImageNet's classes)"
+"""The end of a reason: what would fill a column that is absent for want of real images."""
 
 
 def measured(name: str, result: dict[str, Any], network: str = "") -> Measurement:

@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from benchmark.records.record import Measurement
-from benchmark.scoring.evaluators import measured, without
+from benchmark.scoring.evaluators import GIVE_DATA, measured, without
 from featvis import metrics
 from featvis.canvas.spectrum import magnitude, resize_spectrum
 from featvis.data.files import fit, to_tensor
@@ -38,5 +38,5 @@ def _of_bank(scorer: Scorer) -> Measurement:
     if bank is not None and "real" in spectra and set(bank.flat_classes) == set(scorer.classes.tolist()):
         metric.update(resize_spectrum(spectra["real"], size)[None])
         return dataclasses.replace(measured("spectrum_deviation", metric.result()), n=len(bank.flat_rows))
-    why = "the reference keeps no spectrum of these classes alone; give --data, or make it with --flat"
+    why = f"the reference keeps no spectrum of these classes alone; {GIVE_DATA}, or make it with --flat"
     return without(measured("spectrum_deviation", metric.result()), why)

@@ -58,6 +58,8 @@ REFUSED = {
     "out of generate": (["generate", "--model", "MACO", "--out", "list.yaml/x"], ["--out list.yaml/x cannot be"]),
     "no out": (["generate", "--model", "MACO"], ["--out is missing"]),
     "data": (["run", "--data", "nowhere"], ["--data nowhere is not a folder"]),
+    "repository of somebody else": (["run", "--model", "hf-hub:me/net"], ["--model hf-hub:me/net", "FEATVIS_WEIGHTS"]),
+    "network of the hub": (["layers", "hf-hub:timm/flexvit"], ["unknown MODEL flexvit", "flexivit"]),
     "data of reference": (["reference", "--spectrum", "--data", "nowhere"], ["--data nowhere is not a folder"]),
     "folder": (["evaluate", "nowhere"], ["FOLDER nowhere is not a folder"]),
     "records": (["tables", "--records", "nowhere"], ["--records nowhere is not a folder"]),
@@ -138,6 +140,18 @@ def test_an_engine_that_is_none_is_refused_by_every_command_alike(folder, value)
     cases = [(args, {"FEATVIS_ENGINE": value}) for args in (["run"], GENERATE, ["tables"], ["models"])]
     for code, out, err, imported in answers(cases, folder):
         check_sentence(code, err, [f"FEATVIS_ENGINE={value}", "compiled", "torch"])
+        assert (out, imported) == ("", [])
+
+
+def test_a_wandb_mode_that_is_none_is_refused_by_every_command_alike(folder):
+    wandb = {"WANDB_MODE": "ofline"}
+    commands = (
+        ["run"], GENERATE, ["evaluate", "."], ["probe", "flexivit"], ["invert", "flexivit", "--images", "."], ["perf"],
+        ["attack", "flexivit", "--images", "."], ["reference", "--data", ".", "--spectrum"], ["perf-peers"],
+        ["concepts", "flexivit", "--classes", "1", "--data", "."],
+    )  # fmt: skip
+    for code, out, err, imported in answers([(args, wandb) for args in commands], folder):
+        check_sentence(code, err, ["WANDB_MODE must be offline, online or disabled, not ofline"])
         assert (out, imported) == ("", [])
 
 

