@@ -1,0 +1,88 @@
+"""docs/coming_from.md: every new line runs as it stands there, at a few steps; so do the README's and the first page's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from PIL import Image
+from places import ROOT
+
+import featvis
+
+ROW = re.compile(r"^\| `(?P<old>[^`]+)` \| `(?P<new>[^`]+)` \|$", re.MULTILINE)
+SMALL = {"steps": 2, "canvas": 64, "views": 1}
+"""What makes any method quick."""
+GIVEN = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), "input_size": (64, 64)}
+"""What the weights of torchvision's GoogLeNet say of its input; a network of random weights has nobody to say it."""
+
+
+def tables() -> dict[str, list[tuple[str, str]]]:
+    """The rows of each library's table."""
+    _, *chapters = (ROOT / "docs" / "coming_from.md").read_text().split("\n## ")
+    return {c.partition("\n")[0]: [(r["old"], r["new"]) for r in ROW.finditer(c)] for c in chapters}
+
+
+LINES = [pytest.param(new, id=f"{library}-{i}") for library, rows in tables().items() for i, (_, new) in enumerate(rows)]
+
+
+def quick(call: Callable[..., Any], **given: Any) -> Callable[..., Any]:
+    """`featvis.visualize` with few steps of a small canvas, whatever it is asked for."""
+    return lambda *args, **kwargs: call(*args, **{**given, **kwargs, **SMALL})
+
+
+@pytest.fixture(scope="module")
+def names() -> dict[str, Any]:
+    """What the page says that its lines find."""
+    torch.manual_seed(0)
+    net = torchvision.models.googlenet(weights=None, init_weights=False).eval()
+    return {
+        "featvis": featvis, "torch": torch, "net": net, "device": "cpu",
+        "vector": torch.randn(512), "cav": torch.randn(1024),
+    }  # fmt: skip
+
+
+@pytest.mark.plumbing
+@pytest.mark.parametrize("line", LINES)
+def test_a_new_line_runs(line, names, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(featvis, "visualize", quick(featvis.visualize, **GIVEN))
+    out = eval(line, names)
+    if line.endswith('.save("pictures")'):
+        (path,) = (tmp_path / "pictures").rglob("*.png")
+        assert Image.open(path).size == (64, 64)
+    elif line == "featvis.layers(net)":
+        assert {"inception4a", "inception5b"} <= set(out["layer"])
+        assert dict(zip(out["layer"], out["units"], strict=True))["inception4a"] == 512
+    else:
+        assert len(out) == len(out.images) == len(out.units) == (10 if re.search(r":\d+-\d+", line) else 1)
+        for image in out.images:
+            assert image.size == (64, 64)
+            assert len(set(image.convert("RGB").getdata())) > 100, "a picture of one colour"
+
+
+def test_every_library_has_its_table_and_lucents_examples_are_in_it():
+    found = tables()
+    assert list(found) == ["Lucent", "Lucid", "Xplique", "Horama", "captum"]
+    assert all(len(rows) >= 5 for rows in found.values())
+    old = " ".join(line for line, _ in found["Lucent"])
+    for example in ('"mixed4a:476")', "objectives.neuron(", "objectives.channel(", "objectives.direction(", ") + objec"):
+        assert example in old
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md"])
+def test_the_first_lines_of_a_page_run(page, tmp_path, monkeypatch):
+    """With the embedded network, in a folder of the user's own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(featvis, "visualize", quick(featvis.visualize))
+    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
+    blocks = [block for block in blocks if "featvis.visualize" in block or "out." in block]
+    assert blocks
+    names: dict[str, Any] = {}
+    exec("\n".join(blocks), names)
+    assert names["out"].images[0].size == (64, 64)
+    assert len(names["out"]) == len(names["out"].units)
