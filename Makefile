@@ -52,7 +52,7 @@ lint: $(VENV)/.ready-test $(VENV)/.ready-lint  ## ruff, mypy, and who may import
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
 
 docs: $(VENV)/.ready-docs  ## build the documentation into site/; a dead link or anchor fails
-	@$(BIN)/mkdocs build --strict --clean
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 release: $(VENV)/.ready-release  ## build wheel and sdist into dist/, check them, and run the wheel somewhere else
 	@PYTHON=$(BIN)/python .ci/release

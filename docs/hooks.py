@@ -1,4 +1,4 @@
-"""What mkdocs needs besides: the repository's other pages and pictures, and what is generated, so that it is never stale.
+"""What mkdocs needs besides: the repository's other pages and pictures, and what is generated, so as never to be stale.
 
 A comment `<!-- generate: NAME ARGUMENTS -->` in a page is where the text of a function of `GENERATED` stands. Links
 that lead out of `docs/` to a file of the repository lead to its page.
@@ -12,6 +12,7 @@ import importlib
 import inspect
 import io
 import json
+import logging
 import os
 import re
 import sys
@@ -140,8 +141,26 @@ def table(name: str) -> str:
     return found[1].strip()
 
 
+def gallery() -> str:
+    """The pictures of docs/gallery as its list has them: each part with its command, a tile a picture."""
+    folder = ROOT / "docs" / "gallery"
+    parts = []
+    for part in yaml.safe_load((folder / "pictures.yaml").read_text()):
+        tiles = []
+        for name, caption in part["pictures"].items():
+            if not (folder / name).is_file():
+                raise LookupError(f"docs/gallery/pictures.yaml names {name}, which is not there")
+            picture = f'<a href="gallery/{name}"><img src="gallery/{name}" alt="{caption}" loading="lazy"></a>'
+            tiles.append(f"<figure>{picture}<figcaption>{caption}</figcaption></figure>")
+        command = f"```\n{part['command'].strip()}\n```"
+        body = '<div class="tiles">\n' + "\n".join(tiles) + "\n</div>"
+        parts.append(f"## {part['title']}\n\n{part['says'].strip()}\n\n{body}\n\n{command}")
+    return "\n\n".join(parts)
+
+
 GENERATED: dict[str, Callable[..., str]] = {
-    "presets": presets, "arguments": arguments, "columns": columns, "commands": commands, "reference": reference, "table": table,
+    "presets": presets, "arguments": arguments, "columns": columns, "commands": commands, "reference": reference,
+    "table": table, "gallery": gallery,
 }  # fmt: skip
 MARK = re.compile(r"^<!-- generate: (\w+) ?(.*?) -->$", re.MULTILINE)
 
@@ -219,3 +238,10 @@ def on_files(files: Any, config: Any) -> Any:
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     """Fill in what is generated; lead links to where the site has their files."""
     return relinked(generated(markdown), page.file.src_uri)
+
+
+def on_post_page(output: str, page: Any, config: Any) -> str:
+    """Warn, which fails a strict build, where a page would load something from another host."""
+    for found in re.findall(r"<(?:script|img|link|iframe)\b[^>]*(?:src|href)=[\"']?((?:https?:)?//[^\"' >]+)", output):
+        logging.getLogger("mkdocs.hooks").warning("%s would load %s", page.file.src_uri, found)
+    return output
