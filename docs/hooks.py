@@ -47,7 +47,8 @@ def presets(method: str) -> str:
     names = list(dict.fromkeys(name for values in found.values() for name in values))
     rows = [[f"`{name}`", *(_said(v.get(name, default.get(name))) for v in found.values())] for name in names]
     table = _table(["", *(f"`{name}`" for name in found)], rows)
-    return table + "\n\n" + "\n".join(f"- `{name}`: {note}" for name, note in notes.items())
+    listed = "\n".join(f"- `{name}`: {note}" for name, note in notes.items())
+    return f'<div class="presets" markdown>\n\n{table}\n\n</div>\n\n{listed}'
 
 
 def arguments(method: str) -> str:
@@ -105,13 +106,15 @@ def commands() -> str:
     """Every command with what its `--help` says, as it says it."""
     from benchmark.cli import COMMANDS, main
 
-    os.environ["COLUMNS"] = "100"
+    os.environ["COLUMNS"] = "80"
     parts = []
     for name in COMMANDS:
         out = io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
             main([name, "--help"])
-        parts.append(f"## {name}\n\n```text\n{out.getvalue().strip()}\n```")
+        # A backspace stands for an empty metavar, and where this checkout lies is no one's business.
+        text = out.getvalue().replace("\b", "").replace(f"{ROOT}/", "").strip()
+        parts.append(f"## {name}\n\n```text\n{text}\n```")
     return "\n\n".join(parts)
 
 
@@ -216,7 +219,7 @@ def on_config(config: Any) -> Any:
     latex = importlib.import_module("latex2mathml.converter")
 
     def formula(source: str, language: str, css: str, options: Any, md: Any, **_: Any) -> str:
-        return "\n".join(latex.convert(line, display="block") for line in source.splitlines() if line.strip())
+        return latex.convert(source.strip(), display="block")
 
     fences = [{"name": "math", "class": "math", "format": formula}]
     config.mdx_configs.setdefault("pymdownx.superfences", {})["custom_fences"] = fences
