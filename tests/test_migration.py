@@ -6,11 +6,12 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-import torchvision
 from PIL import Image
 from places import ROOT
+from torch import Tensor, nn
 
 import featvis
 
@@ -18,7 +19,25 @@ ROW = re.compile(r"^\| `(?P<old>[^`]+)` \| `(?P<new>[^`]+)` \|$", re.MULTILINE)
 SMALL = {"steps": 2, "canvas": 64, "views": 1}
 """What makes any method quick."""
 GIVEN = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), "input_size": (64, 64)}
-"""What the weights of torchvision's GoogLeNet say of its input; a network of random weights has nobody to say it."""
+"""What the weights of torchvision's GoogLeNet say of its input, and nobody of that of the network here."""
+
+
+class Small(nn.Module):
+    """As many channels as GoogLeNet has, under the same names, in next to no time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv2 = nn.Conv2d(3, 64, 6, stride=6)
+        self.inception3b = nn.Conv2d(64, 480, 1, groups=16)
+        self.inception4a = nn.Conv2d(480, 512, 1, groups=16)
+        self.inception4b = nn.Conv2d(512, 512, 1, groups=16)
+        self.inception5b = nn.Conv2d(512, 1024, 1, groups=16)
+        self.fc = nn.Linear(1024, 1000)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in (self.conv2, self.inception3b, self.inception4a, self.inception4b, self.inception5b):
+            x = layer(x).relu()
+        return self.fc(x.mean((2, 3)))
 
 
 def tables() -> dict[str, list[tuple[str, str]]]:
@@ -39,11 +58,8 @@ def quick(call: Callable[..., Any], **given: Any) -> Callable[..., Any]:
 def names() -> dict[str, Any]:
     """What the page says that its lines find."""
     torch.manual_seed(0)
-    net = torchvision.models.googlenet(weights=None, init_weights=False).eval()
-    return {
-        "featvis": featvis, "torch": torch, "net": net, "device": "cpu",
-        "vector": torch.randn(512), "cav": torch.randn(1024),
-    }  # fmt: skip
+    given = {"net": Small().eval(), "device": "cpu", "vector": torch.randn(512), "cav": torch.randn(1024)}
+    return {"featvis": featvis, **given}
 
 
 @pytest.mark.plumbing
@@ -62,7 +78,7 @@ def test_a_new_line_runs(line, names, tmp_path, monkeypatch):
         assert len(out) == len(out.images) == len(out.units) == (10 if re.search(r":\d+-\d+", line) else 1)
         for image in out.images:
             assert image.size == (64, 64)
-            assert len(set(image.convert("RGB").getdata())) > 100, "a picture of one colour"
+            assert np.asarray(image.convert("RGB"), float).std() > 0.5, "a picture of one colour"
 
 
 def test_every_library_has_its_table_and_lucents_examples_are_in_it():
