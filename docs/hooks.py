@@ -123,7 +123,7 @@ def reference() -> str:
     import featvis
 
     kinds: dict[str, list[str]] = {"Functions": [], "Methods": [], "Values": []}
-    for name in getattr(featvis, "__all__", []):
+    for name in sorted(featvis.__all__, key=lambda name: (name != "visualize", name != "layers")):
         value = getattr(featvis, name)
         if not callable(value):
             continue
