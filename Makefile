@@ -16,7 +16,7 @@ flags = $(if $(SUITE),--suite $(SUITE)) $(if $(MODEL),--model $(MODEL)) $(if $(M
 	$(if $(WANDB),--wandb $(WANDB)) $(if $(DRY_RUN),--dry-run)
 
 .DEFAULT_GOAL := help
-.PHONY: help bench test tables reference perf perf-peers lint clean
+.PHONY: help bench test tables reference perf perf-peers lint docs release clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -53,8 +53,14 @@ perf-peers: $(VENV)/.ready .peers/.ready  ## MACO's speed and pictures beside ho
 lint: $(VENV)/.ready-test $(VENV)/.ready-lint  ## ruff, mypy, and who may import whom
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
 
+docs: $(VENV)/.ready-docs  ## build the documentation into site/; a dead link or anchor fails
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+release: $(VENV)/.ready-release  ## build wheel and sdist into dist/, check them, and run the wheel somewhere else
+	@PYTHON=$(BIN)/python .ci/release
+
 clean:  ## remove the virtual environment and the caches; runs/ stays
-	rm -rf $(VENV) .peers build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .peers build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -67,6 +73,6 @@ $(VENV)/.ready: pyproject.toml requirements.lock | $(VENV)/bin/python
 	@$(PIP) install -c requirements.lock -e '.[embedded,fast]'
 	@touch $@
 
-$(VENV)/.ready-test $(VENV)/.ready-lint: $(VENV)/.ready-%: $(VENV)/.ready
+$(VENV)/.ready-test $(VENV)/.ready-lint $(VENV)/.ready-docs $(VENV)/.ready-release: $(VENV)/.ready-%: $(VENV)/.ready
 	@$(PIP) install -c requirements.lock -e '.[embedded,fast,$*]'
 	@touch $@
