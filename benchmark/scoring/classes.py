@@ -44,6 +44,13 @@ def settle(plan: Plan, networks: Mapping[str, Classifier]) -> None:
             f"{other.alias} and {target.alias} do not share their classes{which}, by synset or by label, so what the "
             "one sees says nothing of the other's"
         )
+    if target.channels not in (1, 3):
+        others = {n: networks[n] for n in (*plan.classifiers, plan.frechet) if n in networks}
+        foreign |= {
+            n: f"{other.alias} takes {other.channels} channels, the pictures have {target.channels}"
+            for n, other in others.items()
+            if other is not target
+        }
     if plan.frechet in foreign and plan.data is not None:
         plan.frechet = next((n for n in plan.classifiers if n in networks and n not in foreign), plan.model)
     used = {*plan.classifiers, plan.frechet}

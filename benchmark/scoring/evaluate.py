@@ -137,6 +137,7 @@ def folder_plan(folder: Path, target: Classifier, **options: Any) -> tuple[Plan,
     plan = Plan(
         model=target.alias,
         given=target.given,
+        channels=target.channels,
         seed=0,
         units=[str(c) for c in classes],
         labels=[target.labels[c] for c in classes],

@@ -15,7 +15,7 @@ from torch import Tensor
 from benchmark.scoring import references
 from benchmark.scoring.plan import Picture, Plan, Row
 from benchmark.scoring.scorer import Scorer
-from featvis.canvas.color import to_bytes
+from featvis.canvas.montage import to_picture
 from featvis.canvas.parametrizations import Phase
 from featvis.data.files import digest, open_rgb
 from featvis.data.reference import natural_spectrum
@@ -28,9 +28,10 @@ def noise_folder(plan: Plan) -> Path:
     """The images of the row `noise`: the natural magnitude spectrum with random phases, not optimised; made once."""
     size = (plan.canvas[0], plan.canvas[1])
     config = {"canvas": list(size), "seed": plan.seed, "phases": "U(-pi, pi)"}
+    config |= {} if plan.channels == 3 else {"channels": plan.channels}
     digest_of_config = config_hash(config)
     folder = Path(plan.out) / plan.model / "noise" / digest_of_config
-    phase = Phase(size, natural_spectrum(size), phase_std=None)
+    phase = Phase(size, natural_spectrum(size, channels=plan.channels), phase_std=None)
     for unit, label in zip(plan.units, plan.labels, strict=True):
         path = folder / f"{unit}.png"
         if images.verify(path, digest_of_config) is None:
@@ -45,7 +46,9 @@ def noise_folder(plan: Plan) -> Path:
             "steps": 0,
             "views": 0,
         }
-        images.write(path, to_bytes(canvas), np.full(size, 255, np.uint8), facts | {"steps": 0, "views": 0})
+        facts |= {} if plan.channels == 3 else {"channels": plan.channels}
+        picture = to_picture(canvas)
+        images.write(path, picture, np.full(picture.shape[:2], 255, np.uint8), facts)
     return folder
 
 

@@ -66,6 +66,7 @@ class Plan:
         failed: cells whose generation failed, and why.
         command: what makes the run anew.
         given: what loads the target, `wrap:FILE`, where that is not its alias.
+        channels: of the target's input.
         version: of featvis, which reads its own plans alone.
     """
 
@@ -90,6 +91,7 @@ class Plan:
     cache: str = "runs/reference"
     unavailable: dict[str, str] = field(default_factory=dict)
     given: str | None = None
+    channels: int = 3
     version: str = featvis.__version__
 
     def sources(self, known: Known) -> Sources:
@@ -140,6 +142,10 @@ class Sources:
             if other := next((flag for spec, flag in named.values() if spec is not None), None):
                 raise UserError(f"{other} needs --data too, the images among which the nearest is sought")
             return cls()
+        if (channels := getattr(known, "channels", 3)) not in (1, 3):
+            raise UserError(
+                f"--data {data}: image files have three channels, the network takes {channels}; leave it out"
+            )
         opened: dict[Place, ImageSet] = {}
         found: dict[str, ImageSet] = {}
         roles: tuple[Role, ...] = ("bank", "frechet", "spectrum")

@@ -21,7 +21,7 @@ from benchmark.records.record import Measurement
 from benchmark.scoring import references
 from benchmark.scoring.plan import Picture, Plan, Sources
 from featvis.data.classes import Classes
-from featvis.data.files import fit, to_tensor
+from featvis.data.files import as_input
 from featvis.data.inception import load_inception
 from featvis.data.reference import EMBEDDED, Bank, read_bank, read_provenance, read_spectrum
 from featvis.data.sets import ImageSet
@@ -179,7 +179,7 @@ class Scorer:
         network = self.networks[name]
         found = []
         for i in range(0, len(pictures), BATCH):
-            views = [to_tensor(fit(p.image, network.input_size)) for p in pictures[i : i + BATCH]]
+            views = [as_input(p.image, network.input_size, network.channels) for p in pictures[i : i + BATCH]]
             out = network.features(torch.stack(views).to(network.device))
             found.append({k: v.cpu() for k, v in out.items()})
         return {k: torch.cat([f[k] for f in found]) for k in found[0]}

@@ -164,6 +164,7 @@ def prepare(name: str, suite: Suite, out: Path, options: Mapping[str, Any], eval
         suite=name,
         model=classifier.alias,
         given=classifier.given,
+        channels=classifier.channels,
         classifiers=list(suite.classifiers),
         metrics=list(suite.metrics),
         frechet=suite.frechet,

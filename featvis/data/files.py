@@ -15,6 +15,7 @@ from jaxtyping import Float
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from featvis.canvas.montage import from_picture
 from featvis.data import channels as by_channel
 from featvis.data.classes import SYNSET, Classes
 from featvis.data.walk import BROKEN, Found, images_below
@@ -234,6 +235,20 @@ def fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
         (224, 224)
     """
     return ImageOps.fit(image, (size[1], size[0]), Image.Resampling.BICUBIC)
+
+
+def as_input(image: Image.Image, size: tuple[int, int], channels: int) -> Float[Tensor, "c h w"]:
+    """A picture as a network of so many channels takes it: RGB (also for one channel), or the tiles of a montage.
+
+    Example:
+        >>> from PIL import Image
+        >>> from featvis.data.files import as_input
+        >>> as_input(Image.new("RGB", (12, 8)), (4, 4), 5).shape  # six tiles of 4 x 4, of which five are channels
+        torch.Size([5, 4, 4])
+    """
+    if channels in (1, 3):
+        return to_tensor(fit(image, size))
+    return by_channel.cover(from_picture(np.asarray(image), channels), size)
 
 
 def as_seen(path: Path, size: tuple[int, int], channels: int = 3) -> Float[Tensor, "c h w"]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import lightning
 from torch.utils.data import DataLoader
+from torch.utils.data.distributed import DistributedSampler
 
 from featvis.errors import UserError
 from featvis.networks.units import Unit, cut, parse_units
@@ -14,6 +15,25 @@ from featvis.networks.units import Unit, cut, parse_units
 
 def _as_is(batch: list[Unit]) -> list[Unit]:
     return batch
+
+
+class Share(DistributedSampler[Any]):
+    """Every `world`-th item from `rank` on; none, where there are fewer items than processes.
+
+    Lightning's own sampler stops a process that gets none.
+    """
+
+    def __init__(self, count: int, rank: int, world: int) -> None:
+        self.items = range(rank, count, world)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Nothing is shuffled."""
 
 
 class Units(lightning.LightningDataModule):
@@ -46,8 +66,12 @@ class Units(lightning.LightningDataModule):
         return [b for b in cut(self.units, self.batch_size) if any(u.id not in self.finished for u in b)]
 
     def predict_dataloader(self) -> DataLoader:
-        """Whole batches, one an item; Lightning deals them to the devices."""
-        return DataLoader(self.pending(), batch_size=None, collate_fn=_as_is)  # type: ignore[arg-type]
+        """Whole batches, one an item, dealt to the devices in turn."""
+        batches, trainer = self.pending(), self.trainer
+        share = None
+        if trainer is not None and trainer.world_size > 1:
+            share = Share(len(batches), trainer.global_rank, trainer.world_size)
+        return DataLoader(batches, batch_size=None, sampler=share, collate_fn=_as_is)  # type: ignore[arg-type]
 
 
 class GivenUnits(Units):

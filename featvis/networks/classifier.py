@@ -30,6 +30,8 @@ from featvis.networks.weights import content_hash
 # attribute: locks cannot be copied.
 _MAKING = threading.RLock()
 
+LUMINANCE = (0.299, 0.587, 0.114)
+"""Of RGB (ITU-R BT.601), as Pillow has it."""
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 T = TypeVar("T")
@@ -315,13 +317,17 @@ class Classifier(nn.Module):
         return find(known, name, self.alias)
 
     @torch.no_grad()
-    def features(self, x: Float[Tensor, "n c h w"], flat: bool = True) -> dict[str, Tensor]:
+    def features(self, x: Float[Tensor, "n k h w"], flat: bool = True) -> dict[str, Tensor]:
         """What the metrics read: `logits` (N, K), `pooled` (N, D) before the head, `flat` (N, L) of the last block.
+
+        A network of one channel sees the luminance of RGB images.
 
         `pooled` is what goes into the layer that makes the logits (timm's `forward_head(pre_logits=True)`); a network
         without such a layer has its logits there. `flat` is the last block's feature map or tokens, left out where
         `flat` is false, or the network has none.
         """
+        if self.channels == 1 and x.shape[1] == 3:
+            x = (x * x.new_tensor(LUMINANCE).view(1, 3, 1, 1)).sum(1, keepdim=True)
         block = self.last_block() if flat else ""
         with self.tapped({block} if block else set()) as taps, self._autocast():
             pooled, logits = self._pooled(self._normalise(x))

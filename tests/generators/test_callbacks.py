@@ -128,3 +128,12 @@ def test_transparency_of_nothing_is_opaque():
     alpha, scale = transparency(torch.zeros(4, 5))
     assert scale == 0
     assert (alpha == 255).all()
+
+
+def test_every_process_gets_its_share_and_some_may_get_none():
+    from featvis.generators.batches import Share
+
+    for count in range(5):
+        shares = [list(Share(count, rank, 3)) for rank in range(3)]
+        assert sorted(i for share in shares for i in share) == list(range(count))
+        assert [len(Share(count, rank, 3)) for rank in range(3)] == [len(share) for share in shares]

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmark.records.columns import column_of
 from benchmark.records.record import Measurement
 
+if TYPE_CHECKING:
+    from benchmark.scoring.scorer import Scorer
+
 SEEN = "short side resized (bicubic, antialiased) to the input, centre crop; a square canvas whole"
 """How every network but Inception sees an image."""
 NO_CLASSES = "the units are not classes"
-GIVE_DATA = "give --data (imagenette, which is fetched, has ten of ImageNet's classes)"
-"""The end of a reason: what would fill a column that is absent for want of real images."""
+
+
+def give_data(scorer: Scorer) -> str:
+    """The end of a reason: what would fill a column that is absent for want of real images."""
+    target = scorer.target
+    if target.channels not in (1, 3):
+        return f"image files do not have the {target.channels} channels that it takes"
+    if not target.synsets:
+        return "give --data, a folder of images for each of its classes"
+    return "give --data (imagenette, which is fetched, has ten of ImageNet's classes)"
 
 
 def measured(name: str, result: dict[str, Any], network: str = "") -> Measurement:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from benchmark.records.record import Measurement
-from benchmark.scoring.evaluators import GIVE_DATA, SEEN, absent, measured
+from benchmark.scoring.evaluators import SEEN, absent, give_data, measured
 from featvis import metrics
 from featvis.data.files import fit, to_tensor
 from featvis.data.inception import FILE_NAMES, SIDE, inception_features
@@ -37,7 +37,7 @@ def _over_network(scorer: Scorer, seen: Seen) -> list[Measurement]:
     for cls, kind, word in kinds:
         name, text = f"{kind}_{short}", f"{word} distance over the features of {short}."
         if network is None or bank is None or "pooled" not in features:
-            nothing = f"the reference holds no features of {short}; {GIVE_DATA}"
+            nothing = f"the reference holds no features of {short}; {give_data(scorer)}"
             why = scorer.plan.unavailable.get(scorer.plan.frechet, nothing)
             found.append(absent(name, text, why, short))
             continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from benchmark.records.record import Measurement
-from benchmark.scoring.evaluators import GIVE_DATA, NO_CLASSES, SEEN, measured, without
+from benchmark.scoring.evaluators import NO_CLASSES, SEEN, give_data, measured, without
 from featvis import metrics
 
 if TYPE_CHECKING:
@@ -22,5 +22,5 @@ def evaluate(scorer: Scorer, seen: Seen) -> list[Measurement]:
         metric.update(features["logits"], seen.labels)
     found = measured("logit", metric.result())
     if not features:
-        return [without(found, f"the reference holds no features of {scorer.plan.model}; {GIVE_DATA}")]
+        return [without(found, f"the reference holds no features of {scorer.plan.model}; {give_data(scorer)}")]
     return [found if seen.labels is not None else without(found, NO_CLASSES)]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from benchmark.records.columns import Column
 from benchmark.records.record import Measurement
-from benchmark.scoring.evaluators import GIVE_DATA, NO_CLASSES, absent, measured
+from benchmark.scoring.evaluators import NO_CLASSES, absent, give_data, measured
 from featvis.data.files import to_tensor
 from featvis.errors import UserError
 
@@ -36,7 +36,7 @@ def _one(scorer: Scorer, seen: Seen, column: Column) -> Measurement:
     if seen.pictures:
         known["canvas"] = None
     if missing := [name for name in column.reads if name not in known]:
-        return absent(column.name, metric.text, f"the reference keeps no {missing[0]}; {GIVE_DATA}")
+        return absent(column.name, metric.text, f"the reference keeps no {missing[0]}; {give_data(scorer)}")
     for inputs in _inputs(seen, column, known):
         metric.update(*inputs)
     return measured(column.name, metric.result())

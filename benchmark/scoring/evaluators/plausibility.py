@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from benchmark.records.record import Measurement
-from benchmark.scoring.evaluators import GIVE_DATA, SEEN, absent, measured
+from benchmark.scoring.evaluators import SEEN, absent, give_data, measured
 from featvis import metrics
 from featvis.data.reference import IMAGENET_IMAGES, Bank
 from featvis.metrics.neighbours import TEXTS, Definition
@@ -27,7 +27,7 @@ def evaluate(scorer: Scorer, seen: Seen) -> list[Measurement]:
 def _one(scorer: Scorer, seen: Seen, kind: Definition) -> Measurement:
     name, bank, features = f"plausibility_{kind}", scorer.bank, seen.features.get(scorer.plan.model, {})
     if bank is None or "pooled" not in features:
-        return absent(name, TEXTS[kind], f"the reference holds no features of {scorer.plan.model}; {GIVE_DATA}")
+        return absent(name, TEXTS[kind], f"the reference holds no features of {scorer.plan.model}; {give_data(scorer)}")
     if seen.labels is None and kind != "deep_knn":
         return absent(name, TEXTS[kind], "the units are not classes, so there are no images of the same class")
     # Sun et al. 2022 take k = 1000 for the 1.28 million images of ImageNet; the same share of this bank.
@@ -41,7 +41,7 @@ def _one(scorer: Scorer, seen: Seen, kind: Definition) -> Measurement:
         metric.values.append(distances.masked_fill(distances.isinf(), torch.nan))
         return measured(name, metric.result())
     if kind == "flat" and not set(scorer.classes.tolist()) <= set(bank.flat_classes):
-        why = f"the reference keeps no flattened features of these classes; {GIVE_DATA}, or make it with --flat"
+        why = f"the reference keeps no flattened features of these classes; {give_data(scorer)}, or make it with --flat"
         return absent(name, TEXTS[kind], why)
     rows = _neighbours(scorer, bank, kind)
     facts["bank"] = f"{len(rows)} images: {bank.source}"

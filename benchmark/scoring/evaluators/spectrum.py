@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from benchmark.records.record import Measurement
-from benchmark.scoring.evaluators import GIVE_DATA, measured, without
+from benchmark.scoring.evaluators import absent, give_data, measured, without
 from featvis import metrics
 from featvis.canvas.spectrum import magnitude, resize_spectrum
 from featvis.data.files import fit, to_tensor
@@ -21,6 +21,11 @@ def evaluate(scorer: Scorer, seen: Seen) -> list[Measurement]:
 
 
 def _of_pictures(scorer: Scorer, seen: Seen) -> Measurement:
+    if scorer.target.channels not in (1, 3):
+        text = "Deviation of the mean magnitude spectrum from that of natural images."
+        return absent(
+            "spectrum_deviation", text, f"pictures of {scorer.target.channels} channels have no spectrum of RGB"
+        )
     sizes = {p.image.size for p in seen.pictures}
     width, height = next(iter(sizes)) if len(sizes) == 1 else (scorer.plan.canvas[1], scorer.plan.canvas[0])
     r = resize_spectrum(scorer.spectra["magnitude"], (height, width))
@@ -38,5 +43,5 @@ def _of_bank(scorer: Scorer) -> Measurement:
     if bank is not None and "real" in spectra and set(bank.flat_classes) == set(scorer.classes.tolist()):
         metric.update(resize_spectrum(spectra["real"], size)[None])
         return dataclasses.replace(measured("spectrum_deviation", metric.result()), n=len(bank.flat_rows))
-    why = f"the reference keeps no spectrum of these classes alone; {GIVE_DATA}, or make it with --flat"
+    why = f"the reference keeps no spectrum of these classes alone; {give_data(scorer)}, or make it with --flat"
     return without(measured("spectrum_deviation", metric.result()), why)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from benchmark.records.record import Measurement
-from benchmark.scoring.evaluators import GIVE_DATA, NO_CLASSES, SEEN, measured, without
+from benchmark.scoring.evaluators import NO_CLASSES, SEEN, give_data, measured, without
 from featvis import metrics
 from featvis.networks.own.wrap import alias_of
 
@@ -36,4 +36,8 @@ def _one(scorer: Scorer, seen: Seen, name: str) -> Measurement:
     found = measured(f"top1_{column}", metric.result(), network.alias + (", the target" if target else ""))
     if not seen.banked:
         return found if seen.labels is not None else without(found, NO_CLASSES)
-    return found if features else without(found, f"the reference holds no predictions of {network.alias}; {GIVE_DATA}")
+    return (
+        found
+        if features
+        else without(found, f"the reference holds no predictions of {network.alias}; {give_data(scorer)}")
+    )

@@ -243,3 +243,32 @@ def test_two_files_of_one_name_are_refused(tmp_path, monkeypatch):
         networks[name] = load(f"wrap:{own(tmp_path / name)}", "float32")
     with pytest.raises(UserError, match="would both be called wrap-own in tables"):
         settle(plan_for("a", ["0"]), networks)
+
+
+@pytest.mark.parametrize("channels", [1, 5])
+def test_networks_of_other_channels_are_scored_by_what_they_see(channels, tmp_path, monkeypatch):
+    """The logit in the table is that of the canvas, which a montage of five channels gives back to the level."""
+    (tmp_path / "grey.py").write_text(
+        "import torch\nfrom torch import nn\n\ndef make():\n    torch.manual_seed(0)\n    return nn.Sequential("
+        f"nn.Conv2d({channels}, 6, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3))\n"
+    )
+    keys = {"class_path": "grey.make", "mean": [0.5] * channels, "std": [0.25] * channels, "input_size": [20, 20]}
+    (tmp_path / "grey.yaml").write_text(yaml.safe_dump(keys))
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(
+        "run --model wrap:grey.yaml --units 0,2 --methods fourier --steps 2 --canvas 20 --out out --wandb disabled".split()
+    ) == 0  # fmt: skip
+    (record,) = [json.loads(p.read_text()) for p in (tmp_path / "out" / "records").rglob("fourier.json")]
+    found = {m["name"]: m for m in record["metrics"]}
+    network = load("wrap:grey.yaml", "float32")
+    own = []
+    for unit in (0, 2):
+        pixels, facts = images.read(tmp_path / "out" / record["images"] / f"{unit}.png")
+        assert facts["channels"] == channels
+        own.append(float(network(from_picture(pixels, channels)[None])[0, unit]))
+    assert found["logit"]["value"] == pytest.approx(sum(own) / 2, abs=2e-3)
+    absent = found["top1_tf_efficientnet_lite1.in1k" if channels == 1 else "top1_efficientnet_lite1"]
+    assert absent["value"] is None
+    assert "share their classes" in absent["absent"] or "takes 3 channels" in absent["absent"]
+    if channels == 5:
+        assert cli.main("run --model wrap:grey.yaml --units 0 --methods fourier --data .".split()) == 2
