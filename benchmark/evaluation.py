@@ -1,0 +1,58 @@
+"""Scores from Python: a folder of pictures and a network, live or by name, in; a table of numbers out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from torch import nn
+
+from benchmark.checks import check_images, check_metrics
+from benchmark.report.tables.numbers import frame
+from benchmark.scoring.evaluate import evaluate_folder
+from benchmark.scoring.plan import Sources
+from featvis.visualization import classifier
+
+
+def evaluate(
+    folder: str | Path,
+    net: str | nn.Module,
+    classifiers: Sequence[str] = ("efficientnet_lite1", "efficientnet_lite2"),
+    metrics: Sequence[str] = (),
+    data: str | None = None,
+    frechet: str = "efficientnet_lite1",
+    out: str | Path = "runs/evaluate",
+    **about: Any,
+) -> pd.DataFrame:
+    """Score pictures of classes beside real images and noise, as `featvis evaluate` does.
+
+    Args:
+        folder: of pictures whose names carry a class (`Pictures.save` writes such), see `featvis evaluate --help`.
+        net: the target: any `torch.nn.Module`, a timm name, an alias, `wrap:FILE`.
+        classifiers: networks of the transferability score, by name.
+        metrics: groups or columns; empty: all.
+        data: real images to compare with; None: the embedded reference.
+        frechet: the network whose features stand in where Inception's weights are missing.
+        out: folder of the records.
+        about: `mean`, `std`, `input_size`, `labels`, `preprocess` of a module, see `featvis.visualize`.
+
+    Returns:
+        A row a number: `method`, `metric`, `value`, `low`, `high`, and in `absent` the reason where there is none; the
+        columns of `benchmark.report.tables.numbers.frame`.
+
+    Raises:
+        UserError: for a folder without pictures of classes, or a network or metric that is not known.
+    """
+    check_metrics(list(metrics))
+    check_images(str(folder), "folder")
+    check_images(data, "data")
+    target = classifier(net, "float32", **about)
+    sources = Sources.open(data, None, None, target)
+    _, records = evaluate_folder(
+        Path(folder), target, sources, out=str(out), suite="evaluate", frechet=frechet, data=data,
+        metrics=list(metrics), classifiers=list(classifiers), sets=sources.facts(),
+        cache=str(Path(out).parent / "reference"),
+    )  # fmt: skip
+    return frame(records)
