@@ -20,10 +20,10 @@ from featvis import engine
 from featvis.errors import UserError, nearest
 from featvis.networks.devices import Precision, compute_dtype
 from featvis.networks.features import Ends, ends, last_block_of_timm
-from featvis.networks.layers import Layer, find, measure, split_tap
+from featvis.networks.layers import Layer, find, split_tap
+from featvis.networks.measuring import Rectifiers, measure
 from featvis.networks.names import ModelSpec
 from featvis.networks.objectives import LOGITS
-from featvis.networks.rectifiers import Rectifiers
 from featvis.networks.weights import content_hash
 
 # One of the threads that want a version of a network makes it, and none hooks the network while it is copied. Not an

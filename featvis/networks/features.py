@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from featvis.networks.layers import Layer, pools
+from featvis.networks.layers import Layer
+from featvis.networks.measuring import pools
 
 BLOCKS = ("blocks", "stages", "layers", "layer4", "features")
 """What timm's networks call the sequence of their blocks."""
@@ -39,7 +40,7 @@ def ends(net: nn.Module, x: Float[Tensor, "n c h w"], layers: Mapping[str, Layer
     Args:
         net: puts out logits (N, K).
         x: images as it takes them, of which no two are the same.
-        layers: its modules, as `featvis.networks.layers.measure` gives them.
+        layers: its modules, as `featvis.networks.measuring.measure` gives them.
     """
     order: list[tuple[str, Any]] = []
     modules = dict(net.named_modules())

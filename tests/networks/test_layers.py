@@ -15,8 +15,9 @@ from torch import nn
 from featvis.errors import UserError
 from featvis.generators import AM
 from featvis.networks.classifier import Classifier
-from featvis.networks.layers import Layer, measure, stages
+from featvis.networks.layers import Layer, stages
 from featvis.networks.loading import load
+from featvis.networks.measuring import measure
 from featvis.networks.names import ModelSpec
 from featvis.networks.units import parse_units
 from featvis.storage import directions

@@ -366,3 +366,31 @@ def test_a_unit_behind_a_functional_or_shared_relu_is_revived(shared, tap):
     alive = found.activations(x, frozenset({"block"}))["block"][:, 0]
     own = net.two(net.one((x - 0.5) / 0.25).relu()).relu()[:, 0].mean((1, 2))
     assert torch.allclose(torch.autograd.grad(alive.sum(), x)[0], torch.autograd.grad(own.sum(), x)[0], atol=1e-6)
+
+
+class OneSize(nn.Module):
+    """A transformer that takes one size alone: 16 tokens of 12 numbers."""
+
+    def __init__(self):
+        super().__init__()
+        self.patch, self.norm = nn.Conv2d(3, 12, 4, 4), nn.LayerNorm(12)
+        self.block = nn.Sequential(nn.Linear(12, 20), nn.GELU(), nn.Linear(20, 12))
+        self.position = nn.Parameter(torch.zeros(1, 16, 12))
+        self.head = nn.Linear(12, 3)
+
+    def forward(self, x):
+        x = self.patch(x).flatten(2).transpose(1, 2) + self.position
+        return self.head(self.block(self.norm(x)).mean(1))
+
+
+def test_a_block_that_takes_one_size_has_the_channels_of_its_last_linear_layer():
+    net = OneSize()
+    found = classifier_of(net, **GIVEN)
+    layer = found.layer("block")
+    assert (layer.channels, layer.channel, layer.kind) == (12, 2, "tokens")
+    x = torch.rand(2, 3, 16, 16)
+    with torch.no_grad():
+        tokens = net.patch((x - 0.5) / 0.25).flatten(2).transpose(1, 2)
+        assert torch.allclose(
+            found.activations(x, frozenset({"block"}))["block"], net.block(net.norm(tokens)).mean(1), atol=1e-5
+        )

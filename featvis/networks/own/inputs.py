@@ -275,7 +275,7 @@ def _of_processor(given: Any) -> Input:
 
 def _tried(net: nn.Module, channels: int) -> tuple[int, int]:
     """A size that a network takes, where it does not say one."""
-    from featvis.networks.layers import runs
+    from featvis.networks.measuring import runs
 
     for side in GUESSES:
         if runs(net, (channels, side, side)):
