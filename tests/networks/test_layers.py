@@ -211,7 +211,7 @@ WRAPS = {
     "pickle": ({"weights": "net.pth"}, "pickles are never loaded"),
     "labels": ({"labels": ["one"]}, "there are 1 labels, but the network has 8 classes"),
     "image": ({"class_path": "torch.nn.Linear", "init_args": {"in_features": 5, "out_features": 5}}, "does not take a"),
-    "map": ({"class_path": "torch.nn.Conv2d"}, "not one logit a class"),
+    "map": ({"class_path": "torch.nn.Conv2d"}, "not one number a class"),
 }
 
 
