@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from benchmark.perf.measure import generator, started, timed, units_of
 from benchmark.perf.record import Part
 from featvis import engine
-from featvis.engine import machine, switch
+from featvis.engine import switch
 from featvis.networks.classifier import Classifier
 
 ALL = "all of them"
@@ -18,15 +18,8 @@ ALL = "all of them"
 @contextmanager
 def without(name: str) -> Iterator[None]:
     """The engine without a part, or without `ALL`, during the with block."""
-    parts = list(switch.PARTS) if name == ALL else [name]
-    try:
-        with switch.without(*parts):
-            if "kept memory" in parts:
-                machine.keep_freed(False)
-            yield
-    finally:
-        if "kept memory" in parts:
-            machine.keep_freed()
+    with switch.without(*(switch.PARTS if name == ALL else [name])):
+        yield
 
 
 def parts(method: str, classifier: Classifier, units: int, views: int, canvas: int, rounds: int) -> list[Part]:

@@ -34,7 +34,6 @@ from benchmark.perf.measure import generator, started, timed, units_of
 from benchmark.perf.peers_record import PeerPictures, PeerTiming
 from benchmark.report.montage import Panel, Strip, Tile, draw
 from featvis.data.reference import read_spectrum
-from featvis.engine.machine import keep_freed
 from featvis.errors import UserError
 from featvis.metrics import LogitMagnitude, Transferability
 from featvis.networks.classifier import Classifier
@@ -169,7 +168,6 @@ def time_steps(classifier: Classifier, others: Sequence[Peer], units: list[Unit]
     A peer's step is the difference between a run of `steps` + 1 steps and one of a single step, so that what happens
     once an image does not count against it.
     """
-    keep_freed()
     device, label = classifier.device, classes_of([units[0].id])[0]
     rows: list[tuple[str, str, str, int]] = []
     ours = f"ours, {str(classifier.dtype).removeprefix('torch.')}"

@@ -1,4 +1,4 @@
-"""The inverse real 2D Fourier transform of batches of canvases, and its derivative, written for speed on a CPU too."""
+"""The inverse real 2D Fourier transform of batches of canvases, the same on every device, and its derivative."""
 
 from __future__ import annotations
 
@@ -6,27 +6,16 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from featvis.engine.switch import on
-
 
 def irfft2(spectrum: Complex[Tensor, "b c h f"], size: tuple[int, int]) -> Float[Tensor, "b c h w"]:
-    """`torch.fft.irfft2`, for less on a CPU.
+    """`torch.fft.irfft2`, also of a spectrum that is not Hermitian.
 
     Args:
         spectrum: F = W//2+1 columns.
         size: (H, W) of the image.
     """
-    if not spectrum.is_cpu:
-        return _of_hermitian_part(spectrum, size)
-    if not on("fft"):
-        return torch.fft.irfft2(spectrum, s=size)
-    image = torch.empty(*spectrum.shape[:2], *size, dtype=spectrum.real.dtype)
-    rows = torch.empty(spectrum.shape[-2:], dtype=spectrum.dtype)
-    # Matrix by matrix, each of which stays in the cache. The columns' transform leaves it column by column in memory;
-    # PyTorch transposes a matrix four times as fast by itself as in a batch, or inside a transform.
-    for one, matrix in zip(image.flatten(0, 1), spectrum.flatten(0, 1), strict=True):
-        one.copy_(torch.fft.irfft(rows.copy_(torch.fft.ifft(matrix, dim=-2)), n=size[1]))
-    return image
+    image = torch.fft.irfft2(spectrum, s=size) if spectrum.is_cpu else _of_hermitian_part(spectrum, size)
+    return image.contiguous()
 
 
 def _of_hermitian_part(spectrum: Complex[Tensor, "b c h f"], size: tuple[int, int]) -> Float[Tensor, "b c h w"]:

@@ -10,14 +10,12 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-
-from featvis.engine.switch import on
 
 LEAST = 2**20
 """Values that are worth a thread: waking one up takes time too."""
@@ -141,36 +139,9 @@ def normalise(
         dtype: of the result; None: whatever it comes to.
         channels_last: how the result lies in memory.
     """
-    known = x.is_cpu and x.ndim == 4 and x.dtype == torch.float32 and x.shape[1] == mean.numel()
-    if known and dtype == torch.bfloat16 and channels_last and on("normalise"):
-        return cast(Tensor, _Normalise.apply(x, mean, std))
     x = (x - mean) / std
     x = x.contiguous(memory_format=torch.channels_last) if channels_last else x
     return x if dtype is None else x.to(dtype)
-
-
-class _Normalise(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-        ctx.std = std
-        found = torch.empty(x.shape, dtype=torch.bfloat16, memory_format=torch.channels_last)
-        given, m, s = (_array(t) for t in (x.contiguous(), mean.float().flatten(), std.float().flatten()))
-        share("normalise", len(x) * x.shape[2], x.numel(), given, m, s, _lines(found))
-        return found
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        found, given = torch.empty(gradient.shape), _lines(gradient)
-        share(
-            "divide",
-            len(found) * found.shape[2],
-            found.numel(),
-            given,
-            _array(ctx.std.float().flatten()),
-            _array(found),
-        )
-        return found, None, None
 
 
 def add_magnitude(
@@ -188,12 +159,6 @@ def add_magnitude(
         raise ValueError(
             f"a canvas of {tuple(canvas.shape)} has a gradient of {tuple(gradient.shape)}, not {tuple(total.shape)}"
         )
-    parts = gradient, canvas, total
-    if not (on("alpha") and all(t.is_cpu and t.dtype == torch.float32 for t in parts) and total.is_contiguous()):
-        mean = gradient.abs().mean(1)
-        total += mean
-        return mean.sum((1, 2)) + canvas.sum((1, 2, 3))
-    sums = torch.empty(total.shape[:2])
-    arrays = (_array(t) for t in (gradient.contiguous(), canvas.contiguous(), total, sums))
-    share("add_magnitude", sums.numel(), gradient.numel(), *arrays)
-    return sums.sum(1)
+    mean = gradient.abs().mean(1)
+    total += mean
+    return mean.sum((1, 2)) + canvas.sum((1, 2, 3))

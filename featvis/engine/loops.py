@@ -38,25 +38,7 @@ def _float_of_bits(typing: Any, bits: Any) -> Any:
     return types.float32(types.uint32), lambda context, b, signature, args: b.bitcast(args[0], ir.FloatType())
 
 
-def _bits_of_float(typing: Any, value: Any) -> Any:
-    return types.uint32(types.float32), lambda context, b, signature, args: b.bitcast(args[0], ir.IntType(32))
-
-
 _float_of: Any = intrinsic(inspect.unwrap(_float_of_bits))
-_bits_of: Any = intrinsic(inspect.unwrap(_bits_of_float))
-
-
-@compiled
-def _wide(value: Any) -> Any:
-    """The float32 of a bfloat16's bits."""
-    return _float_of(np.uint32(value) << np.uint32(16))
-
-
-@compiled
-def _narrow(value: Any) -> Any:
-    """A finite float32 to a bfloat16's bits: to the nearest, ties to even, as PyTorch rounds."""
-    bits = _bits_of(value)
-    return np.uint16((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16))
 
 
 @compiled
@@ -107,46 +89,6 @@ def interleave(
             while j < width:
                 to[j] = 0
                 j += across
-
-
-@compiled
-def normalise(start: int, stop: int, x: Any, mean: Any, std: Any, found: Any) -> None:
-    """Floats less a mean, over a deviation, as bfloat16."""
-    for line in range(start, stop):
-        image, i = line // x.shape[2], line % x.shape[2]
-        for c in range(x.shape[1]):
-            given, to, m, s = x[image, c, i], found[image, i, :, c], mean[c], std[c]
-            for j in range(given.size):
-                to[j] = _narrow((given[j] - m) / s)
-
-
-@compiled
-def divide(start: int, stop: int, gradient: Any, std: Any, found: Any) -> None:
-    """The gradient of that."""
-    for line in range(start, stop):
-        image, i = line // found.shape[2], line % found.shape[2]
-        for c in range(found.shape[1]):
-            given, to, s = gradient[image, i, :, c], found[image, c, i], std[c]
-            for j in range(to.size):
-                to[j] = _wide(given[j]) / s
-
-
-@compiled
-def add_magnitude(start: int, stop: int, gradient: Any, canvas: Any, total: Any, sums: Any) -> None:
-    """See `kernels.add_magnitude`."""
-    channels = gradient.shape[1]
-    for line in range(start, stop):
-        image, i = line // total.shape[1], line % total.shape[1]
-        to, found, part = total[image, i], np.float32(0), np.float32(1) / np.float32(channels)
-        for c in range(channels):
-            given, shown = gradient[image, c, i], canvas[image, c, i]
-            for j in range(to.size):
-                to[j] += abs(given[j]) * part
-            for j in range(to.size):
-                found += abs(given[j])
-            for j in range(to.size):
-                found += shown[j]
-        sums[image, i] = found
 
 
 @compiled
@@ -381,20 +323,3 @@ def upright_gradient(start: int, stop: int, gradient: Any, first: Any, step: Any
                     at, factors = source[k], share_of[k]
                     for x in range(to.size):
                         to[x] += factors[x] * line[at[x]]
-
-
-@compiled
-def nadam(
-    start: int, stop: int, parameters: Any, gradient: Any, mean: Any, square: Any, sign: float, first: float,
-    second: float, rate: float, rate_of_mean: float, scale: float, eps: float,
-) -> None:  # fmt: skip
-    """One step; what is left of 1 is taken in double precision."""
-    own, given, m, v = parameters[start:stop], gradient[start:stop], mean[start:stop], square[start:stop]
-    kept, new, kept_square, new_square = (
-        np.float32(first), np.float32((1 - first) * sign), np.float32(second), np.float32(1 - second)
-    )  # fmt: skip
-    a, b, root, least = np.float32(rate * sign), np.float32(rate_of_mean), np.float32(scale), np.float32(eps)
-    for i in range(own.size):
-        m[i] = kept * m[i] + new * given[i]
-        v[i] = kept_square * v[i] + new_square * given[i] * given[i]
-        own[i] -= (a * given[i] + b * m[i]) / (np.sqrt(v[i]) * root + least)

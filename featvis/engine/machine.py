@@ -1,13 +1,11 @@
-"""What a command may change of its process: pieces of work on a thread each, and memory that stays.
+"""What a command may change of its process: pieces of work on a thread each.
 
 Few threads a piece lose less time waiting for each other than many.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
-import platform
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -28,13 +26,10 @@ def prepare() -> None:
     """Give the process to the engine: commands call it once, at their beginning; programs that use featvis may.
 
     From then on the parts of a batch are optimised side by side, by threads that share PyTorch's threads out among
-    them, and the C library keeps up to 1 GB of freed memory. It changes how fast images are made, and not what is in
-    them. Without it nothing of the process is changed, and parts are optimised one after the other.
+    them. It changes how fast images are made, and not what is in them. Without it they are one after the other.
     """
     global _prepared
     _prepared = True
-    if on("kept memory"):
-        keep_freed()
 
 
 def workers_for(pieces: int) -> int:
@@ -100,29 +95,3 @@ def _pool(workers: int, threads: int) -> ThreadPoolExecutor:
 
 # A forked process has none of its parent's threads.
 os.register_at_fork(after_in_child=_pool.cache_clear)
-
-
-# The numbers of <malloc.h>.
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
-
-
-def keep_freed(much: bool = True) -> bool:
-    """Have the C library keep what is freed for what is asked for next, up to 1 GB; where it is glibc.
-
-    Tensors of some megabytes come and go at every step. Given back to the system each time, their pages are fetched and
-    zeroed again one by one: about 180 000 page faults a step of 32 views, a tenth of its time.
-
-    Args:
-        much: False: as much as it comes to by itself in such a process, 64 MB.
-
-    Returns:
-        Whether that could be asked for.
-    """
-    if platform.libc_ver()[0] != "glibc":
-        return False
-    mallopt = ctypes.CDLL(None).mallopt
-    # 32 MB is the most that glibc takes for the first: what is larger is mapped and given back alone.
-    trim, pad = (2**30, 2**26) if much else (2**26, 2**17)
-    wanted = ((M_MMAP_THRESHOLD, 2**25), (M_TRIM_THRESHOLD, trim), (M_TOP_PAD, pad))
-    done = [mallopt(key, value) == 1 for key, value in wanted]
-    return all(done)

@@ -1,15 +1,11 @@
-"""NAdam in one pass over a CPU's memory, and without looking at a tensor on any other device."""
+"""NAdam without looking at a tensor: on a GPU that would be waiting for it."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
-
-from featvis.engine.kernels import share
-from featvis.engine.switch import on
 
 PLAIN = ("weight_decay", "capturable", "differentiable")
 """Options that are left to PyTorch."""
@@ -18,8 +14,7 @@ PLAIN = ("weight_decay", "capturable", "differentiable")
 class NAdam(torch.optim.NAdam):
     """`torch.optim.NAdam` (Dozat 2016), with the same state, and without waiting for its numbers.
 
-    Without weight decay; with it, PyTorch's own steps are taken. On a CPU float32 parameters are moved in one pass over
-    the memory, where PyTorch takes ten.
+    Without weight decay; with it, PyTorch's own steps are taken.
     """
 
     def __init__(self, params: Any, *args: Any, **kwargs: Any) -> None:
@@ -76,8 +71,7 @@ class NAdam(torch.optim.NAdam):
         state["mu_product"].fill_(product)
         self._known[p] = state["step"], step, product
         rates = lr * (1 - now) / (1 - product), lr * then / (1 - product * then)
-        move = _moved_in_one if p.is_cpu and p.dtype == torch.float32 and on("nadam") else _moved
-        move(
+        _moved(
             p, gradient, state["exp_avg"], state["exp_avg_sq"], -1.0 if group["maximize"] else 1.0, (first, second),
             rates, 1 - second**step, group["eps"],
         )  # fmt: skip
@@ -87,19 +81,9 @@ def _moved(
     p: Tensor, gradient: Tensor, mean: Tensor, square: Tensor, sign: float, betas: tuple[float, float],
     rates: tuple[float, float], bias: float, eps: float,
 ) -> None:  # fmt: skip
-    """By PyTorch's operations."""
     first, second = betas
     gradient = gradient if sign > 0 else -gradient
     mean.lerp_(gradient, 1 - first)
     square.mul_(second).addcmul_(gradient, gradient, value=1 - second)
     root = square.div(bias).sqrt_().add_(eps)
     p.addcdiv_(gradient, root, value=-rates[0]).addcdiv_(mean, root, value=-rates[1])
-
-
-def _moved_in_one(
-    p: Tensor, gradient: Tensor, mean: Tensor, square: Tensor, sign: float, betas: tuple[float, float],
-    rates: tuple[float, float], bias: float, eps: float,
-) -> None:  # fmt: skip
-    arrays = (t.detach().view(-1).numpy() for t in (p, gradient, mean, square))
-    share("nadam", p.numel(), p.numel(), *arrays, sign, *betas, *rates, 1 / math.sqrt(bias), eps)
-    torch.autograd.graph.increment_version(p)

@@ -14,13 +14,8 @@ PARTS = {
     "convolutions": "input gradients of frozen convolutions",
     "chains": "convolutions in a row as one operation",
     "decoding": "phases, standardising, colour and sigmoid in compiled loops",
-    "fft": "the inverse Fourier transform matrix by matrix",
     "views": "views that are not rotated in compiled loops",
-    "alpha": "the transparency in one pass",
-    "normalise": "the network's mean and deviation, and bfloat16, in one pass",
-    "nadam": "NAdam in one pass",
     "side by side": "parts of a batch on a thread each",
-    "kept memory": "freed memory that is kept for the next step",
 }
 """The parts, and what each of them does."""
 

@@ -213,11 +213,12 @@ def test_only_commands_change_the_process(classifier, monkeypatch):
 
     changed = []
     monkeypatch.setattr(machine, "_prepared", False)
-    monkeypatch.setattr(machine, "keep_freed", lambda *a: changed.append("malloc"))
     monkeypatch.setattr(torch, "set_num_threads", lambda n: changed.append("threads"))
     method = MACO(steps=1, canvas=32, views=1, micro_batch=1)
     method.classifier = classifier
     method.visualize("1,2,3")
     assert changed == []
+    assert not machine._prepared
     engine.prepare()
-    assert changed == ["malloc"]
+    assert changed == []
+    assert machine._prepared

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from featvis.engine.fft import _of_hermitian_part, irfft2
 
 
-@pytest.mark.parametrize("transform", [irfft2, _of_hermitian_part], ids=["compiled", "any device"])
+@pytest.mark.parametrize("transform", [irfft2, _of_hermitian_part], ids=["here", "any device"])
 @given(h=st.integers(2, 9), w=st.integers(2, 9), seed=st.integers(0, 99))
 def test_a_spectrum_that_is_not_hermitian_has_numpys_image(transform, h, w, seed):
     """What cuFFT makes of the columns 0 and W/2 is undefined, so other devices are handed their Hermitian part."""
