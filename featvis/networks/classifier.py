@@ -117,8 +117,9 @@ class Classifier(nn.Module):
 
     def _classes(self) -> int:
         """How many there are: timm's networks say it, any other shows it."""
-        said = getattr(self.net, "num_classes", None)
-        if self.reentrant and isinstance(said, int) and said > 0:
+        said, head = getattr(self.net, "num_classes", None), getattr(self.net, "get_classifier", lambda: None)()
+        # Whoever puts another head on a network of timm's seldom tells it.
+        if self.reentrant and isinstance(said, int) and said > 0 and getattr(head, "out_features", said) == said:
             return said
         try:
             with torch.no_grad():
@@ -386,7 +387,7 @@ def class_names(net: nn.Module, count: int) -> tuple[list[str], list[str]]:
     subset = infer_imagenet_subset(net)
     if subset is None and count == 1000:
         subset = "imagenet-1k"
-    if subset is None:
+    info = None if subset is None else ImageNetInfo(subset)
+    if info is None or info.num_classes() != count:
         return [f"class {i}" for i in range(count)], []
-    info = ImageNetInfo(subset)
     return [info.index_to_description(i).split(",")[0] for i in range(count)], list(info.label_names())

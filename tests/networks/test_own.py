@@ -211,6 +211,14 @@ def test_timms_networks_say_what_they_take():
     assert found.mean == pytest.approx([sum(net.pretrained_cfg["mean"]) / 3])
 
 
+def test_another_head_on_a_network_of_timms_has_classes_of_its_own():
+    net = timm.create_model("mobilenetv2_035")
+    net.classifier = nn.Linear(1280, 10)
+    found = classifier_of(net, input_size=64)
+    assert net.num_classes == 1000
+    assert (found.num_classes, found.synsets, found.labels[3]) == (10, [], "class 3")
+
+
 @pytest.mark.parametrize(
     ("name", "size"), [("resnet18", 224), ("efficientnet_b1", 240), ("inception_v3", 299), ("vit_b_32", 224)]
 )
