@@ -5,6 +5,7 @@ From Python: `benchmark.evaluate(folder, net)` scores a folder of pictures (`ben
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,7 +15,5 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     # Imported when it is asked for: commands answer before torch is there.
     if name == "evaluate":
-        from benchmark.evaluation import evaluate
-
-        return evaluate
+        return importlib.import_module("benchmark.evaluation").evaluate
     raise AttributeError(f"module benchmark has no attribute {name}")
