@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-import benchmark
 import featvis
+from benchmark.evaluation import evaluate
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 ABOUT = {"mean": 0.5, "std": 0.25, "input_size": 24, "labels": ["red", "green", "blue"]}
@@ -37,7 +37,7 @@ def test_a_live_network_scores_its_own_pictures(tmp_path):
             pixels = rng.integers(0, 100, (24, 24, 3), dtype=np.uint8)
             pixels[..., i] += 150
             Image.fromarray(pixels).save(tmp_path / "real" / label / f"{j}.png")
-    table = benchmark.evaluate(
+    table = evaluate(
         tmp_path / "pictures", net, data=str(tmp_path / "real"), out=tmp_path / "out" / "scores", **ABOUT
     ).set_index(["method", "metric"])
     canvas = torch.stack([torch.from_numpy(np.asarray(image) / 255.0) for image in out.images]).float()
