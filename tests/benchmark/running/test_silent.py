@@ -32,13 +32,13 @@ def test_a_silent_unit_is_named_everywhere(tmp_path, monkeypatch, capsys):
     assert images.facts(tmp_path / "made" / "2-1.png")["silent"] is True
     assert "silent" not in images.facts(tmp_path / "made" / "2-0.png")
 
-    run = "run --model wrap:net.yaml --units 2:0-1 --methods fourier --steps 2 --canvas 24 --out out --wandb disabled"
-    assert main(run.split()) == 0
+    (tmp_path / "few.yaml").write_text(
+        "model: wrap:net.yaml\nunits: '2:0-1'\nmethods: {fourier: {preset: fourier, canvas: 24, steps: 2}}\n"
+        "classifiers: [wrap:net.yaml]\nfrechet: wrap:net.yaml\nmetrics: [logit, spectrum]\n"
+    )
+    assert main(["run", "--suite", "few.yaml", "--out", "out", "--wandb", "disabled"]) == 0
     (record,) = [r for r in load_all(tmp_path / "out" / "records") if r.method == "fourier"]
     assert record.silent_units == ("2-1",)
     (table,) = (tmp_path / "out" / "tables").rglob("wrap-net.md")
     assert "1 of 2 units silent (no gradient): 2-1" in table.read_text()
     assert "silent: no gradient at any step" in (tmp_path / "out" / "index.html").read_text()
-    assert json.loads((tmp_path / "out" / "records" / "wrap-net" / "fourier.json").read_text())["silent_units"] == [
-        "2-1"
-    ]
