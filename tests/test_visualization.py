@@ -49,7 +49,7 @@ class Labelled(nn.Module):
 
 
 CASES = {
-    "torchvision": (lambda: torchvision.models.mobilenet_v2(), "features.4:3", {"input_size": 64}),
+    "torchvision": (lambda: torchvision.models.resnet18(), "layer1:3", {"input_size": 64}),
     "dataclass with id2label": (Labelled, "red fox", {"mean": 0.5, "std": 0.5}),
     "timm ViT": (
         lambda: timm.create_model("vit_tiny_patch16_224", img_size=64, depth=2), "blocks.1:5", {"input_size": 64}
