@@ -18,7 +18,7 @@ from featvis.generators.arguments import accepted, class_at
 from featvis.networks.classifier import Classifier
 from featvis.networks.devices import Precision, default_device
 from featvis.networks.layers import split_tap
-from featvis.networks.loading import load
+from featvis.networks.loading import Source, load
 from featvis.networks.objectives import Objective, objective, taps_of
 from featvis.networks.own.inputs import Numbers
 from featvis.networks.own.modules import classifier_of
@@ -171,6 +171,8 @@ def visualize(
             raise UserError(f"{', '.join(options)} is for a method by name; this generator is made already")
         made = method
         made.classifier = classifier(net, precision, device, **about)
+        # Of this network from now on, whatever it was made with.
+        made.source = Source(made.classifier)
     else:
         found = classifier(net, precision, device, **about)
         made = _made(method, found, precision, options)

@@ -245,6 +245,14 @@ class Known(nn.Module):
         return self.net(x)
 
 
+def test_a_generator_that_is_made_already_takes_the_network_as_it_is_described():
+    net = small(3)
+    made = featvis.Fourier(model=net, canvas=16, steps=1)
+    out = featvis.visualize(net, "3", made, mean=0.25, std=0.5, input_size=16, progress=False)
+    network = out.generator.load_classifier()
+    assert (network.input_size, float(network.mean[0, 0, 0, 0])) == ((16, 16), 0.25)
+
+
 def test_layers_are_a_table():
     table = featvis.layers(small(3), mean=0.5, std=0.5, input_size=32)
     assert list(table.columns) == ["type", "units", "shape", "unit"]
