@@ -9,7 +9,7 @@ PIP := $(BIN)/pip --disable-pip-version-check --quiet
 flags = $(if $(SUITE),--suite $(SUITE)) $(if $(MODEL),--model $(MODEL)) $(if $(METHODS),--methods $(METHODS)) \
 	$(if $(UNITS),--units "$(UNITS)") $(if $(STEPS),--steps $(STEPS)) $(if $(CROPS),--crops $(CROPS)) \
 	$(if $(CANVAS),--canvas $(CANVAS)) $(if $(BATCH_SIZE),--batch-size $(BATCH_SIZE)) $(if $(SEED),--seed $(SEED)) \
-	$(if $(CLASSIFIERS),--classifiers $(CLASSIFIERS)) \
+	$(if $(CLASSIFIERS),--classifiers $(CLASSIFIERS)) $(if $(OBSERVERS),--observers $(OBSERVERS)) \
 	$(if $(DEVICES),--devices $(DEVICES)) $(if $(DATA),--data "$(DATA)") \
 	$(if $(FRECHET_DATA),--frechet-data "$(FRECHET_DATA)") $(if $(SPECTRUM_DATA),--spectrum-data "$(SPECTRUM_DATA)") \
 	$(if $(TOKENS),--tokens $(TOKENS)) $(if $(OUT),--out "$(OUT)") \
@@ -21,7 +21,7 @@ flags = $(if $(SUITE),--suite $(SUITE)) $(if $(MODEL),--model $(MODEL)) $(if $(M
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 	@echo
-	@echo "make bench takes SUITE MODEL METHODS UNITS STEPS CROPS CANVAS BATCH_SIZE SEED CLASSIFIERS DEVICES DATA FRECHET_DATA SPECTRUM_DATA TOKENS OUT WANDB DRY_RUN,"
+	@echo "make bench takes SUITE MODEL METHODS UNITS STEPS CROPS CANVAS BATCH_SIZE SEED CLASSIFIERS OBSERVERS DEVICES DATA FRECHET_DATA SPECTRUM_DATA TOKENS OUT WANDB DRY_RUN,"
 	@echo "for example: make bench MODEL=efficientnet_lite1 METHODS=maco UNITS=ladybug,blocks.4:0-3"
 
 bench: $(VENV)/.ready  ## generate, score and show the methods: the embedded default without arguments

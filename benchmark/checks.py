@@ -125,6 +125,7 @@ def check_run(path: str, flags: Mapping[str, Any], devices: int, out: str | None
     check_networks([suite.model], "--model")
     check_networks(suite.classifiers, f"classifiers of --suite {name}:")
     check_networks([suite.frechet], f"frechet of --suite {name}:")
+    check_networks(suite.observers or (), f"observers of --suite {name}:")
     for key in ("data", "frechet_data", "spectrum_data"):
         check_images(getattr(suite, key), f"--{key.replace('_', '-')}")
     check_out(Path(out or "runs"))

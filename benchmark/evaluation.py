@@ -21,6 +21,7 @@ def evaluate(
     net: str | nn.Module,
     classifiers: Sequence[str] = ("efficientnet_lite1", "efficientnet_lite2"),
     metrics: Sequence[str] = (),
+    observers: Sequence[str] | None = None,
     data: str | None = None,
     frechet: str = "efficientnet_lite1",
     out: str | Path = "runs/evaluate",
@@ -32,6 +33,7 @@ def evaluate(
         folder: of pictures whose names carry a class (`Pictures.save` writes such), see `featvis evaluate --help`.
         net: the target: any `torch.nn.Module`, a timm name, an alias, `wrap:FILE`.
         classifiers: networks of the transferability score, by name.
+        observers: networks in whose features units are told apart and sets compared; None: the classifiers.
         metrics: groups or columns; empty: all.
         data: real images to compare with; None: the embedded reference.
         frechet: the network whose features stand in where Inception's weights are missing.
@@ -52,7 +54,8 @@ def evaluate(
     sources = Sources.open(data, None, None, target)
     _, records = evaluate_folder(
         Path(folder), target, sources, out=str(out), suite="evaluate", frechet=frechet, data=data,
-        metrics=list(metrics), classifiers=list(classifiers), sets=sources.facts(),
+        metrics=list(metrics), classifiers=list(classifiers),
+        observers=list(classifiers if observers is None else observers), sets=sources.facts(),
         cache=str(Path(out).parent / "reference"),
     )  # fmt: skip
     return frame(records)

@@ -9,7 +9,7 @@ from typing import Any
 from benchmark.arguments import FOLDERS, command_line, flags_of
 from benchmark.records import record as records
 from benchmark.records.record import Record
-from benchmark.scoring.plan import Row
+from benchmark.scoring.plan import Row, kind_of
 from benchmark.scoring.recording import definition
 from benchmark.suites.job import from_flags
 from featvis.errors import UserError
@@ -55,7 +55,7 @@ def check(record: Record, data: dict[str, str | None]) -> tuple[str, list[str], 
     cell = next((c for c in job.cells if c.method == record.method), None)
     row = next(
         (r for r in job.plan.rows if r.method == record.method),
-        Row(record.method, kind="real" if record.images is None else "method"),
+        Row(record.method, kind=kind_of(record)),
     )
     if cell is None and record.method not in records.REFERENCES:
         differences.append(f"the suite has no method {record.method} any more")

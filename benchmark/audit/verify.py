@@ -18,7 +18,7 @@ from benchmark.records.record import Measurement, Record
 from benchmark.scoring.classes import settle
 from benchmark.scoring.evaluate import evaluate_row
 from benchmark.scoring.pictures import flat_distances
-from benchmark.scoring.plan import Plan, Row, Sources
+from benchmark.scoring.plan import Plan, Row, Sources, kind_of
 from benchmark.scoring.scorer import Scorer
 from benchmark.studies.attacks.run import SUITE as ATTACK
 from benchmark.studies.attacks.run import remeasure
@@ -195,7 +195,8 @@ def plan_of(
                 f"--data: {source.name} is not the set that {first.suite} was scored with "
                 f"({facts['images']} images of {facts['name']}, fingerprint {facts['fingerprint']})"
             )
-    for name in dict.fromkeys([*said.get("classifiers", []), said.get("frechet")]):
+    observers = said.get("observers", [])
+    for name in dict.fromkeys([*said.get("classifiers", []), said.get("frechet"), *observers]):
         if name not in networks:
             try:
                 networks[name] = load(name, "float32")
@@ -204,7 +205,7 @@ def plan_of(
     rows = [
         Row(
             method=r.method,
-            kind="real" if r.images is None else "method",
+            kind=kind_of(r),
             folder=r.images,
             preset=r.preset,
             config=r.config.get("generator"),
@@ -218,8 +219,9 @@ def plan_of(
     given = {key: value if said.get("data") else None for key, value in data.items()}
     plan = Plan(
         out=str(run), suite=first.suite, model=first.alias, classifiers=list(said.get("classifiers", [])),
-        frechet=str(said.get("frechet")), seed=int(said.get("seed", 0)), units=list(first.units),
-        labels=list(first.labels), canvas=canvas, rows=rows, metrics=list(said.get("metrics") or []),
+        frechet=str(said.get("frechet")), observers=list(observers), seed=int(said.get("seed", 0)),
+        units=list(first.units), labels=list(first.labels), canvas=canvas, rows=rows,
+        metrics=list(said.get("metrics") or []),
         data=given.get("data"), frechet_data=given.get("frechet_data"), spectrum_data=given.get("spectrum_data"),
         sets=sources.facts(), cache=str(run.parent / "reference"), unavailable=unavailable, given=target.given,
     )  # fmt: skip

@@ -14,6 +14,7 @@ def evaluate(
     model: str = "efficientnet_lite0",
     classifiers: str = "efficientnet_lite1,efficientnet_lite2",
     frechet: str = "efficientnet_lite1",
+    observers: str | None = None,
     metrics: str | None = None,
     data: str | None = None,
     frechet_data: str | None = None,
@@ -28,6 +29,8 @@ def evaluate(
         model: the target network, whose features the plausibility is measured in.
         classifiers: networks of the transferability score, separated by commas.
         frechet: the network whose features stand in where Inception's weights are missing.
+        observers: networks in whose features units are told apart and sets compared, separated by commas; default: the
+            classifiers.
         metrics: groups, separated by commas: plausibility, frechet, transferability, logit, spectrum; default: all.
         data: real images to compare with (see `featvis run --help`); default: the embedded reference.
         frechet_data: those that sets of images are compared with; default: the data, its validation split.
@@ -35,10 +38,16 @@ def evaluate(
         wandb: offline, online or disabled logging; default: what WANDB_MODE says, else offline.
     """
     groups = split(metrics)
-    named = (("--model", [model]), ("--classifiers", split(classifiers)), ("--frechet", [frechet]))
+    named = (
+        ("--model", [model]),
+        ("--classifiers", split(classifiers)),
+        ("--frechet", [frechet]),
+        ("--observers", split(observers)),
+    )
     check_metrics(groups)
     for flag, names in named:
         check_networks(names, flag)
+    watching = [unprefixed(name) for name in split(classifiers if observers is None else observers)]
     judges, frechet = [unprefixed(name) for name in split(classifiers)], unprefixed(frechet)
     for flag, spec in (("FOLDER", folder), ("--data", data), ("--frechet-data", frechet_data)):
         check_images(spec, flag)
@@ -59,10 +68,10 @@ def evaluate(
     target = load(model, "float32")
     print(weights_line(target))
     sources = Sources.open(data, frechet_data, None, target)
-    flags = {"model": model, "classifiers": classifiers, "frechet": frechet, "metrics": metrics}
+    flags = {"model": model, "classifiers": classifiers, "frechet": frechet, "observers": observers, "metrics": metrics}
     plan, found = evaluate_folder(
         Path(folder), target, sources, out=out, suite="evaluate", frechet=frechet, data=data, frechet_data=frechet_data,
-        wandb=mode, metrics=groups, classifiers=judges, sets=sources.facts(),
+        wandb=mode, metrics=groups, classifiers=judges, observers=watching, sets=sources.facts(),
         cache=str(Path(out).parent / "reference"),
         command=command_line("evaluate", {"data": data, "frechet_data": frechet_data} | flags, Path(folder).name),
     )  # fmt: skip

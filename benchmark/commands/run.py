@@ -19,6 +19,7 @@ def run(
     batch_size: int | None = None,
     seed: int | None = None,
     classifiers: str | None = None,
+    observers: str | None = None,
     devices: int = 1,
     data: str | None = None,
     frechet_data: str | None = None,
@@ -42,6 +43,8 @@ def run(
         batch_size: units optimised together.
         seed: of all random streams.
         classifiers: networks of the transferability score, separated by commas.
+        observers: networks in whose features units are told apart and sets compared, separated by commas; default: the
+            classifiers.
         devices: GPUs, or processes where there is none. Under torchrun or srun the launcher says it.
         data: real images to compare with: a folder (one folder a class, or with a label file, or with the splits train
             and val), hfds/NAME:SPLIT, wds/FOLDER:SPLIT, or imagenette: ten of ImageNet's classes, which are fetched
@@ -59,7 +62,7 @@ def run(
     flags = {
         "model": model, "methods": methods, "units": units, "steps": steps, "crops": crops, "canvas": canvas,
         "batch_size": batch_size, "seed": seed, "classifiers": classifiers, "data": data, "frechet_data": frechet_data,
-        "spectrum_data": spectrum_data, "tokens": tokens,
+        "spectrum_data": spectrum_data, "tokens": tokens, "observers": observers,
     }  # fmt: skip
     check_run(suite, flags, devices, out)
     mode = wandb_mode(wandb)

@@ -23,7 +23,8 @@ from featvis.storage.hashing import canonical
 from featvis.storage.images import write_atomic
 
 SCHEMA: Literal[1] = 1
-REFERENCES = ("real", "noise")  # the ceiling and the floor: rows of every table, never competitors
+# The ceilings and the floors: rows of tables, never competitors.
+REFERENCES = ("real", "natural", "real_other", "noise")
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")  # what may become a part of a file name
 _HASH = re.compile(r"[0-9a-f]{12}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -44,6 +45,8 @@ class Measurement:
         definition: `text` (one or two sentences) and whatever fixes the number: layer, pooling, k, bank, extractor,
             resize.
         absent: why there is no value, one sentence; None exactly where there is one.
+        values: of each unit, in the order of the record's; None for a unit without one. Absent for what is measured of
+            a whole set, and in older records.
     """
 
     name: str
@@ -55,6 +58,7 @@ class Measurement:
     higher_is_better: bool
     definition: dict[str, Any]
     absent: str | None = None
+    values: tuple[float | None, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -264,3 +268,5 @@ def _check(record: Record, source: str) -> None:
         require(m.value is not None or m.interval is None, key, "has an interval but no value")
         require(m.interval is None or m.interval[0] <= m.interval[1], key, "has an interval whose ends are swapped")
         require(isinstance(m.definition.get("text"), str), key, "needs a definition with a text")
+        fits = m.values is None or len(m.values) == len(record.units)
+        require(fits, key, "needs as many values as there are units, or none")

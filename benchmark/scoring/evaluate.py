@@ -159,7 +159,7 @@ def evaluate_folder(folder: Path, target: Classifier, sources: Sources, **option
     """
     plan, pictures = folder_plan(folder, target, **options)
     networks = {plan.model: target, target.given: target}
-    for name in dict.fromkeys((*plan.classifiers, plan.frechet)):
+    for name in dict.fromkeys((*plan.classifiers, plan.frechet, *plan.observers)):
         networks[name] = networks.get(name) or load(name, "float32")
     settle(plan, networks)
     scorer, found = Scorer(plan, sources, networks), []

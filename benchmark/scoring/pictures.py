@@ -63,7 +63,7 @@ def pictures_of(folder: Path, units: Sequence[str], transparent: bool = False) -
     for unit in units:
         path = folder / f"{unit}.png"
         if path.is_file():
-            found.append(Picture(images.over_grey(path) if transparent else open_rgb(path), class_of(unit)))
+            found.append(Picture(images.over_grey(path) if transparent else open_rgb(path), class_of(unit), unit=unit))
     return found
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from PIL import Image
 
 import featvis
+from benchmark.records.record import Record
 from featvis.data.files import Known
 from featvis.data.sets import ImageSet, Place, Role, check_decodable, place_of
 from featvis.errors import UserError
 
-Kind = Literal["method", "folder", "real", "noise"]
-"""A row: a method of the suite, anyone's folder, the held-out photographs, or noise with the natural spectrum."""
+Kind = Literal["method", "folder", "real", "natural", "real_other", "noise"]
+"""A row: a method of the suite, anyone's folder, the held-out photographs, those that excite each unit most,
+photographs of other classes, or noise with the natural spectrum."""
 
 
 @dataclass
@@ -37,6 +39,13 @@ class Row:
     config: dict[str, Any] | None = None
     config_hash: str | None = None
     transparency: bool = False
+
+
+def kind_of(record: Record) -> Kind:
+    """The kind of row that a run's record is of."""
+    if record.method in ("real", "natural", "real_other"):
+        return cast(Kind, record.method)
+    return "real" if record.images is None else "method"
 
 
 @dataclass
@@ -67,6 +76,7 @@ class Plan:
         command: what makes the run anew.
         given: what loads the target, `wrap:FILE`, where that is not its alias.
         channels: of the target's input.
+        observers: networks in whose features units are told apart and sets compared.
         version: of featvis, which reads its own plans alone.
     """
 
@@ -92,6 +102,7 @@ class Plan:
     unavailable: dict[str, str] = field(default_factory=dict)
     given: str | None = None
     channels: int = 3
+    observers: list[str] = field(default_factory=list)
     version: str = featvis.__version__
 
     def sources(self, known: Known) -> Sources:
@@ -186,9 +197,11 @@ class Picture:
         label: its class; None: not a class.
         digest: of its file's content; 0: not a file that a reference may hold.
         photograph: a real image, which the paper's FID resizes, and not a canvas, which it crops.
+        unit: the id of the unit that it is of; None: not known.
     """
 
     image: Image.Image
     label: int | None
     digest: int = 0
     photograph: bool = False
+    unit: str | None = None

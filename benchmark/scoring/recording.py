@@ -132,6 +132,7 @@ def definition(plan: Plan, row: Row) -> dict[str, Any]:
     return {
         "classifiers": plan.classifiers,
         "frechet": plan.frechet,
+        "observers": plan.observers,
         "data": plan.sets or None,
         "metrics": plan.metrics,
         "seed": plan.seed,

@@ -7,6 +7,7 @@ that is found by the columns' names: see `benchmark.records.columns` and `benchm
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -78,7 +79,8 @@ class Scorer:
         prepare()
         self.plan, self.wanted = plan, wanted(plan.metrics)
         device, given = default_device(), networks or {}
-        names = [n for n in dict.fromkeys((plan.model, *plan.classifiers, plan.frechet)) if n not in plan.unavailable]
+        asked = dict.fromkeys((plan.model, *plan.classifiers, plan.frechet, *plan.observers))
+        names = [n for n in asked if n not in plan.unavailable]
         self.networks: dict[str, Classifier] = {
             name: given[name].in_precision("float32").to(device)
             if name in given
@@ -133,7 +135,7 @@ class Scorer:
                     image, digest = source.open(i)
                 except OSError:
                     continue
-                found.append(Picture(image, label, digest, photograph=True))
+                found.append(Picture(image, label, digest, photograph=True, unit=str(label)))
                 break
         return found
 
@@ -232,4 +234,13 @@ class Scorer:
         found: list[Measurement] = []
         for name in dict.fromkeys(c.evaluator for c in self.wanted):
             found += importlib.import_module(f"benchmark.scoring.evaluators.{name}").evaluate(self, seen)
-        return [m for m in found if any(c.fits(m.name) for c in self.wanted)]
+        return [self._by_unit(m, seen) for m in found if any(c.fits(m.name) for c in self.wanted)]
+
+    def _by_unit(self, measurement: Measurement, seen: Seen) -> Measurement:
+        """The same, its values put in the order of the plan's units."""
+        units = [p.unit for p in seen.pictures]
+        values = measurement.values
+        if values is None or len(values) != len(units):
+            return dataclasses.replace(measurement, values=None)
+        known = dict(zip(units, values, strict=True))
+        return dataclasses.replace(measurement, values=tuple(known.get(unit) for unit in self.plan.units))

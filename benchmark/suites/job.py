@@ -127,7 +127,8 @@ def prepare(name: str, suite: Suite, out: Path, options: Mapping[str, Any], eval
     methods = {m: build(m, values or {}, suite, options, natural) for m, values in suite.methods.items()}
     units = parse_units(suite.units, classifier, tokens=suite.tokens)
     networks, unavailable = {classifier.alias: classifier, classifier.given: classifier}, dict[str, str]()
-    for key, names in (("classifiers", suite.classifiers), ("frechet", (suite.frechet,))):
+    observers = suite.classifiers if suite.observers is None else suite.observers
+    for key, names in (("classifiers", suite.classifiers), ("frechet", (suite.frechet,)), ("observers", observers)):
         for other in (n for n in dict.fromkeys(names) if n not in networks and n not in unavailable):
             try:
                 networks[other] = load(other, "float32", flag=f"{key} of --suite {name}:")
@@ -168,6 +169,7 @@ def prepare(name: str, suite: Suite, out: Path, options: Mapping[str, Any], eval
         classifiers=list(suite.classifiers),
         metrics=list(suite.metrics),
         frechet=suite.frechet,
+        observers=list(observers),
         data=suite.data,
         frechet_data=suite.frechet_data,
         spectrum_data=suite.spectrum_data,

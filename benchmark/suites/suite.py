@@ -46,6 +46,7 @@ class Suite:
             over a middle grey by their transparency. Rows of one configuration share their images.
         classifiers: the networks of the transferability score.
         frechet: the network whose features stand in where Inception's weights are missing.
+        observers: networks in whose features units are told apart and sets compared; null: the classifiers.
         metrics: groups or single columns (`benchmark.records.columns`) to compute; empty: all.
         seed: of all random streams.
         batch_size: units optimised together.
@@ -61,6 +62,7 @@ class Suite:
     methods: dict[str, Any]
     classifiers: tuple[str, ...] = PAPER_CLASSIFIERS
     frechet: str = "efficientnet_lite1"
+    observers: tuple[str, ...] | None = None
     metrics: tuple[str, ...] = ()
     seed: int = 0
     batch_size: int = 5
@@ -123,8 +125,8 @@ def read_with(path: str, flags: Mapping[str, Any]) -> tuple[str, Suite, dict[str
         known = values.get("methods")
         rows = known if isinstance(known, dict) else {}
         given["methods"] = {m: (rows.get(m) or {}) for m in split(given["methods"])}
-    if "classifiers" in given:
-        given["classifiers"] = split(given["classifiers"])
+    for key in {"classifiers", "observers"} & set(given):
+        given[key] = split(given[key])
     return name, resolve(values, f"--suite {path}", given), given
 
 
@@ -145,6 +147,9 @@ def resolve(data: Mapping[str, Any], source: str, overrides: Mapping[str, Any]) 
         model=unprefixed(suite.model),
         classifiers=tuple(unprefixed(name, f"classifiers of {source}:") for name in suite.classifiers),
         frechet=unprefixed(suite.frechet, f"frechet of {source}:"),
+        observers=None
+        if suite.observers is None
+        else tuple(unprefixed(name, f"observers of {source}:") for name in suite.observers),
     )
     if not suite.methods:
         raise UserError(f"{source}: methods (--methods) is empty; name one or more of {', '.join(presets())}")

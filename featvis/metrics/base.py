@@ -178,6 +178,11 @@ class PerImage(Score):
     def _value(self) -> Tensor:
         return self._kept().mean()
 
+    def result(self) -> dict[str, Any]:
+        """As of any `Score`, and `values`: the score of each image in the order they came, NaN for none."""
+        with self._together():
+            return super().result() | {"values": self._gathered(self.values).tolist()}
+
     def _interval(self) -> tuple[float, float]:
         kept = self._kept()
         return bootstrap(mean_statistic(kept), len(kept), resamples=self.resamples, seed=self.seed)

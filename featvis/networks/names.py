@@ -27,6 +27,8 @@ HUB_PREFIXES = ("hf-hub:", "hf_hub:")
 PICKLED = (".pth", ".pt", ".bin", ".ckpt", ".pkl", ".pickle", ".npz", ".tar")
 """Endings of weights files that may hold more than tensors."""
 
+TRANSFORMERS = ("vit", "deit", "flexivit", "eva", "beit", "cait", "xcit", "swin", "dinov")
+"""What the names of vision transformers begin with; one trained otherwise still sees as they do."""
 _REGISTERED = re.compile(r"^@register_model\s+def (\w+)\(", re.MULTILINE)
 _TAG = re.compile(r"""['"]([\w-]+\.[\w-]+)['"]\s*:\s*\w*cfg\w*\(""")
 
@@ -92,6 +94,24 @@ def unprefixed(name: str, flag: str = "--model") -> str:
             "FEATVIS_WEIGHTS names"
         )
     return name
+
+
+def family(name: str) -> str:
+    """What a network is of, by its architecture's name: networks of one family like the same pictures.
+
+    Args:
+        name: of the architecture, with its tag or without.
+
+    Example:
+        >>> from featvis.networks.names import family
+        >>> family("tf_efficientnet_lite0.in1k") == family("efficientnet_lite4"), family("deit_tiny_patch16_224")
+        (True, 'transformer')
+    """
+    architecture = re.sub(r"^(tf|legacy|gluon|tv)_", "", name.partition(".")[0].lower())
+    if architecture.startswith(TRANSFORMERS):
+        return "transformer"
+    letters = re.match(r"[a-z]+", architecture)
+    return letters[0].removesuffix("v") if letters else architecture
 
 
 def weights_directory() -> Path | None:

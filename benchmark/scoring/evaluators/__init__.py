@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING, Any
 
 from benchmark.records.columns import column_of
@@ -31,12 +32,13 @@ def measured(name: str, result: dict[str, Any], network: str = "") -> Measuremen
 
     Args:
         name: of the column's measurement.
-        result: see `featvis.metrics.Score.result`; `value`, `interval`, `n`, `definition` and `absent` are read.
+        result: see `featvis.metrics.Score.result`; `value`, `interval`, `n`, `definition`, `absent` and, where there
+            are some, `values` are read.
         network: the short name for `{network}` in the heading.
     """
     column = column_of(name)
     assert column is not None, f"{name} is no column"
-    interval = result["interval"]
+    interval, values = result["interval"], result.get("values")
     return Measurement(
         name=name,
         label=column.heading.replace("{network}", network),
@@ -47,7 +49,13 @@ def measured(name: str, result: dict[str, Any], network: str = "") -> Measuremen
         higher_is_better=column.higher_is_better,
         definition=result["definition"],
         absent=result["absent"],
+        values=None if values is None else tuple(_short(v) for v in values),
     )
+
+
+def _short(value: float) -> float | None:
+    """Five digits, which is more than an interval leaves and keeps records reviewable; None for what is no number."""
+    return float(f"{value:.5g}") if math.isfinite(value) else None
 
 
 def absent(name: str, text: str, reason: str, network: str = "") -> Measurement:
@@ -58,4 +66,4 @@ def absent(name: str, text: str, reason: str, network: str = "") -> Measurement:
 
 def without(measurement: Measurement, reason: str) -> Measurement:
     """The same entry with its value taken away."""
-    return dataclasses.replace(measurement, value=None, interval=None, n=0, absent=reason)
+    return dataclasses.replace(measurement, value=None, interval=None, n=0, absent=reason, values=None)
