@@ -75,6 +75,26 @@ COLUMNS: tuple[Column, ...] = (
         "spectrum_deviation", "spectrum", "Spectrum deviation", False, "difference of natural logarithms of magnitude",
         evaluator="spectrum",
     ),
+    Column(
+        "identification_{network}", "identification", "Identification, {network}", True, "AUC, chance is .5",
+        evaluator="units",
+    ),
+    Column("afc_easy_{network}", "afc", "2AFC, easy, {network}", True, "AUC, chance is .5", evaluator="units"),
+    Column("afc_hard_{network}", "afc", "2AFC, hard, {network}", True, "AUC, chance is .5", evaluator="units"),
+    Column(
+        "afc_graded_{network}", "afc", "2AFC, graded, {network}", True, "probability of the right choice",
+        evaluator="units",
+    ),
+    Column(
+        "excess_activation", "excess", "Excess activation", True, "1 is the strongest photograph, 0 the median",
+        evaluator="units",
+    ),
+    Column("dead_share", "excess", "Dead", False, "fraction of the units", evaluator="units"),
+    Column(
+        "transfer_percentile_{network}", "percentile", "Percentile, {network}", True,
+        "fraction of the real images of the class", evaluator="units",
+    ),
+    Column("diversity_{network}", "diversity", "Diversity, {network}", True, "cosine distance", evaluator="units"),
     # Of the studies: probe, invert, attack, concepts.
     Column("high_share", "spectrum", "Energy > Nyquist / 4", False, "fraction of the energy"),
     Column("pixel_correlation", "spectrum", "r with am_pixel", True, "correlation, -1 to 1"),

@@ -53,6 +53,9 @@ def evaluate_row(plan: Plan, row: Row, scorer: Scorer, step: Callable[[], Any]) 
     if row.kind == "real":
         found, n = scorer.real(step)
         return of_row(plan, row, scorer.target, metrics=found, n=n)
+    if (photographs := scorer.photographs(row.kind)) is not None:
+        found = scorer.score(photographs, step, row.method)
+        return of_row(plan, row, scorer.target, metrics=found, n=len(photographs))
     folder = folder_of(plan, row)
     pictures = pictures_of(folder, plan.units, row.transparency)
     if not pictures:

@@ -97,7 +97,8 @@ def flat_distances(
         here.append(opener)
 
     for row in plan.rows:
-        pictures = scorer.real_images if row.kind == "real" else (given or {}).get(row.method)
+        photographs = scorer.photographs(row.kind)
+        pictures = (given or {}).get(row.method) if photographs is None else photographs
         for p in pictures or ():
             add(row.method, int(str(p.label)), str(p.digest), functools.partial(lambda p: (p.image, p.digest), p))
         if pictures is not None:

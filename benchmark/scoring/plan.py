@@ -77,6 +77,7 @@ class Plan:
         given: what loads the target, `wrap:FILE`, where that is not its alias.
         channels: of the target's input.
         observers: networks in whose features units are told apart and sets compared.
+        texts: of the units, as `parse_units` reads them; none: their ids say what they are.
         version: of featvis, which reads its own plans alone.
     """
 
@@ -103,6 +104,7 @@ class Plan:
     given: str | None = None
     channels: int = 3
     observers: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
     version: str = featvis.__version__
 
     def sources(self, known: Known) -> Sources:

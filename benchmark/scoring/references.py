@@ -29,6 +29,7 @@ from benchmark.records import columns
 from benchmark.scoring.plan import Plan
 from featvis.data import sweep
 from featvis.data.files import Known
+from featvis.data.gallery import ActivationJob, GalleryJob, Rows, read_rows
 from featvis.data.inception import InceptionJob, find_inception, load_inception
 from featvis.data.reference import (
     CHUNK,
@@ -47,7 +48,7 @@ from featvis.errors import UserError
 from featvis.networks.classifier import Classifier
 from featvis.networks.loading import load
 from featvis.networks.names import weights_directory
-from featvis.networks.units import classes_of
+from featvis.networks.units import base_of, classes_of, read_units
 from featvis.storage import images
 from featvis.storage.hashing import config_hash
 from featvis.storage.versions import versions
@@ -209,9 +210,10 @@ class Task:
         classes: whose images are wanted (`inception`).
         given: what loads the network, where that is not its name.
         target: what loads the network whose classes the images are of; None: `model`, or ImageNet's.
+        units: whose activations are wanted (`activations`), as `parse_units` reads them.
     """
 
-    kind: Literal["bank", "spectrum", "inception", "nearest"]
+    kind: Literal["bank", "spectrum", "inception", "nearest", "gallery", "activations"]
     data: str
     role: Role
     root: str
@@ -219,6 +221,7 @@ class Task:
     classes: tuple[int, ...] = ()
     given: str | None = None
     target: str | None = None
+    units: tuple[str, ...] = ()
 
 
 def passes(plan: Plan) -> list[Task]:
@@ -241,8 +244,13 @@ def passes(plan: Plan) -> list[Task]:
         tasks.append(Task("bank", frechet, "frechet", plan.cache, plan.frechet, given=given, target=target))
     if "spectrum" in asked:
         tasks.append(Task("spectrum", plan.spectrum_data or plan.data, "spectrum", plan.cache, target=target))
-    if "plausibility" in asked and len(classes) == len({u.partition("@")[0] for u in plan.units}):
+    if "plausibility" in asked and len(classes) == len({base_of(u) for u in plan.units}):
         tasks.append(dataclasses.replace(own, kind="nearest", classes=classes))
+    if "units" in asked:
+        texts = tuple(dict.fromkeys(base_of(text) for text in plan.texts or plan.units))
+        tasks.append(dataclasses.replace(own, kind="activations", units=texts))
+        seeing = [n for n in dict.fromkeys(plan.observers) if n not in plan.unavailable]
+        tasks += [dataclasses.replace(own, kind="gallery", model=n, given=plan.loads(n)) for n in seeing]
     return tasks
 
 
@@ -263,10 +271,11 @@ def perform(
         trainer: arguments of Lightning's Trainer.
 
     Returns:
-        A `Bank`, the folder of a spectrum, or Inception's features and the digests of their files (None without it).
+        A `Bank`, the folder of a spectrum, Inception's features and the digests of their files (None without it), or
+        the `Rows` of a gallery or of activations.
     """
     root, directory = Path(task.root), weights_directory()
-    if task.kind == "bank" and network is None:
+    if task.model is not None and network is None:
         network = load(task.given or str(task.model), "float32")
     if source is None:
         known: Known = imagenet_synsets() if network is None else network
@@ -279,7 +288,23 @@ def perform(
         model = inception or load_inception([directory] if directory else [])
         return None if model is None else inception_bank(source, model, task.classes, root, trainer)
     assert network is not None
+    if task.kind == "gallery":
+        return rows_of(source, GalleryJob(network), root, network.name, trainer)
+    if task.kind == "activations":
+        return rows_of(source, ActivationJob(network, read_units(task.units, network)), root, network.name, trainer)
     return bank(source, network, root, trainer)
+
+
+def rows_of(source: ImageSet, job: sweep.Job, root: Path, name: str, trainer: dict[str, Any] | None = None) -> Rows:
+    """What a job keeps of all images of a set, made as far as it is missing.
+
+    Raises:
+        UserError: when no image can be decoded, or the cache cannot be written.
+    """
+    todo = sweep.chunks(range(len(source)), CHUNK)
+    folder = _place(source, root, job, name)
+    sweep.run(source, job, todo, folder, trainer)
+    return read_rows(folder, todo, job, source.name)
 
 
 def make(tasks: Sequence[Task], devices: int) -> None:

@@ -20,9 +20,11 @@ from torch import Tensor
 from benchmark.records.columns import wanted
 from benchmark.records.record import Measurement
 from benchmark.scoring import references
-from benchmark.scoring.plan import Picture, Plan, Sources
+from benchmark.scoring.natural import Natural
+from benchmark.scoring.plan import Kind, Picture, Plan, Sources
 from featvis.data.classes import Classes
 from featvis.data.files import as_input
+from featvis.data.gallery import Rows
 from featvis.data.inception import load_inception
 from featvis.data.reference import EMBEDDED, Bank, read_bank, read_provenance, read_spectrum
 from featvis.data.sets import ImageSet
@@ -97,6 +99,8 @@ class Scorer:
         self.inception = load_inception([directory] if directory else [])
         made = {task: self._made(task) for task in references.passes(plan)}
         results = {(task.kind, task.role): result for task, result in made.items()}
+        self.galleries: dict[str, Rows] = {str(t.model): r for t, r in made.items() if t.kind == "gallery"}
+        self.natural = None if ("activations", "bank") not in results else Natural(self, results["activations", "bank"])
         self.bank: Bank | None = results.get(("bank", "bank"), self._embedded(plan.model))
         self.frechet_bank: Bank | None = results.get(("bank", "frechet"), self._embedded(plan.frechet))
         self.inception_bank: tuple[Tensor, Tensor] | None = results.get(("inception", "frechet"))
@@ -182,7 +186,8 @@ class Scorer:
         found = []
         for i in range(0, len(pictures), BATCH):
             views = [as_input(p.image, network.input_size, network.channels) for p in pictures[i : i + BATCH]]
-            out = network.features(torch.stack(views).to(network.device))
+            middle = name in self.galleries
+            out = network.features(torch.stack(views).to(network.device), flat=network is self.target, middle=middle)
             found.append({k: v.cpu() for k, v in out.items()})
         return {k: torch.cat([f[k] for f in found]) for k in found[0]}
 
@@ -203,6 +208,12 @@ class Scorer:
         found = self.evaluate(Seen(features, labels, ids, pictures, self.flat.get(method)))
         step()
         return found
+
+    def photographs(self, kind: Kind) -> list[Picture] | None:
+        """The pictures of a row that real images make; None for a row of other pictures."""
+        if kind == "natural":
+            return [] if self.natural is None else self.natural.pictures()
+        return self.real_images if kind == "real" else None
 
     def real(self, step: Callable[[], Any] = lambda: None) -> tuple[list[Measurement], int]:
         """All metrics of the row `real` and its number of images; from the embedded banks where there is no data."""

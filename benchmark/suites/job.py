@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from benchmark.arguments import command_line, weights_line
+from benchmark.records.columns import wanted
 from benchmark.scoring import references
 from benchmark.scoring.classes import settle
 from benchmark.scoring.plan import Plan, Row, Sources
@@ -160,6 +161,9 @@ def prepare(name: str, suite: Suite, out: Path, options: Mapping[str, Any], eval
         )
         for cell in cells
     ]
+    # Only real images show what excites a unit.
+    scored = any(c.evaluator == "units" for c in wanted(suite.metrics))
+    natural_rows = [Row("natural", "natural")] * (suite.data is not None and scored)
     plan = Plan(
         out=str(out),
         suite=name,
@@ -180,7 +184,8 @@ def prepare(name: str, suite: Suite, out: Path, options: Mapping[str, Any], eval
         units=[u.id for u in units],
         labels=[u.label for u in units],
         canvas=list(cells[0].generator.size) if cells else [256, 256],
-        rows=[Row("real", "real"), *rows, Row("noise", "noise")],
+        texts=[u.text for u in units],
+        rows=[Row("real", "real"), *natural_rows, *rows, Row("noise", "noise")],
         **evaluation,
     )
     settle(plan, networks)

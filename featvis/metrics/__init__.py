@@ -10,16 +10,32 @@ from featvis.metrics.logits import LogitMagnitude, Transferability
 from featvis.metrics.neighbours import Plausibility
 from featvis.metrics.resampling import bootstrap
 from featvis.metrics.spectrum import SpectrumDeviation
+from featvis.metrics.units import (
+    DeadShare,
+    ExcessActivation,
+    Identification,
+    PerUnit,
+    SeedDiversity,
+    TransferPercentile,
+    TwoAlternatives,
+)
 
 __all__ = [
+    "DeadShare",
+    "ExcessActivation",
     "FrechetDistance",
+    "Identification",
     "KernelDistance",
     "LogitMagnitude",
     "PerImage",
+    "PerUnit",
     "Plausibility",
     "Score",
+    "SeedDiversity",
     "SpectrumDeviation",
+    "TransferPercentile",
     "Transferability",
+    "TwoAlternatives",
     "bootstrap",
     "deep_knn",
     "frechet_distance",

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from featvis import engine
 from featvis.errors import UserError, nearest
 from featvis.networks.devices import Precision, compute_dtype
-from featvis.networks.features import Ends, ends, last_block_of_timm
+from featvis.networks.features import Ends, ends, last_block_of_timm, middle_of, sixteenths
 from featvis.networks.layers import Layer, find, split_tap
 from featvis.networks.measuring import Rectifiers, measure
 from featvis.networks.names import ModelSpec
@@ -318,22 +318,25 @@ class Classifier(nn.Module):
         return find(known, name, self.alias)
 
     @torch.no_grad()
-    def features(self, x: Float[Tensor, "n k h w"], flat: bool = True) -> dict[str, Tensor]:
+    def features(self, x: Float[Tensor, "n k h w"], flat: bool = True, middle: bool = False) -> dict[str, Tensor]:
         """What the metrics read: `logits` (N, K), `pooled` (N, D) before the head, `flat` (N, L) of the last block.
 
         A network of one channel sees the luminance of RGB images.
 
         `pooled` is what goes into the layer that makes the logits (timm's `forward_head(pre_logits=True)`); a network
-        without such a layer has its logits there. `flat` is the last block's feature map or tokens, left out where
-        `flat` is false, or the network has none.
+        without such a layer has its logits there. `flat` is the last block's feature map or tokens, `middle` (N, 16 C)
+        what a layer halfway sees in each sixteenth of the image; each left out where it is not asked for, or the
+        network has none.
         """
         if self.channels == 1 and x.shape[1] == 3:
             x = (x * x.new_tensor(LUMINANCE).view(1, 3, 1, 1)).sum(1, keepdim=True)
         block = self.last_block() if flat else ""
-        with self.tapped({block} if block else set()) as taps, self._autocast():
+        halfway = middle_of(self.measured()) if middle else None
+        with self.tapped({block, halfway.name if halfway else ""} - {""}) as taps, self._autocast():
             pooled, logits = self._pooled(self._normalise(x))
         found = {"logits": logits.float(), "pooled": pooled.float().flatten(1)}
-        return found | ({"flat": taps[block].float().flatten(1)} if block else {})
+        found |= {"flat": taps[block].float().flatten(1)} if block else {}
+        return found | ({"middle": sixteenths(taps[halfway.name], halfway)} if halfway else {})
 
     def _pooled(self, x: Float[Tensor, "n c h w"]) -> tuple[Tensor, Tensor]:
         if self.reentrant and hasattr(self.net, "forward_head"):

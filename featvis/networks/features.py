@@ -7,14 +7,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from featvis.networks.layers import Layer
+from featvis.networks.layers import Layer, stages
 from featvis.networks.measuring import pools
 
 BLOCKS = ("blocks", "stages", "layers", "layer4", "features")
 """What timm's networks call the sequence of their blocks."""
+
+
+GRID = 4
+"""Parts of an image's side in which an observer's middle layer is read: where something is counts there."""
 
 
 @dataclass(frozen=True)
@@ -78,3 +83,30 @@ def last_block_of_timm(net: nn.Module) -> str:
         if isinstance(module, nn.Module) and (children := [name for name, _ in module.named_children()]):
             return f"{group}.{children[-1]}"
     return ""
+
+
+def middle_of(layers: Mapping[str, Layer | str]) -> Layer | None:
+    """The middle one of a network's blocks that have rows and columns; None where none has.
+
+    Args:
+        layers: its modules, as `featvis.networks.measuring.measure` gives them.
+    """
+    wide = {n: x for n, x in layers.items() if isinstance(x, Layer) and x.grid is not None and min(x.grid) >= GRID}
+    blocks = stages(wide, 3)
+    return wide[blocks[len(blocks) // 2]] if blocks else None
+
+
+def sixteenths(output: Tensor, layer: Layer) -> Float[Tensor, "n d"]:
+    """Means over the 4 x 4 parts of a layer's positions: what is seen, and roughly where.
+
+    Args:
+        output: of the layer.
+        layer: which has rows and columns.
+
+    Returns:
+        (N, 16 C), the channels of the first part first.
+    """
+    assert layer.grid is not None
+    patches = layer.read(output, ":")[:, layer.extra :]
+    maps = patches.movedim(2, 1).unflatten(2, layer.grid)
+    return F.adaptive_avg_pool2d(maps, GRID).flatten(2).movedim(1, 2).flatten(1)

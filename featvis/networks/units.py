@@ -142,6 +142,55 @@ def permutation(count: int) -> list[int]:
     return sorted(range(count), key=lambda i: hashlib.sha256(f"featvis {i}".encode()).digest())
 
 
+def base_of(unit: str) -> str:
+    """The id of a unit without which of its images is meant.
+
+    Example:
+        >>> from featvis.networks.units import base_of
+        >>> base_of("301@3")
+        '301'
+    """
+    name, cut, repeat = unit.rpartition("@")
+    return name if cut and repeat.isdecimal() else unit
+
+
+def unit_of(name: str, classifier: Classifier) -> Unit | None:
+    """The unit that an id, or the name of somebody's file, stands for: `301@3`, `blocks.2-7-r3c4`, `blocks.2_7`.
+
+    Args:
+        name: without an ending.
+        classifier: the network.
+
+    Returns:
+        None for a name that is no class and begins with no layer; ids of directions do not say the direction.
+
+    Raises:
+        UserError: for a class, a channel or a place that the network does not have.
+    """
+    name, cut, repeat = name.partition("@")
+    if cut and not repeat.isdecimal():
+        return None
+    number = int(repeat or 0)
+    if name.isdecimal():
+        return replace(_class(_range(name, classifier.num_classes, classifier.alias)[0], classifier), repeat=number)
+    match = re.fullmatch(r"(.+)[-_:](\d{1,6})(?:-(r\d+c\d+|patches|cls|reg\d+))?", name)
+    if match is None or match[1] not in classifier.layers():
+        return None
+    layer, where = classifier.layer(match[1]), re.sub(r"^r(\d+)c(\d+)$", r"\1,\2", match[3] or "")
+    index = _range(match[2], layer.channels, f"layer {layer.name}")[0]
+    layer.check(where)
+    return Unit(layer.name, index, tap(f"{layer.name}:{index}", where), repeat=number, where=where)
+
+
+def read_units(names: Iterable[str], classifier: Classifier) -> list[Unit]:
+    """The units of some names, which are ids or what `parse_units` reads, one a name.
+
+    Raises:
+        UserError: for one that the network does not have.
+    """
+    return [unit_of(name, classifier) or parse_units(name, classifier, "unit")[0] for name in names]
+
+
 def parse_units(text: str, classifier: Classifier, flag: str = "--units", tokens: Tokens = "all") -> list[Unit]:
     """The units that a text names, in its order, each once.
 
