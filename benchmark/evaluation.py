@@ -11,7 +11,7 @@ from torch import nn
 
 from benchmark.checks import check_images, check_metrics
 from benchmark.report.tables.numbers import frame
-from benchmark.scoring.evaluate import evaluate_folder
+from benchmark.scoring.folders import evaluate_folder
 from benchmark.scoring.plan import Sources
 from featvis.visualization import classifier
 

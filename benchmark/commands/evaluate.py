@@ -25,7 +25,8 @@ def evaluate(
 
     Args:
         folder: images whose names, or whose folders', carry a class: its index (301.png), synset (n02165456_1.png) or,
-            of a folder, label; or with a label file.
+            of a folder, label; or with a label file. Or images of units: blocks.4_7.png, or a file units.csv, of which
+            a line is a file's name and a unit (blocks.4:7).
         model: the target network, whose features the plausibility is measured in.
         classifiers: networks of the transferability score, separated by commas.
         frechet: the network whose features stand in where Inception's weights are missing.
@@ -55,7 +56,7 @@ def evaluate(
     mode = wandb_mode(wandb)
 
     from benchmark.report import tables
-    from benchmark.scoring.evaluate import evaluate_folder
+    from benchmark.scoring.folders import evaluate_folder
     from benchmark.scoring.plan import Sources
     from benchmark.tracking import log_scores
     from featvis.data.files import list_images

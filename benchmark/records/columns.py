@@ -155,6 +155,11 @@ def wanted(names: Iterable[str]) -> list[Column]:
     return [c for c in scored if not asked or asked & {c.name, c.group, c.evaluator}]
 
 
+def scores_units(names: Iterable[str] | None) -> bool:
+    """Whether scores of units are among what a suite asks for: then natural images that excite them are a row."""
+    return any(c.evaluator == "units" for c in wanted(names or ()))
+
+
 def check(names: Iterable[str], where: str) -> None:
     """Raise a UserError for a name that is no group and no column, with the nearest ones.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,18 +12,13 @@ from tqdm import tqdm
 
 import featvis
 from benchmark import launch
-from benchmark.records import record as records
 from benchmark.records.record import Record
-from benchmark.scoring.classes import settle
 from benchmark.scoring.pictures import flat_distances, folder_of, pictures_of
-from benchmark.scoring.plan import Picture, Plan, Row, Sources
+from benchmark.scoring.plan import Plan, Row, Sources
 from benchmark.scoring.recording import definition, failures, of_row
 from benchmark.scoring.scorer import Scorer
-from featvis.data.files import digest, open_rgb
-from featvis.data.sets import FolderImages
 from featvis.errors import UserError
 from featvis.networks.classifier import Classifier
-from featvis.networks.loading import load
 from featvis.storage.interrupt import check_starter
 
 
@@ -102,82 +96,6 @@ def evaluate(plan: Plan, sources: Sources | None = None, networks: Mapping[str, 
             failed = failed or record.status == "failed"
             record.write(record_path(plan, row))
     return 1 if failed else 0
-
-
-def folder_plan(folder: Path, target: Classifier, **options: Any) -> tuple[Plan, list[Picture]]:
-    """The plan and the pictures of anyone's folder: images that have a class, by their names or a label file.
-
-    Args:
-        folder: of the images.
-        target: the network.
-        options: further fields of the `Plan`.
-
-    Raises:
-        UserError: when the folder is missing, empty, or no image has a class.
-    """
-    source = FolderImages(folder, target, flag="FOLDER", below=True)
-    pictures, skipped = [], []
-    for file in source.files:
-        try:
-            pictures.append(Picture(open_rgb(file.path), file.label, digest(file.path)))
-        except OSError as error:
-            skipped.append(file.path)
-            print(f"featvis: {file.path} cannot be decoded and is skipped ({error})", file=sys.stderr)
-    if skipped or source.left:
-        left = f"; left out: {source.left}" if source.left else ""
-        print(
-            f"featvis: {len(skipped)} images skipped as broken, {source.unlabelled} without a class{left}",
-            file=sys.stderr,
-        )
-    if not pictures:
-        raise UserError(f"none of the {len(source)} images in {folder} can be decoded")
-    classes = list(dict.fromkeys(p.label for p in pictures if p.label is not None))
-    sizes = {p.image.size for p in pictures}
-    canvas = [*next(iter(sizes))][::-1] if len(sizes) == 1 else [256, 256]
-    method = re.sub(r"[^A-Za-z0-9_.+-]", "_", folder.resolve().name).strip("_.-") or "folder"
-    if method in records.REFERENCES:
-        method = f"{method}_images"
-    plan = Plan(
-        model=target.alias,
-        given=target.given,
-        channels=target.channels,
-        seed=0,
-        units=[str(c) for c in classes],
-        labels=[target.labels[c] for c in classes],
-        canvas=canvas,
-        rows=[Row("real", "real"), Row(method, "folder", str(folder)), Row("noise", "noise")],
-        **options,
-    )
-    return plan, pictures
-
-
-def evaluate_folder(folder: Path, target: Classifier, sources: Sources, **options: Any) -> tuple[Plan, list[Record]]:
-    """Score anyone's folder beside `real` and `noise` of the same classes; the plan and the records, also written.
-
-    Args:
-        folder: of the images.
-        target: the network, loaded.
-        sources: the real images, listed.
-        options: further fields of the `Plan`.
-    """
-    plan, pictures = folder_plan(folder, target, **options)
-    networks = {plan.model: target, target.given: target}
-    for name in dict.fromkeys((*plan.classifiers, plan.frechet, *plan.observers)):
-        networks[name] = networks.get(name) or load(name, "float32")
-    settle(plan, networks)
-    scorer, found = Scorer(plan, sources, networks), []
-    given = {row.method: pictures for row in plan.rows if row.kind == "folder"}
-    scorer.flat = flat_distances(plan, scorer, {"devices": 1}, given)
-    with tqdm(total=2 * (len(scorer.networks) + 1), desc="scores", unit="step") as bar:
-        for row in plan.rows:
-            if row.kind == "folder":
-                measured = scorer.score(pictures, lambda: bar.update(1), row.method)
-                record = of_row(plan, row, scorer.target, metrics=measured, n=len(pictures))
-            else:
-                record = evaluate_row(plan, row, scorer, lambda: bar.update(1))
-            record.write(record_path(plan, row))
-            found.append(record)
-    return plan, found
 
 
 def read_plan(path: Path) -> Plan:

@@ -253,5 +253,9 @@ class Scorer:
         values = measurement.values
         if values is None or len(values) != len(units):
             return dataclasses.replace(measurement, values=None)
-        known = dict(zip(units, values, strict=True))
-        return dataclasses.replace(measurement, values=tuple(known.get(unit) for unit in self.plan.units))
+        known: dict[str | None, list[float]] = {}
+        for unit, value in zip(units, values, strict=True):
+            if value is not None:
+                known.setdefault(unit, []).append(value)
+        means = {unit: sum(found) / len(found) for unit, found in known.items()}
+        return dataclasses.replace(measurement, values=tuple(means.get(unit) for unit in self.plan.units))

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from benchmark.arguments import command_line, weights_line
-from benchmark.records.columns import wanted
+from benchmark.records.columns import scores_units
 from benchmark.scoring import references
 from benchmark.scoring.classes import settle
 from benchmark.scoring.plan import Plan, Row, Sources
@@ -162,8 +162,7 @@ def prepare(name: str, suite: Suite, out: Path, options: Mapping[str, Any], eval
         for cell in cells
     ]
     # Only real images show what excites a unit.
-    scored = any(c.evaluator == "units" for c in wanted(suite.metrics))
-    natural_rows = [Row("natural", "natural")] * (suite.data is not None and scored)
+    natural_rows = [Row("natural", "natural")] * (suite.data is not None and scores_units(suite.metrics))
     plan = Plan(
         out=str(out),
         suite=name,
