@@ -49,7 +49,10 @@ def zoo() -> Path:
     return folder
 
 
-LONGEST = ("test_launch", "test_run", "test_faults", "test_notebooks", "test_attacks", "test_bad_input", "test_perf")
+LONGEST = (
+    "test_launch", "test_run", "test_faults", "test_installed", "test_am", "test_contributing", "test_notebooks",
+    "test_attacks", "test_bad_input", "test_perf", "test_fid", "test_layers", "test_counts", "test_own_classes",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items):

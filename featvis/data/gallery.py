@@ -26,7 +26,7 @@ NATURAL = 9
 """The most exciting images of a unit: those that stand for it (Zimmermann et al. 2021 show nine)."""
 QUERIES = 20
 """Images on each side of a choice."""
-LEAST = 250
+LEAST = 300
 """Images without which the queries of a choice would overlap."""
 
 

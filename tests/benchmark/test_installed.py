@@ -83,7 +83,7 @@ def test_a_run_from_a_folder_with_files_of_our_names(tmp_path, place):
             sys.executable, str(script), "run", "--methods", "my_file.Mine", "--units", "301,323", "--batch-size", "1",
             "--devices", "2", *SMALL, "--out", str(tmp_path / "out"),
         ],
-        cwd=folder, capture_output=True, text=True, timeout=500, check=False,
+        cwd=folder, capture_output=True, text=True, timeout=1500, check=False,
         env={**os.environ, "PYTHONPATH": str(place), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]

@@ -42,7 +42,7 @@ NETWORKS = {
         {"stages.1": MAP, "stages.0.blocks.0.mlp.fc1": LAST, "stages.0.blocks.0.norm": LAST},
     ),
 }
-SIZE = {"inception_v3": 160, "swin_tiny_patch4_window7_224": 112}
+SIZE = {"inception_v3": 112, "swin_tiny_patch4_window7_224": 112}
 
 
 def network(name: str) -> Classifier:

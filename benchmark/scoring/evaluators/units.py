@@ -215,13 +215,16 @@ class Observer:
                 excited = self.natural.excited[n]
                 if not excited.alive:
                     continue
-                for level, (units, positive, negative) in found.items():
-                    pair = _pair(excited, level)
-                    if pair is not None:
-                        both = functional.directions(self.gallery.take(key, torch.cat(pair)), mean) @ told_apart[n]
-                        units.append(n)
-                        positive.append(both[:QUERIES])
-                        negative.append(both[QUERIES:])
+                pairs = {level: pair for level in found if (pair := _pair(excited, level)) is not None}
+                if not pairs:
+                    continue
+                images = self.gallery.take(key, torch.cat([side for pair in pairs.values() for side in pair]))
+                sides = functional.cosines(images, mean, told_apart[n]).split(QUERIES)
+                for i, level in enumerate(pairs):
+                    units, positive, negative = found[level]
+                    units.append(n)
+                    positive.append(sides[2 * i])
+                    negative.append(sides[2 * i + 1])
         empty = torch.zeros(0, QUERIES, dtype=torch.float64)
         return {
             level: (

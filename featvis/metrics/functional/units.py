@@ -33,6 +33,30 @@ def directions(x: Float[Tensor, "*n d"], mean: Float[Tensor, " d"]) -> Float64[T
     return scaled
 
 
+def cosines(x: Float[Tensor, "n d"], mean: Float[Tensor, " d"], to: Float[Tensor, " d"]) -> Float64[Tensor, " n"]:
+    """Products of the directions of some images with one vector, for less than their directions themselves.
+
+    Args:
+        x: features of an observer.
+        mean: of the pool.
+        to: the vector.
+
+    Returns:
+        NaN where an image has no direction.
+
+    Example:
+        >>> import torch
+        >>> from featvis.metrics.functional.units import cosines
+        >>> cosines(torch.tensor([[3.0, 1.0], [1.0, 1.0]]), torch.ones(2), torch.tensor([2.0, 5.0])).tolist()
+        [2.0, nan]
+    """
+    # float32: a thousandth of what tells images apart.
+    x = x - mean.to(x)
+    norm = x.norm(dim=1).double()
+    product: Tensor = (x @ to.to(x)).double() / norm
+    return product.masked_fill(~(norm > 0) | ~norm.isfinite(), torch.nan)
+
+
 def similarity(
     x: Float64[Tensor, "n d"], natural: Float64[Tensor, "v k d"], same: Bool[Tensor, "n v k"] | None = None
 ) -> Float64[Tensor, "n v"]:

@@ -1,0 +1,195 @@
+"""Pictures of channels in a folder: what is read off them, against a network whose channels are colours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from benchmark.cli import main
+from benchmark.evaluation import evaluate
+from benchmark.records.record import Record
+from featvis.data.gallery import LEAST, excited
+from featvis.errors import UserError
+from featvis.networks.classifier import Classifier
+from featvis.networks.units import unit_of
+from featvis.networks.weights import ModelSpec
+
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+ABOUT = {"mean": 0.5, "std": 0.25, "input_size": 24, "labels": ["red", "green", "blue"]}
+SIDE = 24
+OBSERVER = """
+import torch
+from torch import nn
+
+
+def make(broken=False):
+    net = nn.Sequential(nn.Conv2d(3, 6, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4))
+    with torch.no_grad():
+        net[0].weight.copy_(torch.cat([torch.eye(3), -torch.eye(3)]).view(6, 3, 1, 1))
+        net[0].bias.zero_()
+        if broken:
+            net[0].weight.fill_(float("nan"))
+    return net
+"""
+
+
+def colours() -> nn.Module:
+    """Channel c of its first layer is how much of colour c a place has; channel 3 is nothing."""
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    with torch.no_grad():
+        net[0].weight.zero_()
+        net[0].weight[:3, :, 0, 0] = torch.eye(3)
+        for p in (net[0].bias, net[3].bias):
+            p.zero_()
+    return net
+
+
+def picture(path: Path, colour, rng) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.clip(np.asarray(colour) + rng.integers(-15, 15, (SIDE, SIDE, 3)), 0, 255)
+    Image.fromarray(pixels.astype(np.uint8)).save(path)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """Real images of every colour, and pictures of three channels, each of its own colour, and of one of another."""
+    folder, rng = tmp_path_factory.mktemp("units"), np.random.default_rng(0)
+    for i in range(LEAST + 10):
+        label = ABOUT["labels"][i % 3]
+        picture(folder / "real" / label / f"{i}.png", rng.integers(20, 235, 3), rng)
+    for c in range(3):
+        colour = [30, 30, 30]
+        colour[c] = 250
+        picture(folder / "good" / f"0_{c}.png", colour, rng)
+        picture(folder / "good" / f"0_{c}@1.png", colour, rng)
+        picture(folder / "wrong" / f"p{c}.png", colour, rng)
+    picture(folder / "good" / "0_3.png", [128, 128, 128], rng)
+    (folder / "wrong" / "units.csv").write_text(
+        "file,unit\n" + "".join(f"p{c}.png,0:{(c + 1) % 3}\n" for c in range(3))
+    )
+    (folder / "eyes.py").write_text(OBSERVER)
+    common = "mean: [0.5, 0.5, 0.5]\nstd: [0.25, 0.25, 0.25]\ninput_size: [24, 24]\n"
+    (folder / "eyes.yaml").write_text(f"class_path: eyes.make\n{common}")
+    (folder / "blind.yaml").write_text(f"class_path: eyes.make\ninit_args: {{broken: true}}\n{common}")
+    return folder
+
+
+def scores(place: Path, name: str, observers: list[str]):
+    table = evaluate(
+        place / name, colours(), [], ["units"], [f"wrap:{place}/{o}.yaml" for o in observers],
+        data=str(place / "real"), out=place / "out" / f"{name}-{len(observers)}", **ABOUT,
+    )  # fmt: skip
+    return table.set_index(["method", "metric"])
+
+
+def test_pictures_of_their_own_channel_are_told_apart_and_others_are_not(place):
+    good, wrong = scores(place, "good", ["eyes"]), scores(place, "wrong", ["eyes"])
+    for name in ("identification_wrap-eyes", "afc_easy_wrap-eyes"):
+        assert good.loc[("good", name), "value"] > 0.95
+        assert good.loc[("natural", name), "value"] > 0.9
+        assert wrong.loc[("wrong", name), "value"] < 0.25
+    assert 0 < good.loc[("noise", "identification_wrap-eyes"), "value"] < 1
+    # The channel that nothing excites is named, and does not count.
+    record = Record.read(next((place / "out" / "good-1").rglob("good.json")))
+    excess = record.metric("excess_activation")
+    assert excess.definition["without_an_exciting_image"] == ["0-3"]
+    assert (excess.n, len(record.units)) == (3, 7)
+    assert excess.values[-1] is None
+    # By hand: a channel's activation is the mean of a colour, and so are those of the real images.
+    real = np.array([np.asarray(Image.open(p)).mean((0, 1)) for p in sorted((place / "real").rglob("*.png"))])
+    expected = []
+    for c in range(3):
+        own = [np.asarray(Image.open(place / "good" / n))[..., c].mean() for n in (f"0_{c}.png", f"0_{c}@1.png")]
+        median = np.sort(real[:, c])[(len(real) - 1) // 2]
+        expected.append((np.mean(own) - median) / (real[:, c].max() - median))
+    assert good.loc[("good", "excess_activation"), "value"] == pytest.approx(np.mean(expected), abs=1e-3)
+    assert good.loc[("good", "dead_share"), "value"] == 0
+    assert wrong.loc[("wrong", "dead_share"), "value"] == 1
+    assert wrong.loc[("wrong", "excess_activation"), "absent"] is None
+    assert good.loc[("good", "diversity_wrap-eyes"), "value"] < 0.01
+    assert "no unit has more than one picture" in wrong.loc[("wrong", "diversity_wrap-eyes"), "absent"]
+
+
+def test_an_observer_that_sees_nothing_takes_nothing_from_the_others(place):
+    both = scores(place, "good", ["eyes", "blind"])
+    assert both.loc[("good", "identification_wrap-eyes"), "value"] == 1
+    for name in ("identification", "afc_easy", "diversity"):
+        assert both.loc[("good", f"{name}_wrap-blind"), "absent"]
+    assert "has other classes" in both.loc[("good", "transfer_percentile_wrap-blind"), "absent"]
+
+
+def test_one_unit_alone_has_nothing_to_be_told_apart_from(place):
+    rng = np.random.default_rng(1)
+    picture(place / "alone" / "0_0.png", [250, 20, 20], rng)
+    table = scores(place, "alone", ["eyes"])
+    assert "fewer than two units" in table.loc[("alone", "identification_wrap-eyes"), "absent"]
+    assert "fewer than two units" in table.loc[("alone", "afc_easy_wrap-eyes"), "absent"]
+    assert table.loc[("alone", "excess_activation"), "value"] > 0.5
+
+
+def test_a_channel_that_the_network_does_not_have_is_left_out_by_name(place, capsys):
+    rng = np.random.default_rng(1)
+    for name in ("0_0", "0_1", "0_17", "sky"):
+        picture(place / "odd" / f"{name}.png", [250, 20, 20], rng)
+    table = scores(place, "odd", ["eyes"])
+    said = capsys.readouterr().err
+    assert "0_17.png: layer 0 has the indices 0 to 3; it is left out" in said
+    assert "1 images without a unit in their name are left out" in said
+    assert table.loc[("odd", "excess_activation"), "n"] == 2
+
+
+def test_a_table_that_names_no_picture_is_one_sentence(place, capsys):
+    rng = np.random.default_rng(1)
+    picture(place / "named" / "a.png", [250, 20, 20], rng)
+    (place / "named" / "units.csv").write_text("b.png,0:1\n")
+    with pytest.raises(UserError, match="names none of the 1 images"):
+        scores(place, "named", ["eyes"])
+
+
+def test_too_few_real_images_have_no_queries():
+    few = excited(torch.arange(float(LEAST - 1)))
+    assert few.easy is None
+    assert few.natural.tolist()[:2] == [LEAST - 2, LEAST - 3]
+    whole = excited(torch.arange(float(LEAST)))
+    for high, low in (whole.easy, whole.hard):
+        assert not set(high.tolist()) & set(low.tolist())
+        assert high.min() > low.max()
+
+
+def test_names_of_files_and_ids_are_units():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    network = Classifier(net, ModelSpec("tiny", "tiny", mean=(0.5,) * 3, std=(0.5,) * 3, input_size=(8, 8)))
+    for name, text in (("1", "1"), ("0-2", "0:2"), ("0_2", "0:2"), ("0:3@4", "0:3@4"), ("0-1-r2c3@1", "0:1[2,3]@1")):
+        unit = unit_of(name, network)
+        assert unit is not None
+        assert unit.text == text
+        assert unit_of(unit.id, network) == unit
+    for name in ("n01440764_10", "sky", "9_1", "1@x"):
+        assert unit_of(name, network) is None
+    with pytest.raises(UserError, match="indices 0 to 3"):
+        unit_of("0_4", network)
+
+
+def test_real_photographs_are_told_apart_by_a_real_network(sample, tmp_path, monkeypatch):
+    """The photographs that excite a channel most, as its pictures, against noise."""
+    for folder in sorted(p for p in sample.iterdir() if p.is_dir())[:60]:
+        source = min(folder.iterdir())
+        (tmp_path / "real" / folder.name).mkdir(parents=True)
+        (tmp_path / "real" / folder.name / source.name).symlink_to(source)
+    rng = np.random.default_rng(0)
+    for c in range(4):
+        picture(tmp_path / "shown" / f"blocks.4_{c}.png", rng.integers(0, 255, 3), rng)
+    monkeypatch.chdir(tmp_path)
+    arguments = ["evaluate", "shown", "--data", "real", "--metrics", "units", "--observers", "efficientnet_lite1"]
+    assert main([*arguments, "--classifiers", "efficientnet_lite1", "--out", "out/s", "--wandb", "disabled"]) == 0
+    rows = {r.method: r for p in Path("out/s").rglob("*.json") if (r := Record.read(p))}
+    name = "identification_efficientnet_lite1"
+    assert rows["natural"].metric(name).value > max(0.5, rows["shown"].metric(name).value)
+    assert rows["natural"].metric("excess_activation").value == pytest.approx(1, abs=1e-4)
+    assert "too few" in rows["natural"].metric("afc_easy_efficientnet_lite1").absent
+    assert "same family" in rows["natural"].metric(name).label
