@@ -17,6 +17,7 @@ from benchmark.records.record import Record
 from benchmark.report.tables.ablation import ablation_sheet
 from benchmark.report.tables.budget import budget_frame, budget_sheet
 from benchmark.report.tables.comparison import comparison_sheets
+from benchmark.report.tables.layers import by_layer, layer_sheets
 from benchmark.report.tables.model import lay_out, sheets
 from benchmark.report.tables.numbers import by_model, frame, method_order, paper, paper_values
 from benchmark.report.tables.sheet import Cell, Column, Row, Sheet, arrow
@@ -35,11 +36,13 @@ __all__ = [
     "budget_frame",
     "budget_sheet",
     "build",
+    "by_layer",
     "comparison_sheets",
     "csv",
     "frame",
     "latex",
     "latex_blocks",
+    "layer_sheets",
     "markdown",
     "markdown_blocks",
     "method_order",
@@ -54,7 +57,8 @@ __all__ = [
 def build(records: Iterable[Record], out_dir: Path | str) -> list[Path]:
     """Write `<out_dir>/<suite>/<alias>.md`, `.csv` and `.tex` for every suite and model of the records.
 
-    Beside them, in the layout of the paper's tables: `<alias>_ablation` (Table 3) where `ablation_sheet` finds
+    Where the units are of several layers, a table a layer too, `<alias>_<layer>`. Beside them, in the layout of the
+    paper's tables: `<alias>_ablation` (Table 3) where `ablation_sheet` finds
     one, `<alias>_budget` where `budget_sheet` does, and `comparison` (Tables 1 and 2, all models) where
     `comparison_sheets` does.
 
@@ -89,6 +93,8 @@ def build(records: Iterable[Record], out_dir: Path | str) -> list[Path]:
             if rows:
                 sheet, numbers = rows
                 write(sheet.suite, f"{sheet.alias}_{kind}", markdown(sheet), _csv(numbers), latex(sheet))
+        for layer, sheet, part in layer_sheets(group):
+            write(sheet.suite, f"{sheet.alias}_{layer}", markdown(sheet), csv(part), latex(sheet))
     for suite, group in suites.items():
         if compared := comparison_sheets(group):
             blocks, numbers = compared
