@@ -28,7 +28,8 @@ def evaluate(
         model: the target network, whose features the plausibility is measured in.
         classifiers: networks of the transferability score, separated by commas.
         frechet: the network whose features stand in where Inception's weights are missing.
-        metrics: groups, separated by commas: plausibility, frechet, transferability, logit, spectrum; default: all.
+        metrics: groups, separated by commas: plausibility, frechet, transferability, logit, spectrum; default: all of
+            these. Asked for by name also dinov2 and clip, whose weights are large.
         data: real images to compare with (see `featvis run --help`); default: the embedded reference.
         frechet_data: those that sets of images are compared with; default: the data, its validation split.
         out: folder of the records.

@@ -15,6 +15,7 @@ import featvis
 from benchmark import launch
 from benchmark.records import record as records
 from benchmark.records.record import Record
+from benchmark.scoring import extractors
 from benchmark.scoring.classes import settle
 from benchmark.scoring.pictures import flat_distances, folder_of, pictures_of
 from benchmark.scoring.plan import Picture, Plan, Row, Sources
@@ -162,6 +163,8 @@ def evaluate_folder(folder: Path, target: Classifier, sources: Sources, **option
     for name in dict.fromkeys((*plan.classifiers, plan.frechet)):
         networks[name] = networks.get(name) or load(name, "float32")
     settle(plan, networks)
+    plan.extractors, missing = extractors.find(plan.metrics)
+    plan.unavailable |= missing
     scorer, found = Scorer(plan, sources, networks), []
     given = {row.method: pictures for row in plan.rows if row.kind == "folder"}
     scorer.flat = flat_distances(plan, scorer, {"devices": 1}, given)

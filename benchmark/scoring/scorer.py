@@ -21,8 +21,8 @@ from benchmark.records.record import Measurement
 from benchmark.scoring import references
 from benchmark.scoring.plan import Picture, Plan, Sources
 from featvis.data.classes import Classes
+from featvis.data.extractors.inception import load_inception
 from featvis.data.files import as_input
-from featvis.data.inception import load_inception
 from featvis.data.reference import EMBEDDED, Bank, read_bank, read_provenance, read_spectrum
 from featvis.data.sets import ImageSet
 from featvis.metrics.resampling import prepare
@@ -78,7 +78,8 @@ class Scorer:
         prepare()
         self.plan, self.wanted = plan, wanted(plan.metrics)
         device, given = default_device(), networks or {}
-        names = [n for n in dict.fromkeys((plan.model, *plan.classifiers, plan.frechet)) if n not in plan.unavailable]
+        every = dict.fromkeys((plan.model, *plan.classifiers, plan.frechet, *plan.extractors))
+        names = [n for n in every if n not in plan.unavailable or n in plan.extractors]
         self.networks: dict[str, Classifier] = {
             name: given[name].in_precision("float32").to(device)
             if name in given
@@ -95,8 +96,12 @@ class Scorer:
         self.inception = load_inception([directory] if directory else [])
         made = {task: self._made(task) for task in references.passes(plan)}
         results = {(task.kind, task.role): result for task, result in made.items()}
+        self.banks: dict[str, Bank] = {
+            str(task.model): result for task, result in made.items() if (task.kind, task.role) == ("bank", "frechet")
+        }
+        """Of the images that sets are compared with, by network."""
         self.bank: Bank | None = results.get(("bank", "bank"), self._embedded(plan.model))
-        self.frechet_bank: Bank | None = results.get(("bank", "frechet"), self._embedded(plan.frechet))
+        self.frechet_bank: Bank | None = self.banks.get(plan.frechet, self._embedded(plan.frechet))
         self.inception_bank: tuple[Tensor, Tensor] | None = results.get(("inception", "frechet"))
         self.spectrum_source, self.spectra = self._read_spectrum(results.get(("spectrum", "spectrum")))
         self.real_images = self._pick_real(self.sources.frechet)
@@ -180,7 +185,8 @@ class Scorer:
         found = []
         for i in range(0, len(pictures), BATCH):
             views = [as_input(p.image, network.input_size, network.channels) for p in pictures[i : i + BATCH]]
-            out = network.features(torch.stack(views).to(network.device))
+            # Flattened features are large, and read of the target alone.
+            out = network.features(torch.stack(views).to(network.device), flat=name == self.plan.model)
             found.append({k: v.cpu() for k, v in out.items()})
         return {k: torch.cat([f[k] for f in found]) for k in found[0]}
 

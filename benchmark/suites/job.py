@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from benchmark.arguments import command_line, weights_line
-from benchmark.scoring import references
+from benchmark.scoring import extractors, references
 from benchmark.scoring.classes import settle
 from benchmark.scoring.plan import Plan, Row, Sources
 from benchmark.suites.methods import build
@@ -135,6 +135,8 @@ def prepare(name: str, suite: Suite, out: Path, options: Mapping[str, Any], eval
                 if suite.data is None:
                     raise
                 unavailable[other] = error.reason
+    found, missing = extractors.find(suite.metrics)
+    unavailable |= missing
     cells: list[Cell] = []
     for method, (generator, preset, class_path) in methods.items():
         generator.classifier = classifier
@@ -174,6 +176,7 @@ def prepare(name: str, suite: Suite, out: Path, options: Mapping[str, Any], eval
         sets=sources.facts(),
         cache=str(cache),
         unavailable=unavailable,
+        extractors=found,
         seed=suite.seed,
         units=[u.id for u in units],
         labels=[u.label for u in units],

@@ -1,7 +1,9 @@
 """The scores: pure functions in `functional`, their intervals in `resampling`, one thin metric class a definition."""
 
 from featvis.metrics.base import PerImage, Score
+from featvis.metrics.clip import ClipDistance, ZeroShot
 from featvis.metrics.distance import FrechetDistance, KernelDistance
+from featvis.metrics.functional.clip import cmmd, zero_shot
 from featvis.metrics.functional.distance import frechet_distance, kernel_distance
 from featvis.metrics.functional.logits import own_logit, top1
 from featvis.metrics.functional.nearest import deep_knn, plausibility
@@ -12,6 +14,7 @@ from featvis.metrics.resampling import bootstrap
 from featvis.metrics.spectrum import SpectrumDeviation
 
 __all__ = [
+    "ClipDistance",
     "FrechetDistance",
     "KernelDistance",
     "LogitMagnitude",
@@ -20,7 +23,9 @@ __all__ = [
     "Score",
     "SpectrumDeviation",
     "Transferability",
+    "ZeroShot",
     "bootstrap",
+    "cmmd",
     "deep_knn",
     "frechet_distance",
     "kernel_distance",
@@ -28,4 +33,5 @@ __all__ = [
     "plausibility",
     "spectrum_deviation",
     "top1",
+    "zero_shot",
 ]
