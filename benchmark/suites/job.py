@@ -25,7 +25,9 @@ from featvis.limits import check_limit
 from featvis.networks.classifier import Classifier
 from featvis.networks.devices import default_device
 from featvis.networks.loading import load
+from featvis.networks.names import resolve
 from featvis.networks.units import Unit, parse_units
+from featvis.networks.weights import locate
 from featvis.storage import images
 
 
@@ -207,6 +209,7 @@ def findings(job: Job) -> list[str]:
     """What was found of the data and the networks, and which columns will be absent, a sentence each."""
     found = [f"data      {text}" for text in job.sources.describe()]
     found += [weights_line(network) for network in job.networks.values()]
+    found += [f"weights   {name}: {locate(resolve(name)).note}" for name in job.plan.extractors]
     return found + [f"absent    {reason}" for reason in job.plan.unavailable.values()]
 
 

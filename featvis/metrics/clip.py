@@ -114,9 +114,10 @@ class ZeroShot(PerImage):
             k: how many classes may be named.
             **kwargs: of `Score`.
         """
+        which = "the one" if k == 1 else f"among the {k}"
         super().__init__(
-            f"Zero-shot top-{k} accuracy of {network}: the class is among the {k} whose words lie nearest to the image "
-            "by cosine; a fraction.",
+            f"Zero-shot top-{k} accuracy of {network}: the class is {which} whose words lie nearest to the image by "
+            "cosine; a fraction.",
             **kwargs,
         )
         self.text_embeddings, self.k = text, k

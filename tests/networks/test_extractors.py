@@ -35,7 +35,7 @@ def close(got: torch.Tensor, want: np.ndarray) -> None:
 
 @pytest.mark.parametrize("alias", ["dinov2_vits14", "dinov2_vitl14"])
 def test_dinov2_gives_its_cls_token_at_224(alias, folder):
-    state = put(folder, alias, img_size=224)
+    state = put(folder, alias, 224)
     network = load(alias, "float32")
     assert (network.name, network.input_size, network.num_classes) == (TAGS[alias], (224, 224), 32)
     found = network.features(pictures(224))
@@ -46,7 +46,7 @@ def test_dinov2_gives_its_cls_token_at_224(alias, folder):
 
 def test_positions_of_weights_for_518_are_resampled(folder):
     """The size that DINOv2's weights are published for; the metadata of such a file may say it."""
-    state = put(folder, "dinov2_vits14", img_size=518)
+    state = put(folder, "dinov2_vits14", 518)
     path = folder / "dinov2_vits14.safetensors"
     facts = {"create_kwargs": json.dumps(SMALL), "input_size": "[3, 518, 518]", "architecture": TAGS["dinov2_vits14"]}
     safetensors.torch.save_file(safetensors.torch.load_file(path), path, metadata=facts)
@@ -59,7 +59,7 @@ def test_positions_of_weights_for_518_are_resampled(folder):
 
 
 def test_clip_gives_its_token_before_and_after_the_projection(folder):
-    state = put(folder, "clip_vitl14_336")
+    state = put(folder, "clip_vitl14_336", 336)
     network = load("clip_vitl14_336", "float32")
     found = network.features(pictures(336))
     token = vit(state, pictures(336).double().numpy(), **CLIP)
@@ -69,8 +69,8 @@ def test_clip_gives_its_token_before_and_after_the_projection(folder):
 
 
 def test_an_extractor_has_no_class_in_common_with_anyone(folder, classifier):
-    put(folder, "dinov2_vits14", img_size=224)
-    put(folder, "dinov2_vitl14", img_size=224)
+    put(folder, "dinov2_vits14", 224)
+    put(folder, "dinov2_vitl14", 224)
     small, large = (load(alias, "float32") for alias in ("dinov2_vits14", "dinov2_vitl14"))
     assert small.synsets == []
     assert (small.labels[0], small.labels[-1]) == ("dimension 0", "dimension 31")
@@ -90,7 +90,7 @@ def test_a_thousand_dimensions_are_not_imagenets_classes():
 
 
 def test_classes_in_words_are_no_network(folder):
-    put(folder, "dinov2_vits14", img_size=224)
+    put(folder, "dinov2_vits14", 224)
     safetensors.torch.save_file({"text": torch.eye(2)}, folder / "clip_vitl14_336.classes.safetensors")
     listed = {spec.alias for spec, _, _ in hub.available()}
     assert "dinov2_vits14" in listed

@@ -22,17 +22,21 @@ DINO = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 CLIP = {"mean": (0.48145466, 0.4578275, 0.40821073), "std": (0.26862954, 0.26130258, 0.27577711)}
 
 
-def put(folder: Path, alias: str, seed: int = 0, **more: int) -> dict[str, NDArray]:
+def put(folder: Path, alias: str, side: int, seed: int = 0) -> dict[str, NDArray]:
     """Write a narrow and shallow network of an alias's layout, with weights of order 1; its tensors."""
     folder.mkdir(exist_ok=True)
-    architecture = TAGS[alias].partition(".")[0]
-    net = timm.create_model(architecture, pretrained=False, **SMALL, **more)
+    kwargs = SMALL | {"img_size": side}
+    net = timm.create_model(TAGS[alias].partition(".")[0], pretrained=False, **kwargs)
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in net.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator)
         with torch.no_grad():
             parameter.copy_(1 + 0.2 * noise if "norm" in name and name.endswith("weight") else 0.3 * noise)
-    facts = {"create_kwargs": json.dumps({**SMALL, **more}), "architecture": TAGS[alias]}
+    facts = {
+        "create_kwargs": json.dumps(kwargs),
+        "input_size": json.dumps([3, side, side]),
+        "architecture": TAGS[alias],
+    }
     safetensors.torch.save_file(net.state_dict(), folder / f"{alias}.safetensors", metadata=facts)
     return {k: v.double().numpy() for k, v in net.state_dict().items()}
 
@@ -45,7 +49,7 @@ def pixels(image: Image.Image, side: int) -> NDArray:
 def vit(state: dict[str, NDArray], images: NDArray, mean: tuple, std: tuple, heads: int = 2) -> NDArray:
     """The normalised CLS token of a ViT, float64: DINOv2's where the tensors have layer scales, else CLIP's.
 
-    The activation is Gauss's error function in DINOv2 (Oquab et al. 2023) and x sigmoid(1.702 x) in CLIP (Radford et al.
+    The activation is the GELU in DINOv2 (Oquab et al. 2023) and x sigmoid(1.702 x) in CLIP (Radford et al.
     2021), whose tokens are normalised before the first block too.
     """
     clip = "norm_pre.weight" in state

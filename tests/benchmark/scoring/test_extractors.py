@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.linalg
+import timm
+import torch
 from extractors import CLIP, DINO, pixels, put, vit
 from PIL import Image
+from safetensors.torch import save_file
 from sklearn.metrics.pairwise import cosine_similarity, polynomial_kernel, rbf_kernel
 from sklearn.preprocessing import normalize
 
@@ -18,7 +21,8 @@ from featvis.data.extractors.clip import write_classes
 DINOV2, CLIPS = extractors.EXTRACTORS["dinov2"], extractors.EXTRACTORS["clip"]
 CLASSES = [301, 323, 953]
 NAMES = {301: "ladybug", 323: "monarch", 953: "pineapple", 0: "tench", 1: "goldfish", 2: "shark", 7: "cock"}
-ONE = ("--classifiers", "efficientnet_lite0", "--frechet", "efficientnet_lite0")
+TARGET, SIDE = "test_vit", 112
+ONE = ("--model", TARGET, "--classifiers", TARGET, "--frechet", TARGET)
 COLUMNS = ("fd_dinov2", "kd_dinov2", "cmmd", "clip_top1", "clip_top5")
 
 
@@ -30,6 +34,8 @@ def alone(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.file_download.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     (tmp_path / "weights").mkdir()
+    target = timm.create_model(TARGET, pretrained=False)
+    save_file(target.state_dict(), tmp_path / "weights" / f"{TARGET}.safetensors")
     return tmp_path / "weights"
 
 
@@ -56,8 +62,6 @@ def pictures(tmp_path):
 
 def tower(sentences):
     """A text tower: a random direction a sentence, the same each time."""
-    import torch
-
     seeds = [int.from_bytes(s.encode(), "big") % 2**31 for s in sentences]
     return torch.stack([torch.randn(768, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
 
@@ -67,7 +71,7 @@ def evaluate(folder, *arguments):
 
 
 def record(folder, row="canvases"):
-    return Record.read(folder / "out" / "run" / "records" / "efficientnet_lite0" / f"{row}.json")
+    return Record.read(folder / "out" / "run" / "records" / TARGET / f"{row}.json")
 
 
 def frechet(x, y):
@@ -93,7 +97,7 @@ def gaussian(x, y):
 
 def test_the_numbers_are_those_of_their_definitions(alone, tmp_path, pictures, capsys):
     made, real = pictures
-    dino, clip = put(alone, DINOV2, seed=1, img_size=224), put(alone, CLIPS, seed=2)
+    dino, clip = put(alone, DINOV2, SIDE, seed=1), put(alone, CLIPS, SIDE, seed=2)
     write_classes(alone / f"{CLIPS}.classes.safetensors", tower, list(NAMES.values()), ["a photo of a {}."])
     assert evaluate(tmp_path, "--data", str(tmp_path / "data"), "--metrics", "dinov2,clip") == 0
     printed = capsys.readouterr().out
@@ -105,10 +109,10 @@ def test_the_numbers_are_those_of_their_definitions(alone, tmp_path, pictures, c
     for row, shown in (("canvases", made), ("real", held)):
         found = record(tmp_path, row)
         tokens, others = (
-            vit(dino, np.stack([pixels(p, 224) for p in set_.values()]), **DINO) for set_ in (shown, compared)
+            vit(dino, np.stack([pixels(p, SIDE) for p in set_.values()]), **DINO) for set_ in (shown, compared)
         )
         images, photographs = (
-            vit(clip, np.stack([pixels(p, 336) for p in set_.values()]), **CLIP) @ clip["head.weight"].T
+            vit(clip, np.stack([pixels(p, SIDE) for p in set_.values()]), **CLIP) @ clip["head.weight"].T
             + clip["head.bias"]
             for set_ in (shown, compared)
         )
@@ -156,7 +160,7 @@ def test_who_asks_in_vain_is_told_why(alone, tmp_path, pictures):
 
 
 def test_weights_in_the_folder_are_enough_to_be_shown_and_what_else_lacks_is_said(alone, tmp_path, pictures):
-    put(alone, CLIPS)
+    put(alone, CLIPS, SIDE)
     assert evaluate(tmp_path) == 0
     found = record(tmp_path)
     assert {m.name for m in found.metrics} & set(COLUMNS) == {"cmmd", "clip_top1", "clip_top5"}
@@ -165,7 +169,7 @@ def test_weights_in_the_folder_are_enough_to_be_shown_and_what_else_lacks_is_sai
 
 
 def test_a_class_without_words_is_named_and_five_of_five_is_no_score(alone, tmp_path, pictures):
-    put(alone, CLIPS)
+    put(alone, CLIPS, SIDE)
     path = alone / f"{CLIPS}.classes.safetensors"
     write_classes(path, tower, ["ladybug", "monarch"], ["{}"])
     assert evaluate(tmp_path, "--metrics", "clip_top1") == 0
@@ -186,17 +190,16 @@ def test_broken_weights_are_a_sentence(alone, tmp_path, pictures, capsys):
         said = capsys.readouterr().err.strip().splitlines()[-1]
         assert f"{DINOV2}.safetensors cannot be read" in said
     (alone / f"{DINOV2}.safetensors").unlink()
-    put(alone, DINOV2, img_size=224)
+    put(alone, DINOV2, SIDE)
     (alone / f"{DINOV2}.safetensors").rename(alone / f"{CLIPS}.safetensors")
     assert evaluate(tmp_path, "--metrics", "cmmd") == 2
     assert "architecture" in capsys.readouterr().err
 
 
 def test_the_same_network_as_a_judge_is_absent_there_alone(alone, tmp_path, pictures):
-    put(alone, DINOV2, img_size=224)
+    put(alone, DINOV2, SIDE)
     data = ("--data", str(tmp_path / "data"), "--metrics", "dinov2,transferability")
-    judges = ("--classifiers", f"efficientnet_lite0,{DINOV2}")
-    assert main(["evaluate", str(tmp_path / "canvases"), *judges, *data, "--out", str(tmp_path / "out" / "run")]) == 0
+    assert evaluate(tmp_path, *data, "--classifiers", f"{TARGET},{DINOV2}") == 0
     found = record(tmp_path)
     assert found.metric("fd_dinov2").value > 0
     assert "do not share their classes" in found.metric(f"top1_{DINOV2}").absent
