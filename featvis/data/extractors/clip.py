@@ -77,8 +77,9 @@ def class_embeddings(
         >>> import torch
         >>> from featvis.data.extractors.clip import class_embeddings
         >>> lengths = lambda sentences: torch.tensor([[float(len(s)), 1.0] for s in sentences])
-        >>> class_embeddings(lengths, ["cat", "horse"], ["a {}", "the {}"]).norm(dim=1).tolist()
-        [1.0, 1.0]
+        >>> found = class_embeddings(lengths, ["cat", "horse"], ["a {}", "the {}"])
+        >>> found.shape, [round(float(row.norm()), 3) for row in found]
+        (torch.Size([2, 2]), [1.0, 1.0])
     """
     if not templates:
         raise UserError("templates is empty; give at least one sentence, for example 'a photo of a {}.'")
