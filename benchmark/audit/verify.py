@@ -15,6 +15,7 @@ from tqdm import tqdm
 from benchmark.records import record as records
 from benchmark.records.columns import share_groups
 from benchmark.records.record import Measurement, Record
+from benchmark.scoring import extractors
 from benchmark.scoring.classes import settle
 from benchmark.scoring.evaluate import evaluate_row
 from benchmark.scoring.pictures import flat_distances
@@ -226,6 +227,10 @@ def plan_of(
         sets=sources.facts(), cache=str(run.parent / "reference"), unavailable=unavailable, given=target.given,
     )  # fmt: skip
     settle(plan, networks)
+    if said.get("extractors"):
+        found, missing = extractors.find(plan.metrics)
+        plan.extractors = [name for name in said["extractors"] if name in found]
+        plan.unavailable |= missing
     return plan, sources, networks
 
 

@@ -64,12 +64,17 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column("fid", "fid", "FID", False, _SETS, evaluator="frechet"),
     Column("kid", "fid", "KID", False, _SETS, evaluator="frechet"),
+    Column("fd_dinov2", "dinov2", "FD, DINOv2", False, _SETS, evaluator="dinov2"),
+    Column("kd_dinov2", "dinov2", "KD, DINOv2", False, _SETS, evaluator="dinov2"),
+    Column("cmmd", "cmmd", "CMMD", False, f"1000 times a {_SETS}", evaluator="clip"),
     Column("frechet_{network}", "frechet", "Fréchet, {network}", False, _SETS, evaluator="frechet"),
     Column("kernel_{network}", "frechet", "Kernel, {network}", False, _SETS, evaluator="frechet"),
     Column(
         "top1_{network}", "transferability", "Top-1, {network}", True, _IMAGES, percent=True, share=True,
         evaluator="transferability",
     ),
+    Column("clip_top1", "clip", "Top-1, CLIP", True, _IMAGES, percent=True, share=True, evaluator="clip"),
+    Column("clip_top5", "clip", "Top-5, CLIP", True, _IMAGES, percent=True, share=True, evaluator="clip"),
     Column("logit", "logit", "Logit", True, "pre-softmax score", evaluator="logit"),
     Column(
         "spectrum_deviation", "spectrum", "Spectrum deviation", False, "difference of natural logarithms of magnitude",

@@ -10,6 +10,7 @@ from tabulate import tabulate
 from benchmark.scoring import references
 from benchmark.suites.job import Job
 from featvis.networks.devices import default_device
+from featvis.networks.loading import load
 from featvis.networks.units import cut
 
 
@@ -46,7 +47,8 @@ def passes(job: Job) -> list[references.Cost]:
             seconds = table[0].seconds / max(1, table[0].images) * again
             table.append(references.Cost("nearest images (flat)", again, seconds, 0, table[0].memory))
         elif task.kind != "inception":
-            networks = [job.networks[task.model].in_precision("float32").to(default_device())] if task.model else []
+            model = None if task.model is None else job.networks.get(task.model) or load(task.model)
+            networks = [] if model is None else [model.in_precision("float32").to(default_device())]
             table += references.costs(source, networks, task.kind == "spectrum")
     return table
 

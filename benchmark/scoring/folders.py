@@ -16,6 +16,7 @@ from tqdm import tqdm
 from benchmark.records import record as records
 from benchmark.records.columns import scores_units
 from benchmark.records.record import Record
+from benchmark.scoring import extractors
 from benchmark.scoring.classes import settle
 from benchmark.scoring.evaluate import evaluate_row, record_path
 from benchmark.scoring.pictures import flat_distances
@@ -168,6 +169,8 @@ def evaluate_folder(folder: Path, target: Classifier, sources: Sources, **option
     for name in dict.fromkeys((*plan.classifiers, plan.frechet, *plan.observers)):
         networks[name] = networks.get(name) or load(name, "float32")
     settle(plan, networks)
+    plan.extractors, missing = extractors.find(plan.metrics)
+    plan.unavailable |= missing
     scorer, found = Scorer(plan, sources, networks), []
     given = {row.method: pictures for row in plan.rows if row.kind == "folder"}
     scorer.flat = flat_distances(plan, scorer, {"devices": 1}, given)

@@ -65,6 +65,7 @@ class Plan:
         sets: what was found of them: for each role its name, number of images and fingerprint.
         cache: folder of the features of real images.
         unavailable: networks that are not to be had, and why; their columns are absent.
+        extractors: those whose columns are scored (`benchmark.scoring.extractors`), by their aliases.
         seed: of the row `noise`.
         units: ids of the units.
         labels: their names.
@@ -101,6 +102,7 @@ class Plan:
     sets: dict[str, dict[str, Any]] = field(default_factory=dict)
     cache: str = "runs/reference"
     unavailable: dict[str, str] = field(default_factory=dict)
+    extractors: list[str] = field(default_factory=list)
     given: str | None = None
     channels: int = 3
     observers: list[str] = field(default_factory=list)

@@ -138,7 +138,7 @@ def definition(plan: Plan, row: Row) -> dict[str, Any]:
         "seed": plan.seed,
         "transparency": row.transparency,
         "unavailable": sorted(plan.unavailable),
-    }
+    } | ({"extractors": plan.extractors} if plan.extractors else {})
 
 
 def failures(folder: Path, units: Sequence[str]) -> dict[str, FailedUnit]:

@@ -26,11 +26,12 @@ from torch import Tensor
 
 from benchmark import launch
 from benchmark.records import columns
+from benchmark.scoring import extractors
 from benchmark.scoring.plan import Plan
 from featvis.data import sweep
+from featvis.data.extractors.inception import InceptionJob, find_inception, load_inception
 from featvis.data.files import Known
 from featvis.data.gallery import ActivationJob, GalleryJob, Rows, read_rows
-from featvis.data.inception import InceptionJob, find_inception, load_inception
 from featvis.data.reference import (
     CHUNK,
     SPECTRUM_CHUNK,
@@ -242,6 +243,8 @@ def passes(plan: Plan) -> list[Task]:
     if "frechet" in asked and plan.frechet not in plan.unavailable:
         given = plan.loads(plan.frechet)
         tasks.append(Task("bank", frechet, "frechet", plan.cache, plan.frechet, given=given, target=target))
+    for name in extractors.compared(plan):
+        tasks.append(Task("bank", frechet, "frechet", plan.cache, name, given=plan.loads(name), target=target))
     if "spectrum" in asked:
         tasks.append(Task("spectrum", plan.spectrum_data or plan.data, "spectrum", plan.cache, target=target))
     if "plausibility" in asked and len(classes) == len({base_of(u) for u in plan.units}):
@@ -251,7 +254,7 @@ def passes(plan: Plan) -> list[Task]:
         tasks.append(dataclasses.replace(own, kind="activations", units=texts))
         seeing = [n for n in dict.fromkeys(plan.observers) if n not in plan.unavailable]
         tasks += [dataclasses.replace(own, kind="gallery", model=n, given=plan.loads(n)) for n in seeing]
-    return tasks
+    return list(dict.fromkeys(tasks))
 
 
 def perform(

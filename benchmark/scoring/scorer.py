@@ -23,9 +23,9 @@ from benchmark.scoring import references
 from benchmark.scoring.natural import Natural
 from benchmark.scoring.plan import Kind, Picture, Plan, Sources
 from featvis.data.classes import Classes
+from featvis.data.extractors.inception import load_inception
 from featvis.data.files import as_input
 from featvis.data.gallery import Rows
-from featvis.data.inception import load_inception
 from featvis.data.reference import EMBEDDED, Bank, read_bank, read_provenance, read_spectrum
 from featvis.data.sets import ImageSet
 from featvis.metrics.resampling import prepare
@@ -81,8 +81,8 @@ class Scorer:
         prepare()
         self.plan, self.wanted = plan, wanted(plan.metrics)
         device, given = default_device(), networks or {}
-        asked = dict.fromkeys((plan.model, *plan.classifiers, plan.frechet, *plan.observers))
-        names = [n for n in asked if n not in plan.unavailable]
+        asked = dict.fromkeys((plan.model, *plan.classifiers, plan.frechet, *plan.observers, *plan.extractors))
+        names = [n for n in asked if n not in plan.unavailable or n in plan.extractors]
         self.networks: dict[str, Classifier] = {
             name: given[name].in_precision("float32").to(device)
             if name in given
@@ -101,8 +101,12 @@ class Scorer:
         results = {(task.kind, task.role): result for task, result in made.items()}
         self.galleries: dict[str, Rows] = {str(t.model): r for t, r in made.items() if t.kind == "gallery"}
         self.natural = None if ("activations", "bank") not in results else Natural(self, results["activations", "bank"])
+        self.banks: dict[str, Bank] = {
+            str(task.model): result for task, result in made.items() if (task.kind, task.role) == ("bank", "frechet")
+        }
+        """Of the images that sets are compared with, by network."""
         self.bank: Bank | None = results.get(("bank", "bank"), self._embedded(plan.model))
-        self.frechet_bank: Bank | None = results.get(("bank", "frechet"), self._embedded(plan.frechet))
+        self.frechet_bank: Bank | None = self.banks.get(plan.frechet, self._embedded(plan.frechet))
         self.inception_bank: tuple[Tensor, Tensor] | None = results.get(("inception", "frechet"))
         self.spectrum_source, self.spectra = self._read_spectrum(results.get(("spectrum", "spectrum")))
         self.real_images = self._pick_real(self.sources.frechet)
@@ -186,8 +190,9 @@ class Scorer:
         found = []
         for i in range(0, len(pictures), BATCH):
             views = [as_input(p.image, network.input_size, network.channels) for p in pictures[i : i + BATCH]]
-            middle = name in self.galleries
-            out = network.features(torch.stack(views).to(network.device), flat=network is self.target, middle=middle)
+            # Flattened features are large, and read of the target alone.
+            flat, middle = name == self.plan.model, name in self.galleries
+            out = network.features(torch.stack(views).to(network.device), flat=flat, middle=middle)
             found.append({k: v.cpu() for k, v in out.items()})
         return {k: torch.cat([f[k] for f in found]) for k in found[0]}
 

@@ -15,7 +15,7 @@ import torch
 
 from benchmark.arguments import command_line, weights_line
 from benchmark.records.columns import scores_units
-from benchmark.scoring import references
+from benchmark.scoring import extractors, references
 from benchmark.scoring.classes import settle
 from benchmark.scoring.plan import Plan, Row, Sources
 from benchmark.suites.methods import build
@@ -26,7 +26,9 @@ from featvis.limits import check_limit
 from featvis.networks.classifier import Classifier
 from featvis.networks.devices import default_device
 from featvis.networks.loading import load
+from featvis.networks.names import resolve
 from featvis.networks.units import Unit, parse_units
+from featvis.networks.weights import locate
 from featvis.storage import images
 
 
@@ -137,6 +139,8 @@ def prepare(name: str, suite: Suite, out: Path, options: Mapping[str, Any], eval
                 if suite.data is None:
                     raise
                 unavailable[other] = error.reason
+    found, missing = extractors.find(suite.metrics)
+    unavailable |= missing
     cells: list[Cell] = []
     for method, (generator, preset, class_path) in methods.items():
         generator.classifier = classifier
@@ -179,6 +183,7 @@ def prepare(name: str, suite: Suite, out: Path, options: Mapping[str, Any], eval
         sets=sources.facts(),
         cache=str(cache),
         unavailable=unavailable,
+        extractors=found,
         seed=suite.seed,
         units=[u.id for u in units],
         labels=[u.label for u in units],
@@ -210,6 +215,7 @@ def findings(job: Job) -> list[str]:
     """What was found of the data and the networks, and which columns will be absent, a sentence each."""
     found = [f"data      {text}" for text in job.sources.describe()]
     found += [weights_line(network) for network in job.networks.values()]
+    found += [f"weights   {name}: {locate(resolve(name)).note}" for name in job.plan.extractors]
     return found + [f"absent    {reason}" for reason in job.plan.unavailable.values()]
 
 

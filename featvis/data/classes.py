@@ -15,8 +15,9 @@ from featvis.errors import UserError
 from featvis.networks.classifier import Classifier
 
 SYNSET = re.compile(r"n\d{8}")
-_NUMBERED = re.compile(r"(?:class|label)[ _-]?(\d+)", re.IGNORECASE)
-"""What stands where a network has no names for its classes: `class 3`, or `LABEL_3` of a Hugging Face configuration."""
+_NUMBERED = re.compile(r"(?:class|dimension|label)[ _-]?(\d+)", re.IGNORECASE)
+"""What stands where a network has no names for its classes: `class 3`, `dimension 3` of an extractor, or `LABEL_3` of a
+Hugging Face configuration."""
 
 
 @dataclass(frozen=True)

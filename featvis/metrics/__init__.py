@@ -1,7 +1,9 @@
 """The scores: pure functions in `functional`, their intervals in `resampling`, one thin metric class a definition."""
 
 from featvis.metrics.base import PerImage, Score
+from featvis.metrics.clip import ClipDistance, ZeroShot
 from featvis.metrics.distance import FrechetDistance, KernelDistance
+from featvis.metrics.functional.clip import cmmd, zero_shot
 from featvis.metrics.functional.distance import frechet_distance, kernel_distance
 from featvis.metrics.functional.logits import own_logit, top1
 from featvis.metrics.functional.nearest import deep_knn, plausibility
@@ -21,6 +23,7 @@ from featvis.metrics.units import (
 )
 
 __all__ = [
+    "ClipDistance",
     "DeadShare",
     "ExcessActivation",
     "FrechetDistance",
@@ -36,7 +39,9 @@ __all__ = [
     "TransferPercentile",
     "Transferability",
     "TwoAlternatives",
+    "ZeroShot",
     "bootstrap",
+    "cmmd",
     "deep_knn",
     "frechet_distance",
     "kernel_distance",
@@ -44,4 +49,5 @@ __all__ = [
     "plausibility",
     "spectrum_deviation",
     "top1",
+    "zero_shot",
 ]

@@ -386,7 +386,13 @@ def _own_dtype(net: nn.Module) -> torch.dtype | None:
 
 
 def class_names(net: nn.Module, count: int) -> tuple[list[str], list[str]]:
-    """The short names and the synsets of a network's classes; numbers where they are not ImageNet's."""
+    """The short names and the synsets of a network's classes; numbers where they are not ImageNet's.
+
+    A network of timm's without a head (DINOv2) is an extractor: what it puts out are features, however many.
+    """
+    headless = isinstance(getattr(net, "get_classifier", lambda: None)(), nn.Identity)
+    if headless and getattr(net, "num_classes", None) == 0:
+        return [f"dimension {i}" for i in range(count)], []
     subset = infer_imagenet_subset(net)
     if subset is None and count == 1000:
         subset = "imagenet-1k"

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 from featvis.errors import Unreachable, UserError, full_disk
-from featvis.networks.names import ModelSpec, aliases, resolve, short, weights_directory
+from featvis.networks.names import ModelSpec, aliases, local_names, resolve, short, weights_directory
 from featvis.networks.weights import HUB_TIMEOUT, WAYS_OUT, Weights, downloaded, locate, repository_of, url_of
 from featvis.storage.fetch import NotFetched, fetch, within
 
@@ -118,7 +118,7 @@ def _into_cache(repository: str) -> Path:
 def available() -> list[tuple[ModelSpec, Weights | None, str]]:
     """Every alias and every file of the weights directory: its weights here and now, or why there are none."""
     directory = weights_directory()
-    local = sorted(p.stem for p in directory.glob("*.safetensors")) if directory else []
+    local = local_names(directory) if directory else []
     found: list[tuple[ModelSpec, Weights | None, str]] = []
     for name in dict.fromkeys([*aliases(), *local]):
         try:

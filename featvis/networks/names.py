@@ -164,7 +164,7 @@ def resolve(name: str, flag: str = "--model") -> ModelSpec:
 def unknown(name: str, flag: str, tags: Iterable[str]) -> UserError:
     """The error for a name that nothing has, with the nearest of the aliases, the local files and timm's tags."""
     directory = weights_directory()
-    local = sorted(p.stem for p in directory.glob("*.safetensors")) if directory else []
+    local = local_names(directory) if directory else []
     return UserError(f"unknown {flag} {name}: {nearest(name, [*aliases(), *local, *tags])}")
 
 
@@ -205,6 +205,11 @@ def written_in_timm() -> tuple[frozenset[str], tuple[str, ...]]:
         return frozenset(), ()
     tags = dict.fromkeys(tag for text in texts for tag in _TAG.findall(text) if tag.partition(".")[0] in architectures)
     return frozenset(architectures), tuple(sorted(tags))
+
+
+def local_names(directory: Path) -> list[str]:
+    """The networks that have a file in the weights directory, but not the classes in words that CLIP has beside it."""
+    return sorted(p.stem for p in directory.glob("*.safetensors") if not p.stem.endswith(".classes"))
 
 
 def local_file(directory: Path, name: str) -> Path | None:
@@ -259,11 +264,13 @@ def completed(spec: ModelSpec, path: Path) -> ModelSpec:
         raise UserError(
             f"{path} is of architecture {local.name}, and {spec.alias} of {spec.name}; replace or rename it"
         )
+    # An alias that builds the network for a size of its own (DINOv2 at 224) sees that one, whatever the file is of.
+    sized = "img_size" in spec.create_kwargs and "img_size" not in local.create_kwargs
     return replace(
         spec,
         mean=local.mean or spec.mean,
         std=local.std or spec.std,
-        input_size=local.input_size or spec.input_size,
+        input_size=spec.input_size if sized else local.input_size or spec.input_size,
         create_kwargs={**spec.create_kwargs, **local.create_kwargs},
     )
 

@@ -12,8 +12,8 @@ import torch
 from benchmark.records.record import Measurement
 from benchmark.scoring.evaluators import SEEN, absent, give_data, measured
 from featvis import metrics
+from featvis.data.extractors.inception import FILE_NAMES, SIDE, inception_features
 from featvis.data.files import fit, to_tensor
-from featvis.data.inception import FILE_NAMES, SIDE, inception_features
 from featvis.networks.own.wrap import alias_of
 
 if TYPE_CHECKING:

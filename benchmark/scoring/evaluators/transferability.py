@@ -21,7 +21,7 @@ def evaluate(scorer: Scorer, seen: Seen) -> list[Measurement]:
 
 def _one(scorer: Scorer, seen: Seen, name: str) -> Measurement:
     network, features = scorer.networks.get(name), seen.features.get(name, {})
-    if network is None:
+    if network is None or name in scorer.plan.unavailable:
         alias = alias_of(name)
         metric = metrics.Transferability(alias)
         return without(measured(f"top1_{alias}", metric.result(), alias), scorer.plan.unavailable[name])

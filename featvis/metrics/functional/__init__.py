@@ -5,12 +5,14 @@ float32 or float64, and the same of a reference ("bank"). Out: float64, one scor
 the features' device. Nothing here sees an image: each network is run once, and every metric reads what it gave.
 """
 
+from featvis.metrics.functional.clip import cmmd, zero_shot
 from featvis.metrics.functional.distance import frechet_distance, kernel_distance
 from featvis.metrics.functional.logits import own_logit, top1
 from featvis.metrics.functional.nearest import deep_knn, plausibility
 from featvis.metrics.functional.spectrum import spectrum_deviation
 
 __all__ = [
+    "cmmd",
     "deep_knn",
     "frechet_distance",
     "kernel_distance",
@@ -18,4 +20,5 @@ __all__ = [
     "plausibility",
     "spectrum_deviation",
     "top1",
+    "zero_shot",
 ]

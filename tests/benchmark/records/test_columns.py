@@ -16,12 +16,14 @@ from benchmark.report import figures, report
 from benchmark.report.tables import frame
 from featvis.errors import UserError
 from featvis.metrics import (
+    ClipDistance,
     FrechetDistance,
     KernelDistance,
     LogitMagnitude,
     Plausibility,
     SpectrumDeviation,
     Transferability,
+    ZeroShot,
 )
 
 MINE = '''
@@ -95,10 +97,11 @@ def test_names_headings_and_groups_are_told_apart():
 def test_the_directions_are_those_of_the_metric_classes():
     classes = {
         "plausibility": Plausibility, "frechet": FrechetDistance, "kernel": KernelDistance, "fid": FrechetDistance,
+        "fd": FrechetDistance, "kd": KernelDistance, "cmmd": ClipDistance, "clip": ZeroShot,
         "kid": KernelDistance, "logit": LogitMagnitude, "top1": Transferability, "spectrum": SpectrumDeviation,
     }  # fmt: skip
     scored = [c for c in COLUMNS if c.evaluator]
-    assert len(scored) == 10
+    assert len(scored) == 15
     for column in scored:
         assert column.higher_is_better == classes[column.name.split("_")[0]].higher_is_better, column.name
 
@@ -106,6 +109,7 @@ def test_the_directions_are_those_of_the_metric_classes():
 def test_what_a_suite_asks_for():
     assert [c.name for c in wanted(["logit", "kid"])] == ["kid", "logit"]
     assert {c.name for c in wanted(["frechet"])} == {"fid", "kid", "frechet_{network}", "kernel_{network}"}
-    assert len(wanted([])) == 10
+    assert {c.name for c in wanted(["clip"])} == {"cmmd", "clip_top1", "clip_top5"}
+    assert len(wanted([])) == 15
     with pytest.raises(UserError, match=r"--metrics plausibilty: there is no such metric; did you mean .*plausibility"):
         columns.check(["plausibilty"], "--metrics")

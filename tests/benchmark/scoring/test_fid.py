@@ -13,7 +13,7 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 
 from benchmark.cli import main
 from benchmark.records import record as records
-from featvis.data.inception import FILE_NAMES
+from featvis.data.extractors.inception import FILE_NAMES
 
 CLASSES = [301, 323, 953, 0]
 

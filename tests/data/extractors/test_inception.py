@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-from featvis.data.inception import FILE_NAMES, inception_features, load_inception
+from featvis.data.extractors.inception import FILE_NAMES, inception_features, load_inception
 from featvis.errors import UserError
 
 
