@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from featvis import engine
 from featvis.errors import UserError, nearest
-from featvis.networks.devices import Precision, compute_dtype
+from featvis.networks.devices import Precision, compute_dtype, own_dtype
 from featvis.networks.features import Ends, ends, last_block_of_timm, middle_of, sixteenths
 from featvis.networks.layers import Layer, find, split_tap
 from featvis.networks.measuring import Rectifiers, measure
@@ -84,7 +84,7 @@ class Classifier(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
         # The type of the weights where that is not float32: such a network computes in it, if nothing else is asked.
-        self.own_dtype = _own_dtype(net)
+        self.own_dtype = own_dtype(net)
         if self.own_dtype is not None and precision != "auto":
             self.net, self.own_dtype = self.net.float(), None
         self.num_classes = self._classes()
@@ -373,16 +373,6 @@ class Classifier(nn.Module):
         if isinstance(layer, Layer) and layer.kind != "vector":
             return named
         return self.ends().flat
-
-
-def _own_dtype(net: nn.Module) -> torch.dtype | None:
-    """The type of most weights of a network; None where it is float32, or there are none."""
-    counts: dict[torch.dtype, int] = {}
-    for parameter in net.parameters():
-        if parameter.is_floating_point():
-            counts[parameter.dtype] = counts.get(parameter.dtype, 0) + parameter.numel()
-    found = max(counts, key=lambda dtype: counts[dtype], default=torch.float32)
-    return None if found == torch.float32 else found
 
 
 def class_names(net: nn.Module, count: int) -> tuple[list[str], list[str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+from torch import nn
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -24,6 +25,16 @@ def compute_dtype(precision: Precision, device: torch.device) -> torch.dtype:
     if precision == "auto":
         return torch.bfloat16 if fast_bfloat16(device) else torch.float32
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
+
+
+def own_dtype(net: nn.Module) -> torch.dtype | None:
+    """The type of most weights of a network; None where it is float32, or there are none."""
+    counts: dict[torch.dtype, int] = {}
+    for parameter in net.parameters():
+        if parameter.is_floating_point():
+            counts[parameter.dtype] = counts.get(parameter.dtype, 0) + parameter.numel()
+    found = max(counts, key=lambda dtype: counts[dtype], default=torch.float32)
+    return None if found == torch.float32 else found
 
 
 def default_device() -> torch.device:

@@ -26,8 +26,8 @@ from featvis.metrics import (
     Plausibility,
     SeedDiversity,
     SpectrumDeviation,
-    TransferPercentile,
     Transferability,
+    TransferPercentile,
     TwoAlternatives,
     ZeroShot,
 )
