@@ -1,11 +1,12 @@
 """The scores: pure functions in `functional`, their intervals in `resampling`, one thin metric class a definition."""
 
 from featvis.metrics.base import PerImage, Score
-from featvis.metrics.distance import FrechetDistance, KernelDistance
+from featvis.metrics.distance import FrechetDistance, KernelDistance, SphereDistance
 from featvis.metrics.functional.distance import frechet_distance, kernel_distance
 from featvis.metrics.functional.logits import own_logit, top1
 from featvis.metrics.functional.nearest import deep_knn, plausibility
 from featvis.metrics.functional.spectrum import spectrum_deviation
+from featvis.metrics.functional.sphere import sphere_distance, sphere_precision, unit_length
 from featvis.metrics.logits import LogitMagnitude, Transferability
 from featvis.metrics.neighbours import Plausibility
 from featvis.metrics.resampling import bootstrap
@@ -19,6 +20,7 @@ __all__ = [
     "Plausibility",
     "Score",
     "SpectrumDeviation",
+    "SphereDistance",
     "Transferability",
     "bootstrap",
     "deep_knn",
@@ -27,5 +29,8 @@ __all__ = [
     "own_logit",
     "plausibility",
     "spectrum_deviation",
+    "sphere_distance",
+    "sphere_precision",
     "top1",
+    "unit_length",
 ]

@@ -9,6 +9,7 @@ from featvis.metrics.functional.distance import frechet_distance, kernel_distanc
 from featvis.metrics.functional.logits import own_logit, top1
 from featvis.metrics.functional.nearest import deep_knn, plausibility
 from featvis.metrics.functional.spectrum import spectrum_deviation
+from featvis.metrics.functional.sphere import sphere_distance, sphere_precision, unit_length
 
 __all__ = [
     "deep_knn",
@@ -17,5 +18,8 @@ __all__ = [
     "own_logit",
     "plausibility",
     "spectrum_deviation",
+    "sphere_distance",
+    "sphere_precision",
     "top1",
+    "unit_length",
 ]
