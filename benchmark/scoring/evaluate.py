@@ -16,6 +16,7 @@ from benchmark import launch
 from benchmark.records import record as records
 from benchmark.records.record import Record
 from benchmark.scoring.classes import settle
+from benchmark.scoring.others import table_rows
 from benchmark.scoring.pictures import flat_distances, folder_of, pictures_of
 from benchmark.scoring.plan import Picture, Plan, Row, Sources
 from benchmark.scoring.recording import definition, failures, of_row
@@ -50,8 +51,8 @@ def scored(plan: Plan, row: Row) -> bool:
 
 def evaluate_row(plan: Plan, row: Row, scorer: Scorer, step: Callable[[], Any]) -> Record:
     """The record of a row."""
-    if row.kind == "real":
-        found, n = scorer.real(step)
+    if row.kind in ("real", "real_other"):
+        found, n = scorer.real(step, row.kind)
         return of_row(plan, row, scorer.target, metrics=found, n=n)
     folder = folder_of(plan, row)
     pictures = pictures_of(folder, plan.units, row.transparency)
@@ -101,12 +102,13 @@ def evaluate(plan: Plan, sources: Sources | None = None, networks: Mapping[str, 
     return 1 if failed else 0
 
 
-def folder_plan(folder: Path, target: Classifier, **options: Any) -> tuple[Plan, list[Picture]]:
+def folder_plan(folder: Path, target: Classifier, sources: Sources, **options: Any) -> tuple[Plan, list[Picture]]:
     """The plan and the pictures of anyone's folder: images that have a class, by their names or a label file.
 
     Args:
         folder: of the images.
         target: the network.
+        sources: the real images, listed.
         options: further fields of the `Plan`.
 
     Raises:
@@ -134,22 +136,23 @@ def folder_plan(folder: Path, target: Classifier, **options: Any) -> tuple[Plan,
     method = re.sub(r"[^A-Za-z0-9_.+-]", "_", folder.resolve().name).strip("_.-") or "folder"
     if method in records.REFERENCES:
         method = f"{method}_images"
+    units = [str(c) for c in classes]
     plan = Plan(
         model=target.alias,
         given=target.given,
         channels=target.channels,
         seed=0,
-        units=[str(c) for c in classes],
+        units=units,
         labels=[target.labels[c] for c in classes],
         canvas=canvas,
-        rows=[Row("real", "real"), Row(method, "folder", str(folder)), Row("noise", "noise")],
+        rows=table_rows([Row(method, "folder", str(folder))], units, sources.bank),
         **options,
     )
     return plan, pictures
 
 
 def evaluate_folder(folder: Path, target: Classifier, sources: Sources, **options: Any) -> tuple[Plan, list[Record]]:
-    """Score anyone's folder beside `real` and `noise` of the same classes; the plan and the records, also written.
+    """Score anyone's folder beside photographs and noise of the same classes; the plan and the records, also written.
 
     Args:
         folder: of the images.
@@ -157,7 +160,7 @@ def evaluate_folder(folder: Path, target: Classifier, sources: Sources, **option
         sources: the real images, listed.
         options: further fields of the `Plan`.
     """
-    plan, pictures = folder_plan(folder, target, **options)
+    plan, pictures = folder_plan(folder, target, sources, **options)
     networks = {plan.model: target, target.given: target}
     for name in dict.fromkeys((*plan.classifiers, plan.frechet, *plan.observers)):
         networks[name] = networks.get(name) or load(name, "float32")
@@ -165,7 +168,7 @@ def evaluate_folder(folder: Path, target: Classifier, sources: Sources, **option
     scorer, found = Scorer(plan, sources, networks), []
     given = {row.method: pictures for row in plan.rows if row.kind == "folder"}
     scorer.flat = flat_distances(plan, scorer, {"devices": 1}, given)
-    with tqdm(total=2 * (len(scorer.networks) + 1), desc="scores", unit="step") as bar:
+    with tqdm(total=len(plan.rows) * (len(scorer.networks) + 1), desc="scores", unit="step") as bar:
         for row in plan.rows:
             if row.kind == "folder":
                 measured = scorer.score(pictures, lambda: bar.update(1), row.method)

@@ -16,6 +16,7 @@ import torch
 from benchmark.arguments import command_line, weights_line
 from benchmark.scoring import references
 from benchmark.scoring.classes import settle
+from benchmark.scoring.others import table_rows
 from benchmark.scoring.plan import Plan, Row, Sources
 from benchmark.suites.methods import build
 from benchmark.suites.suite import Suite, check_file_name, read_with
@@ -180,7 +181,7 @@ def prepare(name: str, suite: Suite, out: Path, options: Mapping[str, Any], eval
         units=[u.id for u in units],
         labels=[u.label for u in units],
         canvas=list(cells[0].generator.size) if cells else [256, 256],
-        rows=[Row("real", "real"), *rows, Row("noise", "noise")],
+        rows=table_rows(rows, [u.id for u in units], sources.bank),
         **evaluation,
     )
     settle(plan, networks)

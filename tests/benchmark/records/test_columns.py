@@ -21,6 +21,7 @@ from featvis.metrics import (
     LogitMagnitude,
     Plausibility,
     SpectrumDeviation,
+    SphereDistance,
     Transferability,
 )
 
@@ -83,7 +84,8 @@ def test_a_new_metric_is_in_the_table_the_csv_the_figure_and_the_page(tmp_path, 
 
 def test_names_headings_and_groups_are_told_apart():
     assert column_of("frechet_efficientnet_lite1").group == "frechet"
-    assert column_of("plausibility_flat").heading == "Plausibility, flat"
+    assert column_of("plausibility").heading == "Plausibility"
+    assert column_of("plausibility_flat").heading == "Plausibility, raw flat"
     assert column_of("nothing") is None
     names = [c.name for c in COLUMNS]
     assert len(set(names)) == len(names)
@@ -96,9 +98,10 @@ def test_the_directions_are_those_of_the_metric_classes():
     classes = {
         "plausibility": Plausibility, "frechet": FrechetDistance, "kernel": KernelDistance, "fid": FrechetDistance,
         "kid": KernelDistance, "logit": LogitMagnitude, "top1": Transferability, "spectrum": SpectrumDeviation,
+        "sphere": SphereDistance,
     }  # fmt: skip
     scored = [c for c in COLUMNS if c.evaluator]
-    assert len(scored) == 10
+    assert len(scored) == 12
     for column in scored:
         assert column.higher_is_better == classes[column.name.split("_")[0]].higher_is_better, column.name
 
@@ -106,6 +109,6 @@ def test_the_directions_are_those_of_the_metric_classes():
 def test_what_a_suite_asks_for():
     assert [c.name for c in wanted(["logit", "kid"])] == ["kid", "logit"]
     assert {c.name for c in wanted(["frechet"])} == {"fid", "kid", "frechet_{network}", "kernel_{network}"}
-    assert len(wanted([])) == 10
+    assert len(wanted([])) == 12
     with pytest.raises(UserError, match=r"--metrics plausibilty: there is no such metric; did you mean .*plausibility"):
         columns.check(["plausibilty"], "--metrics")
