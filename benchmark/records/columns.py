@@ -55,9 +55,13 @@ _SETS = "squared distance between feature distributions, no unit"
 _IMAGES = "% of the images"
 
 COLUMNS: tuple[Column, ...] = (
-    Column("plausibility_flat", "plausibility", "Plausibility, flat", False, _ACTIVATIONS, evaluator="plausibility"),
+    Column("plausibility", "plausibility", "Plausibility", False, "1 - cosine, 0 to 2", evaluator="plausibility"),
     Column(
-        "plausibility_pooled", "plausibility", "Plausibility, pooled", False, _ACTIVATIONS, evaluator="plausibility"
+        "plausibility_flat", "plausibility", "Plausibility, raw flat", False, _ACTIVATIONS, evaluator="plausibility"
+    ),
+    Column(
+        "plausibility_pooled", "plausibility", "Plausibility, raw pooled", False, _ACTIVATIONS,
+        evaluator="plausibility",
     ),
     Column(
         "plausibility_deep_knn", "plausibility", "Plausibility, Deep-KNN", False, _ACTIVATIONS, evaluator="plausibility"
@@ -69,6 +73,10 @@ COLUMNS: tuple[Column, ...] = (
     Column("cmmd", "cmmd", "CMMD", False, f"1000 times a {_SETS}", evaluator="clip"),
     Column("frechet_{network}", "frechet", "Fréchet, {network}", False, _SETS, evaluator="frechet"),
     Column("kernel_{network}", "frechet", "Kernel, {network}", False, _SETS, evaluator="frechet"),
+    Column(
+        "sphere_{network}", "sphere", "Kernel on the sphere, {network}", False,
+        "squared distance between distributions of directions, no unit", evaluator="sphere",
+    ),
     Column(
         "top1_{network}", "transferability", "Top-1, {network}", True, _IMAGES, percent=True, share=True,
         evaluator="transferability",

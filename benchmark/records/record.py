@@ -25,6 +25,7 @@ from featvis.storage.images import write_atomic
 SCHEMA: Literal[1] = 1
 # The ceilings and the floors: rows of tables, never competitors.
 REFERENCES = ("real", "natural", "real_other", "noise")
+_SHOWN = {"real_other": "real, other classes"}
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")  # what may become a part of a file name
 _HASH = re.compile(r"[0-9a-f]{12}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -184,6 +185,26 @@ class Record:
     def metric(self, name: str) -> Measurement | None:
         """The measurement of that name, or None where this cell was not given that metric."""
         return next((m for m in self.metrics if m.name == name), None)
+
+
+def shown(method: str) -> str:
+    """What people read for a row.
+
+    Example:
+        >>> shown("real_other"), shown("maco")
+        ('real, other classes', 'maco')
+    """
+    return _SHOWN.get(method, method)
+
+
+def listed(methods: Iterable[str]) -> str:
+    """Rows in a sentence; what holds a comma itself stands in quotation marks.
+
+    Example:
+        >>> listed(["real", "real_other", "maco"])
+        'real, “real, other classes”, maco'
+    """
+    return ", ".join(f"“{name}”" if "," in name else name for name in map(shown, methods))
 
 
 def load_all(folder: Path | str) -> list[Record]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmark.records.columns import percent_groups
-from benchmark.records.record import REFERENCES, Record
+from benchmark.records.record import REFERENCES, Record, shown
 from benchmark.report.drawing import drawn, figure_of, named, save, tidy
 from benchmark.report.tables import arrow, frame
 from benchmark.report.tables.numbers import by_model
@@ -38,6 +38,7 @@ _FIXED = {
     "cbr": "#009E73",
     "real": "#222222",
     "natural": "#222222",
+    "real_other": "#5A5A5A",
     "noise": "#8A8A8A",
 }
 _SPARE = ("#CC79A7", "#E69F00", "#56B4E9", "#8C6BB1", "#A6761D", "#7A9A01", "#B2182B", "#35978F")
@@ -113,7 +114,13 @@ def grid(records: Iterable[Record], out_dir: Path | str, path: Path | str, max_u
                 axis.set_title(_short(labels[unit] or unit, 18), fontsize=9)
             if column == 0:
                 axis.text(
-                    -0.06, 0.5, _short(record.method, 16), ha="right", va="center", fontsize=9, transform=axis.transAxes
+                    -0.06,
+                    0.5,
+                    _short(record.method, 16),
+                    ha="right",
+                    va="center",
+                    fontsize=9,
+                    transform=axis.transAxes,
                 )
         written.append(save(figure, named(path, name, len(groups))))
     return written
@@ -195,7 +202,7 @@ def _scores(data: Any, title: str) -> Figure:
         unit = " (%)" if scale == 100 else ""
         heading = f"{part[0]['label']}{unit} {arrow(part[0]['higher_is_better'])}"
         axis.set_title("\n".join(textwrap.wrap(heading, 34)), fontsize=9)
-        axis.set_yticks(range(len(methods)), [_short(method, 18) for method in methods])
+        axis.set_yticks(range(len(methods)), [_short(shown(method), 20) for method in methods])
         axis.set_ylim(len(methods) - 0.5, -0.5)
         axis.margins(x=0.12)
         axis.xaxis.set_major_locator(MaxNLocator(4))

@@ -44,8 +44,8 @@ def scored(plan: Plan, row: Row) -> bool:
 
 def evaluate_row(plan: Plan, row: Row, scorer: Scorer, step: Callable[[], Any]) -> Record:
     """The record of a row."""
-    if row.kind == "real":
-        found, n = scorer.real(step)
+    if row.kind in ("real", "real_other"):
+        found, n = scorer.real(step, row.kind)
         return of_row(plan, row, scorer.target, metrics=found, n=n)
     if (photographs := scorer.photographs(row.kind)) is not None:
         found = scorer.score(photographs, step, row.method)

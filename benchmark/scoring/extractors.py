@@ -98,8 +98,8 @@ def reference(scorer: Scorer, seen: Seen, name: str) -> tuple[Tensor, str] | str
     """Pooled features of the real images that sets are compared with, and what these are; or why there are none."""
     if reason := why_not(scorer.plan, name):
         return reason
-    bank = scorer.banks.get(name)
+    bank = scorer.set_banks.get(name)
     if bank is None:
         return f"there are no real images to compare with; {give_data(scorer)}"
-    rows, what = scorer.frechet_reference(bank, seen.ids[seen.ids != 0])
+    rows, what = scorer.set_reference(name, seen.ids[seen.ids != 0])
     return (rows, f"{what}: {bank.source}") if len(rows) >= 2 else TOO_FEW

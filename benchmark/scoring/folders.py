@@ -19,6 +19,7 @@ from benchmark.records.record import Record
 from benchmark.scoring import extractors
 from benchmark.scoring.classes import settle
 from benchmark.scoring.evaluate import evaluate_row, record_path
+from benchmark.scoring.others import table_rows
 from benchmark.scoring.pictures import flat_distances
 from benchmark.scoring.plan import Picture, Plan, Row, Sources
 from benchmark.scoring.recording import of_row
@@ -35,7 +36,7 @@ TABLE = "units.csv"
 """The file of a folder that says which unit each of its pictures is of: a file's name and a unit a line."""
 
 
-def folder_plan(folder: Path, target: Classifier, **options: Any) -> tuple[Plan, list[Picture]]:
+def folder_plan(folder: Path, target: Classifier, sources: Sources, **options: Any) -> tuple[Plan, list[Picture]]:
     """The plan and the pictures of anyone's folder.
 
     Pictures are of units where their names say so (`blocks.4_7.png`, `blocks.4-7@1.png`) or a `units.csv` does; else of
@@ -44,6 +45,7 @@ def folder_plan(folder: Path, target: Classifier, **options: Any) -> tuple[Plan,
     Args:
         folder: of the images.
         target: the network.
+        sources: the real images, listed.
         options: further fields of the `Plan`.
 
     Raises:
@@ -58,17 +60,17 @@ def folder_plan(folder: Path, target: Classifier, **options: Any) -> tuple[Plan,
     method = re.sub(r"[^A-Za-z0-9_.+-]", "_", folder.resolve().name).strip("_.-") or "folder"
     if method in records.REFERENCES:
         method = f"{method}_images"
-    natural = [Row("natural", "natural")] * (options.get("data") is not None and scores_units(options.get("metrics")))
+    ids = [unit.id for unit in units]
     plan = Plan(
         model=target.alias,
         given=target.given,
         channels=target.channels,
         seed=0,
-        units=[unit.id for unit in units],
+        units=ids,
         labels=[unit.label for unit in units],
         texts=[unit.text for unit in units],
         canvas=canvas,
-        rows=[Row("real", "real"), *natural, Row(method, "folder", str(folder)), Row("noise", "noise")],
+        rows=table_rows([Row(method, "folder", str(folder))], ids, sources.bank, scores_units(options.get("metrics"))),
         **options,
     )
     return plan, pictures
@@ -164,7 +166,7 @@ def evaluate_folder(folder: Path, target: Classifier, sources: Sources, **option
         sources: the real images, listed.
         options: further fields of the `Plan`.
     """
-    plan, pictures = folder_plan(folder, target, **options)
+    plan, pictures = folder_plan(folder, target, sources, **options)
     networks = {plan.model: target, target.given: target}
     for name in dict.fromkeys((*plan.classifiers, plan.frechet, *plan.observers)):
         networks[name] = networks.get(name) or load(name, "float32")
@@ -174,7 +176,7 @@ def evaluate_folder(folder: Path, target: Classifier, sources: Sources, **option
     scorer, found = Scorer(plan, sources, networks), []
     given = {row.method: pictures for row in plan.rows if row.kind == "folder"}
     scorer.flat = flat_distances(plan, scorer, {"devices": 1}, given)
-    with tqdm(total=2 * (len(scorer.networks) + 1), desc="scores", unit="step") as bar:
+    with tqdm(total=len(plan.rows) * (len(scorer.networks) + 1), desc="scores", unit="step") as bar:
         for row in plan.rows:
             if row.kind == "folder":
                 measured = scorer.score(pictures, lambda: bar.update(1), row.method)

@@ -69,8 +69,8 @@ def pictures_of(folder: Path, units: Sequence[str], transparent: bool = False) -
 
 def flat_distances(
     plan: Plan, scorer: Scorer, trainer: dict[str, Any], given: Mapping[str, Sequence[Picture]] | None = None
-) -> dict[str, Tensor]:
-    """Squared distances of each row's images to the nearest real one of their class, in the flattened last block.
+) -> dict[str, dict[str, Tensor]]:
+    """How near each row's images are to the nearest real one of their class, in the flattened last block.
 
     Each real image passes the target network once, for all rows together; nothing is kept of it.
 
@@ -81,10 +81,12 @@ def flat_distances(
         given: the pictures of rows whose folder is not one of a run.
 
     Returns:
-        For each row, one number an image in the order of `pictures_of`; empty without data, classes or need.
+        For each row `squared` and `cosine` (see `references.nearest`), a number an image in the order of `pictures_of`;
+        empty without data, classes, maps to flatten or need.
     """
     source = scorer.sources.bank
-    if source is None or not any(task.kind == "nearest" for task in references.passes(plan)):
+    wanted = any(task.kind == "nearest" for task in references.passes(plan))
+    if source is None or not wanted or not scorer.target.last_block():
         return {}
     openers: dict[int, list[Callable[[], tuple[Any, int]]]] = {}
     places: dict[str, list[tuple[int, int]]] = {}
@@ -110,7 +112,10 @@ def flat_distances(
             if path.is_file():
                 opener = functools.partial(lambda show, path: (show(path), 0), show, path)
                 add(row.method, int(str(class_of(unit))), f"{unit} {row.transparency} {digest(path)}", opener)
-    squared = references.nearest(
+    found = references.nearest(
         source, scorer.target, openers, said.hexdigest(), Path(plan.out) / plan.model / "nearest", trainer
     )
-    return {m: torch.stack([squared[label][i] for label, i in at]) for m, at in places.items()}
+    return {
+        m: {key: torch.stack([found[label][key][i] for label, i in at]) for key in ("squared", "cosine")}
+        for m, at in places.items()
+    }

@@ -169,8 +169,8 @@ def nearest(
     queries: str,
     folder: Path,
     trainer: dict[str, Any] | None = None,
-) -> dict[int, Tensor]:
-    """Squared distance of each picture to the nearest other image of its class, in the flattened last block.
+) -> dict[int, dict[str, Tensor]]:
+    """How near each picture is to another image of its class, in the flattened last block.
 
     Args:
         source: the images.
@@ -181,17 +181,19 @@ def nearest(
         trainer: arguments of Lightning's Trainer.
 
     Returns:
-        For each class of `pictures`, (n,), float64; infinite where the set has no other image of the class.
+        For each class of `pictures`, float64: `squared` (n,), the squared distance, and `cosine` (n,), 1 - cosine, each
+        to the nearest of them; infinite where the set has no other image of the class.
     """
     job = NearestJob(network, pictures, queries)
     job.facts["data"] = source.fingerprint
     todo = [sweep.Chunk(str(label), tuple(source.rows[label])) for label in sorted(pictures) if label in source.rows]
     sweep.run(source, job, todo, folder, trainer)
-    result = {label: torch.full((len(found),), torch.inf, dtype=torch.float64) for label, found in pictures.items()}
+    nothing = {label: torch.full((len(found),), torch.inf, dtype=torch.float64) for label, found in pictures.items()}
+    result = {label: {"squared": none, "cosine": none} for label, none in nothing.items()}
     for chunk in todo:
         found = read_chunk(folder / f"{chunk.name}.safetensors", job.facts)
         if found is not None and found[0]:
-            result[int(chunk.name)] = found[0]["squared"].clone()
+            result[int(chunk.name)] = {key: value.clone() for key, value in found[0].items()}
     return result
 
 
@@ -238,12 +240,12 @@ def passes(plan: Plan) -> list[Task]:
     target = plan.loads(plan.model)
     own = Task("bank", plan.data, "bank", plan.cache, plan.model, given=plan.given, target=target)
     tasks = [own] if "plausibility" in asked else []
+    looking = [plan.frechet] if "frechet" in asked else []
+    looking += [plan.model, *plan.observers] if "sphere" in asked else []
     if "frechet" in asked and find_inception([directory] if directory else []) is not None:
         tasks.append(Task("inception", frechet, "frechet", plan.cache, None, classes, target=target))
-    if "frechet" in asked and plan.frechet not in plan.unavailable:
-        given = plan.loads(plan.frechet)
-        tasks.append(Task("bank", frechet, "frechet", plan.cache, plan.frechet, given=given, target=target))
-    for name in extractors.compared(plan):
+    looking += extractors.compared(plan)
+    for name in (n for n in dict.fromkeys(looking) if n not in plan.unavailable or n in plan.extractors):
         tasks.append(Task("bank", frechet, "frechet", plan.cache, name, given=plan.loads(name), target=target))
     if "spectrum" in asked:
         tasks.append(Task("spectrum", plan.spectrum_data or plan.data, "spectrum", plan.cache, target=target))

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from benchmark.records.columns import wanted
 from benchmark.records.record import Measurement
-from benchmark.scoring import references
+from benchmark.scoring import others, references
 from benchmark.scoring.natural import Natural
 from benchmark.scoring.plan import Kind, Picture, Plan, Sources
 from featvis.data.classes import Classes
@@ -48,16 +48,21 @@ class Seen:
         labels: (n,), the class of each image; None: the units are not classes.
         ids: (n,), digests of the images' files, 0 for none.
         pictures: the images; none where all comes from the embedded reference.
-        squared: (n,), squared distances to the nearest real image of the class, where they were measured beforehand.
-        banked: it is the row `real` of the embedded reference.
+        nearest: `squared` and `cosine` (n,), distances to the nearest real image of the class, where they were measured
+            beforehand.
+        banked: it is the row `real` or `real_other` of the embedded reference.
+        kind: of the row; empty: not known.
+        no_sets: why distances between sets say nothing of these images; empty: they do.
     """
 
     features: dict[str, dict[str, Tensor]]
     labels: Tensor | None
     ids: Tensor
     pictures: Sequence[Picture] = ()
-    squared: Tensor | None = None
+    nearest: dict[str, Tensor] | None = None
     banked: bool = field(default=False)
+    kind: str = ""
+    no_sets: str = ""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -91,31 +96,35 @@ class Scorer:
         }
         self.target = self.networks[plan.model]
         self.classes = torch.tensor(classes_of(plan.units), dtype=torch.long)
-        self.flat: dict[str, Tensor] = {}
-        """Squared distances to the nearest real image of the class, a row; where they were measured beforehand."""
+        self.flat: dict[str, dict[str, Tensor]] = {}
+        """Distances to the nearest real image of the class, a row; where they were measured beforehand."""
+        self.within: dict[tuple[str, frozenset[int]], float] = {}
+        """`KernelDistance.within` of references, by what is left out of them: costly, and the same for most rows."""
         self.cache = Path(plan.cache)
         self.sources = plan.sources(self.target) if sources is None else sources
         directory = weights_directory()
         self.inception = load_inception([directory] if directory else [])
         made = {task: self._made(task) for task in references.passes(plan)}
-        results = {(task.kind, task.role): result for task, result in made.items()}
+        results = {(task.kind, task.role, task.model): result for task, result in made.items()}
         self.galleries: dict[str, Rows] = {str(t.model): r for t, r in made.items() if t.kind == "gallery"}
-        self.natural = None if ("activations", "bank") not in results else Natural(self, results["activations", "bank"])
-        self.banks: dict[str, Bank] = {
-            str(task.model): result for task, result in made.items() if (task.kind, task.role) == ("bank", "frechet")
-        }
-        """Of the images that sets are compared with, by network."""
-        self.bank: Bank | None = results.get(("bank", "bank"), self._embedded(plan.model))
-        self.frechet_bank: Bank | None = self.banks.get(plan.frechet, self._embedded(plan.frechet))
-        self.inception_bank: tuple[Tensor, Tensor] | None = results.get(("inception", "frechet"))
-        self.spectrum_source, self.spectra = self._read_spectrum(results.get(("spectrum", "spectrum")))
+        excited = results.get(("activations", "bank", plan.model))
+        self.natural = None if excited is None else Natural(self, excited)
+        self.bank: Bank | None = results.get(("bank", "bank", plan.model), self._embedded(plan.model))
+        banks = {n: results.get(("bank", "frechet", n), self._embedded(n)) for n in self.networks}
+        self.set_banks: dict[str, Bank] = {name: bank for name, bank in banks.items() if bank is not None}
+        """By network: the features of the images that sets are compared with."""
+        self.inception_bank: tuple[Tensor, Tensor] | None = results.get(("inception", "frechet", None))
+        self.spectrum_source, self.spectra = self._read_spectrum(results.get(("spectrum", "spectrum", None)))
         self.real_images = self._pick_real(self.sources.frechet)
+        self.other_images: list[Picture] = []
+        self.no_sets = ""
+        if self.sources.bank is not None and any(row.kind == "real_other" for row in plan.rows):
+            self.other_images, self.no_sets = others.photographs(self.sources.bank, self.classes.tolist())
         if self.real_images:
             self.held = torch.tensor([p.digest for p in self.real_images], dtype=torch.long)
         else:
-            bank = self.frechet_bank
-            held = None if bank is None else bank.digests[self.held_out(bank, self.banked_classes(plan.frechet))]
-            self.held = torch.zeros(0, dtype=torch.long) if held is None else held
+            found = [b.digests[self.held_out(b, self.banked_classes(n))] for n, b in self.set_banks.items()]
+            self.held = torch.cat([torch.zeros(0, dtype=torch.long), *found]).unique()
 
     def _made(self, task: references.Task) -> Any:
         """The result of a pass over real images, made as far as it is missing."""
@@ -171,13 +180,13 @@ class Scorer:
         rows = [int((bank.labels == c).nonzero()[0, 0]) for c in classes if bool((bank.labels == c).any())]
         return torch.tensor(rows, dtype=torch.long)
 
-    def frechet_reference(self, bank: Bank, exclude: Tensor) -> tuple[Tensor, str]:
-        """The features that sets of images are compared with, and what they are.
+    def set_reference(self, name: str, exclude: Tensor) -> tuple[Tensor, str]:
+        """The features of a network that sets of images are compared with, and what they are.
 
         The images of the same classes, but for those of the row `real`, where every class has some; else all others.
         """
+        bank, classes = self.set_banks[name], self.banked_classes(name)
         keep = ~torch.isin(bank.digests, torch.cat([self.held, exclude]))
-        classes = self.banked_classes(self.plan.frechet)
         same = keep & torch.isin(bank.labels, classes)
         if len(classes) and bool(torch.isin(classes, bank.labels[same]).all()):
             return bank.rows(same.nonzero()[:, 0]), f"{int(same.sum())} images of the same classes"
@@ -210,7 +219,8 @@ class Scorer:
         for name in self.networks:
             features[name] = self.look(pictures, name)
             step()
-        found = self.evaluate(Seen(features, labels, ids, pictures, self.flat.get(method)))
+        no_sets = self.no_sets if method == "real_other" else ""
+        found = self.evaluate(Seen(features, labels, ids, pictures, self.flat.get(method), no_sets=no_sets))
         step()
         return found
 
@@ -218,32 +228,47 @@ class Scorer:
         """The pictures of a row that real images make; None for a row of other pictures."""
         if kind == "natural":
             return [] if self.natural is None else self.natural.pictures()
-        return self.real_images if kind == "real" else None
+        return {"real": self.real_images, "real_other": self.other_images}.get(kind)
 
-    def real(self, step: Callable[[], Any] = lambda: None) -> tuple[list[Measurement], int]:
-        """All metrics of the row `real` and its number of images; from the embedded banks where there is no data."""
+    def real(self, step: Callable[[], Any] = lambda: None, kind: Kind = "real") -> tuple[list[Measurement], int]:
+        """All metrics of a row of photographs and how many; `real` and `real_other` without data: embedded ones."""
         if self.sources.bank is not None:
-            return (self.score(self.real_images, step, "real") if self.real_images else []), len(self.real_images)
-        seen = self._banked()
+            pictures = self.photographs(kind) or []
+            return (self.score(pictures, step, kind) if pictures else []), len(pictures)
+        seen = self._banked(kind)
         return self.evaluate(seen), len(seen)
 
-    def _banked(self) -> Seen:
-        """The row `real` as the embedded banks have it."""
+    def _banked(self, kind: Kind) -> Seen:
+        """The row `real`, or `real_other`, as the embedded banks have it: an image a class, under the unit's label."""
         features: dict[str, dict[str, Tensor]] = {}
-        bank, other = self.bank, self.frechet_bank
-        rows = torch.zeros(0, dtype=torch.long) if bank is None else self.held_out(bank, self.classes)
-        for name in self.networks:
-            own = self._embedded(name)
-            if own is not None and len(held := self.held_out(own, self.numbers(self.classes, name))):
-                features[name] = {"correct": own.predictions[held] == own.labels[held]}
-        if other is not None and len(held := self.held_out(other, self.banked_classes(self.plan.frechet))):
-            features.setdefault(self.plan.frechet, {}).update(pooled=other.rows(held), ids=other.digests[held])
-        if bank is None or not len(rows):
-            return Seen(features, None, torch.zeros(0, dtype=torch.long), banked=True)
-        features.setdefault(self.plan.model, {}).update(
-            pooled=bank.rows(rows), flat=bank.flat[torch.isin(bank.flat_rows, rows)], own_logit=bank.logits[rows]
-        )
-        return Seen(features, bank.labels[rows], bank.digests[rows], banked=True)
+        labels, shown, no_sets = self.classes, self.classes, ""
+        if kind == "real_other":
+            labels, shown, no_sets = self._other_classes()
+        for name, own in self.set_banks.items():
+            theirs = self.numbers(shown, name)
+            there = torch.isin(theirs, own.labels)
+            if len(rows := self.held_out(own, theirs[there])):
+                correct = own.predictions[rows] == self.numbers(labels, name)[there]
+                features[name] = {"correct": correct, "pooled": own.rows(rows), "ids": own.digests[rows]}
+        if self.bank is None or self.plan.model not in features:
+            nothing = torch.zeros(0, dtype=torch.long)
+            return Seen(features, None, nothing, banked=True, kind=kind, no_sets=no_sets)
+        there = torch.isin(shown, self.bank.labels)
+        rows, of_target = self.held_out(self.bank, shown[there]), features[self.plan.model]
+        if bool(torch.isin(rows, self.bank.flat_rows).all()):
+            of_target["flat"] = self.bank.flat[torch.searchsorted(self.bank.flat_rows, rows)]
+        if kind == "real":
+            of_target["own_logit"] = self.bank.logits[rows]
+        return Seen(features, labels[there], self.bank.digests[rows], banked=True, kind=kind, no_sets=no_sets)
+
+    def _other_classes(self) -> tuple[Tensor, Tensor, str]:
+        """Classes of units, for each another one of which the embedded reference has an image, and `Seen.no_sets`."""
+        every = torch.arange(self.target.num_classes)
+        known = (every[torch.isin(self.numbers(every, n), bank.labels)] for n, bank in self.set_banks.items())
+        found, foreign = others.other_classes(self.classes.tolist(), next(known, every[:0]).tolist())
+        pairs = [(c, o) for c, o in zip(self.classes.tolist(), found, strict=True) if o is not None]
+        labels, shown = torch.tensor(pairs, dtype=torch.long).reshape(-1, 2).unbind(1)
+        return labels, shown, "" if foreign else others.OWN_CLASSES
 
     def evaluate(self, seen: Seen) -> list[Measurement]:
         """What the evaluators of the wanted columns say, in the columns' order."""

@@ -17,6 +17,7 @@ from benchmark.arguments import command_line, weights_line
 from benchmark.records.columns import scores_units
 from benchmark.scoring import extractors, references
 from benchmark.scoring.classes import settle
+from benchmark.scoring.others import table_rows
 from benchmark.scoring.plan import Plan, Row, Sources
 from benchmark.suites.methods import build
 from benchmark.suites.suite import Suite, check_file_name, read_with
@@ -165,8 +166,6 @@ def prepare(name: str, suite: Suite, out: Path, options: Mapping[str, Any], eval
         )
         for cell in cells
     ]
-    # Only real images show what excites a unit.
-    natural_rows = [Row("natural", "natural")] * (suite.data is not None and scores_units(suite.metrics))
     plan = Plan(
         out=str(out),
         suite=name,
@@ -189,7 +188,7 @@ def prepare(name: str, suite: Suite, out: Path, options: Mapping[str, Any], eval
         labels=[u.label for u in units],
         canvas=list(cells[0].generator.size) if cells else [256, 256],
         texts=[u.text for u in units],
-        rows=[Row("real", "real"), *natural_rows, *rows, Row("noise", "noise")],
+        rows=table_rows(rows, [u.id for u in units], sources.bank, scores_units(suite.metrics)),
         **evaluation,
     )
     settle(plan, networks)

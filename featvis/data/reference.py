@@ -162,6 +162,8 @@ class SpectrumJob(Job):
 class NearestJob(Job):
     """How near each of some pictures is to the real images of its class, in the flattened output of the last block.
 
+    In squared Euclidean distance and in 1 - cosine, which is NaN for features of length zero.
+
     A chunk is a class. The features of its pictures are held while its real images stream past, so that nothing is
     stored: flattened, a ViT's tokens are 150,528 numbers an image.
 
@@ -186,6 +188,7 @@ class NearestJob(Job):
             "layer": f"{classifier.last_block()}, flattened",
             "preprocessing": f"{PREPROCESSING} {self.size[0]} x {self.size[1]}",
             "queries": queries,
+            "distances": "squared L2; 1 - cosine",
         }
 
     def to(self, device: torch.device) -> None:  # noqa: D102
@@ -196,17 +199,26 @@ class NearestJob(Job):
         self.digests = torch.tensor([digest for _, digest in opened], dtype=torch.long)
         views = torch.stack([to_tensor(fit(image, self.size)) for image, _ in opened]).to(self.classifier.device)
         self.query = self.classifier.features(views)["flat"]
-        self.nearest = torch.full((len(opened),), torch.inf, dtype=torch.float64)
+        self.lengths = self.query.double().norm(dim=1).cpu()
+        self.nearest = {k: torch.full((len(opened),), torch.inf, dtype=torch.float64) for k in ("squared", "cosine")}
 
     def see(self, views: Float[Tensor, "n 3 h w"], batch: Batch) -> None:  # noqa: D102
+        # Not above: who wants a spectrum alone need not wait for what metrics need.
+        from featvis.metrics.functional.nearest import cosine_gap
+
         flat = self.classifier.features(views)["flat"]
+        lengths = flat.double().norm(dim=1).cpu()
         for i, query in enumerate(self.query):
             squared = (flat - query).double().square().sum(1).cpu()
             itself = (batch.digests == self.digests[i]) & (self.digests[i] != 0)
-            self.nearest[i] = torch.minimum(self.nearest[i], squared.masked_fill(itself, torch.inf).min())
+            # A real image without a direction is nobody's neighbour.
+            cosine = cosine_gap(squared, self.lengths[i], lengths).masked_fill(itself | (lengths == 0), torch.inf)
+            for key, found in (("squared", squared.masked_fill(itself, torch.inf)), ("cosine", cosine)):
+                self.nearest[key][i] = torch.minimum(self.nearest[key][i], found.min())
 
     def finish(self) -> dict[str, Tensor]:  # noqa: D102
-        return {"squared": self.nearest}
+        cosine = self.nearest["cosine"].masked_fill(self.lengths == 0, torch.nan)
+        return {"squared": self.nearest["squared"], "cosine": cosine}
 
 
 def read_banked(folder: Path, todo: Sequence[Chunk], job: BankJob, source: str = "") -> Bank:

@@ -2,12 +2,13 @@
 
 from featvis.metrics.base import PerImage, Score
 from featvis.metrics.clip import ClipDistance, ZeroShot
-from featvis.metrics.distance import FrechetDistance, KernelDistance
+from featvis.metrics.distance import FrechetDistance, KernelDistance, SphereDistance
 from featvis.metrics.functional.clip import cmmd, zero_shot
 from featvis.metrics.functional.distance import frechet_distance, kernel_distance
 from featvis.metrics.functional.logits import own_logit, top1
 from featvis.metrics.functional.nearest import deep_knn, plausibility
 from featvis.metrics.functional.spectrum import spectrum_deviation
+from featvis.metrics.functional.sphere import sphere_distance, sphere_precision, unit_length
 from featvis.metrics.logits import LogitMagnitude, Transferability
 from featvis.metrics.neighbours import Plausibility
 from featvis.metrics.resampling import bootstrap
@@ -36,6 +37,7 @@ __all__ = [
     "Score",
     "SeedDiversity",
     "SpectrumDeviation",
+    "SphereDistance",
     "TransferPercentile",
     "Transferability",
     "TwoAlternatives",
@@ -48,6 +50,9 @@ __all__ = [
     "own_logit",
     "plausibility",
     "spectrum_deviation",
+    "sphere_distance",
+    "sphere_precision",
     "top1",
+    "unit_length",
     "zero_shot",
 ]

@@ -180,8 +180,10 @@ class PerImage(Score):
 
     def result(self) -> dict[str, Any]:
         """As of any `Score`, and `values`: the score of each image in the order they came, NaN for none."""
+        # One after the other: states that are put together are not put together again.
         with self._together():
-            return super().result() | {"values": self._gathered(self.values).tolist()}
+            values = self._gathered(self.values).tolist()
+        return super().result() | {"values": values}
 
     def _interval(self) -> tuple[float, float]:
         kept = self._kept()

@@ -13,15 +13,18 @@ from featvis.metrics.base import NO_IMAGE, PerImage
 from featvis.metrics.functional.checks import require_width
 from featvis.metrics.functional.nearest import deep_knn, plausibility
 
-Definition = Literal["flat", "pooled", "deep_knn"]
+Definition = Literal["cosine", "flat", "pooled", "deep_knn"]
 
 TEXTS: dict[str, str] = {
+    "cosine": "1 - cosine of the angle between the flattened features of the last block and those of the nearest "
+    "reference image of the same class: 0 is the same direction, 1 a right angle; mean over the images.",
     "flat": "Euclidean distance to the nearest reference image of the same class, between the flattened features of "
     "the last block; mean over the images.",
     "pooled": "Squared Euclidean distance to the nearest reference image of the same class, between pooled penultimate "
     "features; mean over the images.",
     "deep_knn": "Euclidean distance to the k-th nearest reference image of any class, between penultimate features "
-    "scaled to unit length (Sun et al. 2022); mean over the images.",
+    "scaled to unit length (Sun et al. 2022); mean over the images. Blind to the class: a picture of a wrong one is as "
+    "near.",
 }
 
 
@@ -54,7 +57,7 @@ class Plausibility(PerImage):
         """Take the reference.
 
         Args:
-            definition: `flat`, `pooled` or `deep_knn`.
+            definition: `cosine`, `flat`, `pooled` or `deep_knn`.
             bank: features of the reference images, of the layer the definition means; for `deep_knn` also in blocks.
             bank_labels: their classes; only `deep_knn` does without.
             bank_ids: their content digests, 0 where unknown.
@@ -99,16 +102,19 @@ class Plausibility(PerImage):
         else:
             assert self.bank_labels is not None
             assert isinstance(self.bank, Tensor)
-            definition: Literal["flat", "pooled"] = "flat" if self.kind == "flat" else "pooled"
-            scores = plausibility(features, labels, self.bank, self.bank_labels, definition, ids, self.bank_ids)
+            scores = plausibility(features, labels, self.bank, self.bank_labels, self.kind, ids, self.bank_ids)
         self.values.append(scores)
+
+    @property
+    def _or_nothing(self) -> str:
+        return ", or their features have length zero" if self.kind == "cosine" else ""
 
     def _why_absent(self) -> str:
         if not len(self._gathered(self.values)):
             return NO_IMAGE
         if self.kind == "deep_knn":
             return f"the reference holds fewer than k={self.k} other images"
-        return "the reference holds no other image of any of these classes"
+        return "the reference holds no other image of any of these classes" + self._or_nothing
 
     def _left_out(self) -> str | None:
         seen = len(self._gathered(self.values))
@@ -118,6 +124,6 @@ class Plausibility(PerImage):
         reason = (
             f"the reference holds fewer than k={self.k} others"
             if self.kind == "deep_knn"
-            else "the reference holds no other image of their class"
+            else "the reference holds no other image of their class" + self._or_nothing
         )
         return f"{missing} of {seen} images: {reason}"

@@ -173,24 +173,25 @@ def frechet_statistic(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Stati
     return lambda counts: torch.stack([distance(row / n) for row in counts])
 
 
-def kernel_statistic(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Statistic:
+def kernel_statistic(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], within: float | None = None) -> Statistic:
     """The kernel distance (whole sets) of a resampled x to y.
 
     Args:
         x: features of the images, at least two.
         y: of the reference, at least two.
+        within: see `functional.kernel_distance`.
 
     Returns:
         The statistic.
     """
     x, y = x.double().cpu(), y.double().cpu()
     n = len(x)
-    within, between = polynomial_kernel(x, x), kernel_means(x, y)
-    own = within.diagonal()
-    reference = pairs_mean(y)
+    kernel, between = polynomial_kernel(x, x), kernel_means(x, y)
+    own = kernel.diagonal()
+    reference = pairs_mean(y) if within is None else within
 
     def distance(counts: Tensor) -> Tensor:
-        drawn = ((counts @ within * counts).sum(1) - counts @ own) / (n * (n - 1))
+        drawn = ((counts @ kernel * counts).sum(1) - counts @ own) / (n * (n - 1))
         return drawn + reference - 2 * counts @ between / n
 
     return distance

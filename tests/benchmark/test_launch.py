@@ -89,7 +89,7 @@ def test_two_nodes_of_one_process_make_what_one_makes(data):
     numbers = [
         {r.method: r.metrics for r in records.load_all(data / name / "run" / "records")} for name in ("one", "two")
     ]
-    assert set(numbers[0]) == {"real", "maco", "noise"}
+    assert set(numbers[0]) == {"real", "maco", "real_other", "noise"}
     assert numbers[0] == numbers[1]
     assert "absent" not in said[1], "rank 0 alone speaks"
 

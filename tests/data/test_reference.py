@@ -51,9 +51,12 @@ def test_the_flat_distance_to_the_stream_is_that_of_the_kept_features(sample, tm
     openers = {a: [lambda: (picture[0], 0)], b: [lambda: picture, lambda: (picture[0], 0)]}
     found = nearest(source, network, openers, "test", tmp_path)
     flat = [bank.flat[bank.flat_rows.tolist().index(int((bank.labels == c).nonzero()[0, 0]))] for c in (a, b)]
-    assert float(found[a][0]) == pytest.approx(float((flat[0] - flat[1]).double().square().sum()), rel=2e-3)
-    assert found[b][0] == torch.inf
-    assert float(found[b][1]) < 1e-3 * float(found[a][0])
+    squared, cosine = ({c: near[key] for c, near in found.items()} for key in ("squared", "cosine"))
+    assert float(squared[a][0]) == pytest.approx(float((flat[0] - flat[1]).double().square().sum()), rel=2e-3)
+    assert float(cosine[a][0]) == pytest.approx(1 - float(torch.cosine_similarity(*flat, dim=0)), rel=2e-3)
+    assert squared[b][0] == cosine[b][0] == torch.inf
+    assert float(squared[b][1]) < 1e-3 * float(squared[a][0])
+    assert float(cosine[b][1]) < 1e-3
     assert isinstance(NearestJob(network, openers, "test").facts["layer"], str)
 
 

@@ -18,8 +18,10 @@ from featvis.metrics import (
     FrechetDistance,
     KernelDistance,
     LogitMagnitude,
+    PerImage,
     Plausibility,
     SpectrumDeviation,
+    SphereDistance,
     Transferability,
     deep_knn,
     frechet_distance,
@@ -27,6 +29,7 @@ from featvis.metrics import (
     own_logit,
     plausibility,
     spectrum_deviation,
+    sphere_distance,
     top1,
 )
 from featvis.metrics.spectrum import GROUPS
@@ -51,6 +54,12 @@ CASES = {
         lambda: plausibility(FEATURES, LABELS, BANK, BANK_LABELS, "flat").mean(),
         False,
     ),
+    "cosine": (
+        lambda: Plausibility("cosine", BANK, BANK_LABELS, **FAST),
+        (FEATURES, LABELS),
+        lambda: plausibility(FEATURES, LABELS, BANK, BANK_LABELS, "cosine").mean(),
+        False,
+    ),
     "pooled": (
         lambda: Plausibility("pooled", BANK, BANK_LABELS, **FAST),
         (FEATURES, LABELS),
@@ -70,6 +79,7 @@ CASES = {
         False,
     ),
     "kernel": (lambda: KernelDistance(BANK, **FAST), (FEATURES,), lambda: kernel_distance(FEATURES, BANK), False),
+    "sphere": (lambda: SphereDistance(BANK, **FAST), (FEATURES,), lambda: sphere_distance(FEATURES, BANK), False),
     "kernel_subsets": (
         lambda: KernelDistance(BANK, subset_size=4, subsets=7, seed=5, **FAST),
         (FEATURES,),
@@ -103,7 +113,7 @@ def test_the_class_says_what_the_function_says(make, inputs, want, higher):
     metric = feed(make(), inputs, slice(None))
     torch.testing.assert_close(metric.compute(), want())
     result = metric.result()
-    assert set(result) == KEYS
+    assert set(result) == KEYS | ({"values"} if isinstance(metric, PerImage) else set())
     assert result["value"] == pytest.approx(float(want()))
     assert result["n"] == N
     assert result["absent"] is None
@@ -145,11 +155,11 @@ def test_without_images_the_value_is_absent_and_says_why(make, inputs, want, hig
 
 
 def test_of_one_image_there_is_a_mean_but_no_interval_and_no_distance_between_sets():
-    for name in ("flat", "deep_knn", "transfer", "logit", "spectrum"):
+    for name in ("cosine", "flat", "deep_knn", "transfer", "logit", "spectrum"):
         result = feed(CASES[name][0](), CASES[name][1], slice(1)).result()
         assert result["value"] is not None
         assert result["interval"] is None
-    for name in ("frechet", "kernel"):
+    for name in ("frechet", "kernel", "sphere"):
         metric = feed(CASES[name][0](), CASES[name][1], slice(1))
         assert metric.compute().isnan()
         assert metric.interval() is None
@@ -181,10 +191,35 @@ def test_where_no_image_has_a_neighbour_the_value_is_absent():
     assert deep.result()["absent"] == "the reference holds fewer than k=20 other images"
 
 
+def test_an_image_without_a_direction_is_left_out_of_the_cosine_alone():
+    metric = Plausibility("cosine", BANK, BANK_LABELS)
+    features = FEATURES.clone()
+    features[2] = 0
+    metric.update(features, LABELS)
+    result = metric.result()
+    kept = [i for i in range(N) if i != 2]
+    exact = plausibility(FEATURES[kept], LABELS[kept], BANK, BANK_LABELS, "cosine").mean()
+    assert result["value"] == pytest.approx(float(exact), rel=1e-12)
+    assert (result["n"], np.isnan(result["values"]).nonzero()[0].tolist()) == (N - 1, [2])
+    assert result["definition"]["left_out"].endswith("of their class, or their features have length zero")
+    with pytest.raises(UserError, match="features of 1 of 10 images have length zero"):
+        SphereDistance(BANK).update(features)
+
+
+def test_what_a_reference_says_alone_may_be_handed_on():
+    first = SphereDistance(BANK, **FAST)
+    first.update(FEATURES)
+    second = SphereDistance(BANK, within=first.within, **FAST)
+    second.update(FEATURES)
+    assert second.result() == first.result()
+
+
 def test_facts_stand_in_the_definition():
     metric = Plausibility("deep_knn", BANK, k=4, facts={"layer": "blocks.6", "bank": "sample"})
     assert metric.result()["definition"] | {"text": ""} == {"text": "", "layer": "blocks.6", "bank": "sample", "k": 4}
     assert Transferability("vgg16.tv_in1k").result()["definition"]["classifier"] == "vgg16.tv_in1k"
+    assert FrechetDistance(BANK).result()["definition"]["dimension"] == 6
+    assert "dimension" not in KernelDistance(BANK).result()["definition"], "which has no floor"
 
 
 def test_spectra_past_the_bound_are_grouped_and_the_interval_stays_that_of_the_images(monkeypatch):

@@ -44,6 +44,64 @@ def test_plausibility_is_sklearns_nearest_neighbour_of_each_class():
     np.testing.assert_allclose(pooled, want**2, rtol=1e-12)
 
 
+def by_cosine(features, labels, bank, bank_labels, ids=None, bank_ids=None):
+    """1 - cosine to the nearest of the same class, one pair at a time."""
+    out = []
+    for i, x in enumerate(features.numpy()):
+        others = [
+            y
+            for j, y in enumerate(bank.numpy())
+            if bank_labels[j] == labels[i] and (ids is None or ids[i] == 0 or ids[i] != bank_ids[j])
+        ]
+        pairs = [1 - x @ y / np.sqrt((x @ x) * (y @ y)) for y in others if x.any() and y.any()]
+        out.append(min(pairs, default=float("nan")))
+    return np.array(out)
+
+
+def test_normalised_plausibility_is_the_smallest_angle_within_the_class():
+    features, bank = draw(30, 7, 20, 0.3), draw(90, 7, 21, 0.3)
+    labels, bank_labels = torch.arange(30) % 4, torch.arange(90) % 3
+    ids, bank_ids = torch.arange(30) % 5, torch.arange(90) % 5
+    features[3] = bank[[4, 8]] = 0  # no direction: no value, and nobody's neighbour
+    features[6] = 1e-6 * bank[9]  # of its class, in its direction
+    want = by_cosine(features, labels, bank, bank_labels)
+    found = plausibility(features, labels, bank, bank_labels, "cosine")
+    np.testing.assert_allclose(found, want, rtol=1e-9, atol=1e-15)
+    assert found.isnan().tolist() == [i % 4 == 3 for i in range(30)]
+    assert float(found[~found.isnan()].max()) <= 2
+    labels[3] = 0
+    want = by_cosine(features, labels, bank, bank_labels, ids, bank_ids)
+    found = plausibility(features, labels, bank, bank_labels, "cosine", ids, bank_ids)
+    np.testing.assert_allclose(found, want, rtol=1e-9, atol=1e-15)
+    assert found[3].isnan()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    scales=st.lists(st.floats(1e-3, 1e3), min_size=15, max_size=15), order=st.permutations(range(9)),
+    seed=st.integers(0, 99),
+)  # fmt: skip
+def test_normalised_plausibility_knows_directions_alone_and_no_order(scales, order, seed):
+    features, bank, bank_labels = draw(6, 4, seed), draw(9, 4, seed + 1), torch.arange(9) % 2
+    labels, by = torch.arange(6) % 2, torch.tensor(scales, dtype=torch.float64)[:, None]
+    want = plausibility(features, labels, bank, bank_labels, "cosine")
+    assert bool(((want >= 0) & (want <= 2)).all())
+    rows = torch.tensor(order)
+    scaled = plausibility(features * by[:6], labels, (bank * by[6:])[rows], bank_labels[rows], "cosine")
+    torch.testing.assert_close(scaled, want, rtol=1e-9, atol=1e-12)
+
+
+def test_the_gap_of_a_cosine_follows_from_the_distance_and_the_lengths():
+    x, y = draw(40, 9, 22), draw(40, 9, 23)
+    x[:5] = 3 * y[:5]  # one direction
+    a, b = x.numpy(), y.numpy()
+    exact = 1 - (a * b).sum(1) / np.sqrt((a**2).sum(1) * (b**2).sum(1))
+    found = nearest.cosine_gap((x - y).square().sum(1), x.norm(dim=1), y.norm(dim=1))
+    np.testing.assert_allclose(found, exact, rtol=1e-9, atol=1e-12)
+    one = nearest.cosine_gap((x[0] - y).square().sum(1), x[0].norm(), y.norm(dim=1))
+    np.testing.assert_allclose(one, 1 - b @ a[0] / np.sqrt((a[0] @ a[0]) * (b**2).sum(1)), rtol=1e-9, atol=1e-12)
+
+
 def test_distances_stay_exact_far_from_the_origin():
     # There float32's |x|^2 + |y|^2 - 2xy keeps no digit: 1e8 - 1e8, for distances near 1e-2.
     features, bank = draw(40, 5, 2) * 1e-3 + 1e4, draw(60, 5, 3) * 1e-3 + 1e4
@@ -158,5 +216,6 @@ def test_bad_input_is_said_in_a_sentence():
     x, labels = draw(3, 4, 9), torch.zeros(3, dtype=torch.long)
     with pytest.raises(UserError, match="k=0"):
         deep_knn(x, x, 0)
-    with pytest.raises(UserError, match="not finite"):
-        plausibility(x.log(), labels, x, labels, "flat")
+    for definition in ("cosine", "flat"):
+        with pytest.raises(UserError, match="not finite"):
+            plausibility(x.log(), labels, x, labels, definition)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-from benchmark.records.record import REFERENCES, Measurement, Record
+from benchmark.records.record import REFERENCES, Measurement, Record, shown
 from benchmark.report.tables.numbers import (
     FIRST_METHODS,
     complete,
@@ -46,13 +46,14 @@ def comparison_sheets(records: Sequence[Record]) -> tuple[list[Sheet], pd.DataFr
         records: of one suite, all models.
 
     Returns:
-        One sheet a block (plausibility flat, pooled and Deep-KNN, FID, KID, transferability); and one row a (model,
+        One sheet a block (plausibility in all its readings, FID, KID, transferability); and one row a (model,
         method, metric) as `frame` has it. Source: Fel et al. 2023, Tables 1 and 2.
     """
     if len({r.method for r in records} & {*FIRST_METHODS}) < 2:
         return None
     methods = sorted({*FIRST_METHODS, *(r.method for r in records)}, key=method_order)
-    names = ["plausibility_flat", "plausibility_pooled", "plausibility_deep_knn"]
+    names = ["plausibility"] * any(r.metric("plausibility") for r in records)
+    names += ["plausibility_flat", "plausibility_pooled", "plausibility_deep_knn"]
     names += _distances("fid", "frechet_", records) + _distances("kid", "kernel_", records)
     singles = [measurement(name, records) for name in names]
     judges = _judges(records)
@@ -107,7 +108,7 @@ def _by_metric(metric: Measurement, data: pd.DataFrame, records: Sequence[Record
         orderings.append(
             f"{metric.label} stands in for {kind}, which is over Inception, so no value of the paper's is beside it."
         )
-    rows = [Row(method, tuple(line), None, method in REFERENCES) for method, line in cells.items()]
+    rows = [Row(shown(method), tuple(line), None, method in REFERENCES) for method, line in cells.items()]
     return _sheet([metric], records, columns, rows, note, orderings, "")
 
 
@@ -126,7 +127,7 @@ def _transfer(
         for method in methods:
             group = f"{alias} {method}"
             columns += [
-                Column(f"{alias}: {method}", group, "top1"),
+                Column(f"{alias}: {shown(method)}", group, "top1"),
                 *[Column("paper", group)] * ((alias, method) in beside),
             ]
     for metric in judges:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from benchmark.records.columns import percent_groups
-from benchmark.records.record import REFERENCES, Record
+from benchmark.records.record import REFERENCES, Record, shown
 from benchmark.report.tables.numbers import by_model, frame, metrics_of, paper, paper_values
 from benchmark.report.tables.orderings import ordering
 from benchmark.report.tables.sheet import (
@@ -83,7 +83,7 @@ def lay_out(records: list[Record]) -> Sheet:
             )
         )
     rows = tuple(
-        Row(r.method, tuple(cells[r.method]), r.error if r.status == "failed" else None, r.method in REFERENCES)
+        Row(shown(r.method), tuple(cells[r.method]), r.error if r.status == "failed" else None, r.method in REFERENCES)
         for r in records
     )
     return Sheet(

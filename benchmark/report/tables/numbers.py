@@ -17,6 +17,8 @@ from benchmark.records.record import REFERENCES, Measurement, Record
 from featvis.errors import UserError
 
 FIRST_METHODS = ("maco", "fourier", "cbr")
+CEILINGS = ("real", "natural")
+"""Rows that stand above the methods; the other references stand below."""
 
 
 @functools.cache
@@ -67,7 +69,7 @@ def frame(records: Iterable[Record]) -> pd.DataFrame:
 
 
 def by_model(records: Iterable[Record]) -> list[list[Record]]:
-    """The records of one suite and model together, in the order of the tables: real, the methods, noise."""
+    """The records of one suite and model together, in the order of the tables: see `method_order`."""
 
     def order(record: Record) -> tuple[Any, ...]:
         return (record.suite, record.alias, record.model, *method_order(record.method))
@@ -78,10 +80,11 @@ def by_model(records: Iterable[Record]) -> list[list[Record]]:
 
 
 def method_order(method: str) -> tuple[int, int, str]:
-    """A sort key: real, then maco, fourier, cbr, the other methods by name (numbers in it by size), and noise."""
-    block = {"real": 0, "noise": 2}.get(method, 1)
+    """A sort key: real (natural), maco, fourier, cbr, the other methods by name (numbers in it by size), the floors."""
+    if method in REFERENCES:
+        return 0 if method in CEILINGS else 2, REFERENCES.index(method), method
     name = re.sub(r"\d+", lambda m: m[0].zfill(8), method)
-    return block, FIRST_METHODS.index(method) if method in FIRST_METHODS else len(FIRST_METHODS), name
+    return 1, FIRST_METHODS.index(method) if method in FIRST_METHODS else len(FIRST_METHODS), name
 
 
 def metrics_of(records: Sequence[Record]) -> list[Measurement]:
@@ -222,5 +225,16 @@ def _best(column: dict[str, Measurement | None], metric: Measurement) -> set[str
     values = {k: m.value for k, m in column.items() if m and m.value is not None and k not in REFERENCES}
     if len(values) < 2:  # one competitor is not the best of anything
         return set()
+    if any(_on_the_floor(column[method]) for method in values):
+        return set()
     top = (max if metric.higher_is_better else min)(values.values())
     return {method for method, value in values.items() if value == top}
+
+
+def _on_the_floor(m: Measurement | None) -> bool:
+    """Whether a distance is of fewer images than its features have dimensions, which is most of what it then says.
+
+    Records of before `dimension` stood in the definition do not say it.
+    """
+    dimension = None if m is None else m.definition.get("dimension")
+    return m is not None and dimension is not None and m.n < dimension

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from benchmark.records import columns
-from benchmark.records.record import Measurement, Record
+from benchmark.records.record import Measurement, Record, listed, shown
 
 DASH = "—"
 
@@ -54,7 +54,7 @@ class Sheet:
         alias: the model's configuration name.
         model: the full timm tag.
         columns: headings; every row has as many cells.
-        rows: real, the methods, noise.
+        rows: what real images get, the methods, and the floors.
         warnings: what makes rows incomparable.
         notes: footnotes, the first is number 1.
         orderings: for each column that the paper has too, whether its order of the methods holds.
@@ -148,7 +148,7 @@ def definition_of(metric: Measurement, records: Sequence[Record]) -> str:
             wordings.setdefault(text, []).append(record.method)
     column = columns.column_of(metric.name)
     unit = metric.definition.get("unit") or (column.unit if column is not None else "none stated")
-    texts = [t if len(wordings) == 1 else f"for {', '.join(methods)}: {t}" for t, methods in wordings.items()]
+    texts = [t if len(wordings) == 1 else f"for {listed(methods)}: {t}" for t, methods in wordings.items()]
     better = "higher" if metric.higher_is_better else "lower"
     return f"{'; '.join(texts) or 'not evaluated here'}. Unit: {unit}; {better} is better."
 
@@ -164,10 +164,10 @@ def warnings_of(records: Sequence[Record]) -> list[str]:
                 passes.setdefault(record.budget.passes_per_image, []).append(record.method)
     warnings = []
     if len(hashes) > 1:
-        parts = "; ".join(f"{', '.join(methods)} on {digest}" for digest, methods in hashes.items())
+        parts = "; ".join(f"{listed(methods)} on {digest}" for digest, methods in hashes.items())
         warnings.append(f"Rows were scored on different units and do not compare: {parts}.")
     if len(passes) > 1:
-        parts = "; ".join(f"{', '.join(methods)} {number}" for number, methods in passes.items())
+        parts = "; ".join(f"{listed(methods)} {number}" for number, methods in passes.items())
         warnings.append(
             "Methods had different numbers of forward-backward passes an image, so a difference may be the budget's: "
             f"{parts}."
@@ -204,7 +204,7 @@ def runs_of(records: Sequence[Record]) -> list[str]:
             own.append(f"{len(record.silent_units)} of {len(record.units)} units silent (no gradient): {names}{more}")
         if record.error:
             own.append(f"failed: {record.error.rstrip('.')}")
-        lines.append(f"{record.method}: {'; '.join(own)}.")
+        lines.append(f"{shown(record.method)}: {'; '.join(own)}.")
     return lines
 
 

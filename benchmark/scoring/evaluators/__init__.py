@@ -10,6 +10,8 @@ from benchmark.records.columns import column_of
 from benchmark.records.record import Measurement
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from benchmark.scoring.scorer import Scorer
 
 SEEN = "short side resized (bicubic, antialiased) to the input, centre crop; a square canvas whole"
@@ -25,6 +27,12 @@ def give_data(scorer: Scorer) -> str:
     if not target.synsets:
         return "give --data, a folder of images for each of its classes"
     return "give --data (imagenette, which is fetched, has ten of ImageNet's classes)"
+
+
+def not_finite(features: Tensor, network: str) -> str:
+    """Why what a network puts out cannot be scored; empty: it can."""
+    broken = int((~features.isfinite()).flatten(1).any(1).sum())
+    return f"{network} puts out values that are not finite for {broken} of {len(features)} images" if broken else ""
 
 
 def measured(name: str, result: dict[str, Any], network: str = "") -> Measurement:

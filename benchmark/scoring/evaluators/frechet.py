@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from benchmark.records.record import Measurement
-from benchmark.scoring.evaluators import SEEN, absent, give_data, measured
+from benchmark.scoring.evaluators import SEEN, absent, give_data, measured, not_finite
 from featvis import metrics
 from featvis.data.extractors.inception import FILE_NAMES, SIDE, inception_features
 from featvis.data.files import fit, to_tensor
@@ -29,7 +30,7 @@ def evaluate(scorer: Scorer, seen: Seen) -> list[Measurement]:
 
 
 def _over_network(scorer: Scorer, seen: Seen) -> list[Measurement]:
-    network, bank = scorer.networks.get(scorer.plan.frechet), scorer.frechet_bank
+    network, bank = scorer.networks.get(scorer.plan.frechet), scorer.set_banks.get(scorer.plan.frechet)
     features = seen.features.get(scorer.plan.frechet, {})
     short = alias_of(scorer.plan.frechet) if network is None else network.alias
     kinds = ((metrics.FrechetDistance, "frechet", "Fréchet"), (metrics.KernelDistance, "kernel", "Kernel"))
@@ -42,15 +43,24 @@ def _over_network(scorer: Scorer, seen: Seen) -> list[Measurement]:
             found.append(absent(name, text, why, short))
             continue
         ids = features.get("ids", seen.ids)
-        reference, what = scorer.frechet_reference(bank, ids[ids != 0])
-        if len(reference) < 2:
-            found.append(absent(name, text, TOO_FEW, short))
+        reference, what = scorer.set_reference(scorer.plan.frechet, ids[ids != 0])
+        if why := unusable(seen, features["pooled"], reference, short):
+            found.append(absent(name, text, why, short))
             continue
         facts = {"resize": SEEN, "extractor": network.name, "reference": f"{what}: {bank.source}"}
         metric = cls(reference, facts=facts)
         metric.update(features["pooled"])
         found.append(measured(name, metric.result(), short))
     return found
+
+
+def unusable(seen: Seen, features: Tensor, reference: Tensor, short: str) -> str:
+    """Why there is no distance between the images and a reference in a network's features; empty: there is one."""
+    if seen.no_sets:
+        return seen.no_sets
+    if len(reference) < 2:
+        return TOO_FEW
+    return not_finite(features, short) or not_finite(reference, short)
 
 
 def _over_inception(scorer: Scorer, seen: Seen) -> list[Measurement]:
@@ -68,8 +78,8 @@ def _over_inception(scorer: Scorer, seen: Seen) -> list[Measurement]:
             why = f"Inception's weights are not here: put {FILE_NAMES[0]} into the folder FEATVIS_WEIGHTS"
             found.append(absent(name, text, why))
             continue
-        if int(keep.sum()) < 2:
-            found.append(absent(name, text, TOO_FEW))
+        if why := seen.no_sets or TOO_FEW * (int(keep.sum()) < 2):
+            found.append(absent(name, text, why))
             continue
         what = f"{int(keep.sum())} images of the same classes, short side to 299: {scorer.plan.sets['frechet']['name']}"
         facts = {"extractor": "InceptionV3 (torch-fidelity), 2048", "resize": FID_SEEN, "reference": what}

@@ -23,4 +23,6 @@ def evaluate(scorer: Scorer, seen: Seen) -> list[Measurement]:
     found = measured("logit", metric.result())
     if not features:
         return [without(found, f"the reference holds no features of {scorer.plan.model}; {give_data(scorer)}")]
+    if seen.banked and "own_logit" not in features:
+        return [without(found, f"the reference keeps the logit of each image's own class alone; {give_data(scorer)}")]
     return [found if seen.labels is not None else without(found, NO_CLASSES)]

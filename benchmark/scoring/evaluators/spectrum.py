@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def evaluate(scorer: Scorer, seen: Seen) -> list[Measurement]:
     """One measurement."""
-    return [_of_bank(scorer) if seen.banked else _of_pictures(scorer, seen)]
+    return [_of_bank(scorer, seen) if seen.banked else _of_pictures(scorer, seen)]
 
 
 def _of_pictures(scorer: Scorer, seen: Seen) -> Measurement:
@@ -35,12 +35,13 @@ def _of_pictures(scorer: Scorer, seen: Seen) -> Measurement:
     return measured("spectrum_deviation", metric.result())
 
 
-def _of_bank(scorer: Scorer) -> Measurement:
-    """The row `real` of an embedded reference, which keeps the mean spectrum of its own classes alone."""
+def _of_bank(scorer: Scorer, seen: Seen) -> Measurement:
+    """A row of an embedded reference, which keeps the mean spectrum of the row `real` of its own classes alone."""
     size, spectra, bank = (scorer.plan.canvas[0], scorer.plan.canvas[1]), scorer.spectra, scorer.bank
     r = resize_spectrum(spectra["magnitude"], size)
     metric = metrics.SpectrumDeviation(r, width=size[1], facts={"reference": scorer.spectrum_source})
-    if bank is not None and "real" in spectra and set(bank.flat_classes) == set(scorer.classes.tolist()):
+    own = seen.kind == "real" and bank is not None and set(bank.flat_classes) == set(scorer.classes.tolist())
+    if bank is not None and own and "real" in spectra:
         metric.update(resize_spectrum(spectra["real"], size)[None])
         return dataclasses.replace(measured("spectrum_deviation", metric.result()), n=len(bank.flat_rows))
     why = f"the reference keeps no spectrum of these classes alone; {give_data(scorer)}, or make it with --flat"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from benchmark.records.record import Measurement
-from benchmark.scoring.evaluators import NO_CLASSES, SEEN, give_data, measured, without
+from benchmark.scoring.evaluators import NO_CLASSES, SEEN, give_data, measured, not_finite, without
 from featvis import metrics
 from featvis.networks.own.wrap import alias_of
 
@@ -26,14 +26,19 @@ def _one(scorer: Scorer, seen: Seen, name: str) -> Measurement:
         metric = metrics.Transferability(alias)
         return without(measured(f"top1_{alias}", metric.result(), alias), scorer.plan.unavailable[name])
     metric = metrics.Transferability(network.name, facts={"resize": SEEN})
+    broken = not_finite(features["logits"], network.alias) if "logits" in features else ""
     if "correct" in features:
         metric.values.append(features["correct"].double())
+    elif broken:
+        pass
     elif "logits" in features and seen.labels is not None:
         metric.update(features["logits"], scorer.numbers(seen.labels, name))
     target = network is scorer.target
     # Two networks of one's own may be of one class.
     column = network.name if target or network.given == network.alias else network.alias
     found = measured(f"top1_{column}", metric.result(), network.alias + (", the target" if target else ""))
+    if broken:
+        return without(found, broken)
     if not seen.banked:
         return found if seen.labels is not None else without(found, NO_CLASSES)
     return (

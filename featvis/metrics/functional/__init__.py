@@ -10,6 +10,7 @@ from featvis.metrics.functional.distance import frechet_distance, kernel_distanc
 from featvis.metrics.functional.logits import own_logit, top1
 from featvis.metrics.functional.nearest import deep_knn, plausibility
 from featvis.metrics.functional.spectrum import spectrum_deviation
+from featvis.metrics.functional.sphere import sphere_distance, sphere_precision, unit_length
 
 __all__ = [
     "cmmd",
@@ -19,6 +20,9 @@ __all__ = [
     "own_logit",
     "plausibility",
     "spectrum_deviation",
+    "sphere_distance",
+    "sphere_precision",
     "top1",
+    "unit_length",
     "zero_shot",
 ]

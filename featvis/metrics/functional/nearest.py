@@ -23,28 +23,30 @@ def plausibility(
     labels: Int[Tensor, " n"],
     bank: Float[Tensor, "m d"],
     bank_labels: Int[Tensor, " m"],
-    definition: Literal["flat", "pooled"],
+    definition: Literal["cosine", "flat", "pooled"],
     ids: Int64[Tensor, " n"] | None = None,
     bank_ids: Int64[Tensor, " m"] | None = None,
 ) -> Float64[Tensor, " n"]:
     """Distance of each image to the nearest bank image of its own class (Fel et al. 2023, plausibility score).
 
     The paper's text admits a distance and a squared one, on more than one layer: `flat` is the Euclidean distance, for
-    flattened tokens or maps; `pooled` is the squared one, for pooled penultimate features. The caller brings the
-    features.
+    flattened tokens or maps; `pooled` is the squared one, for pooled penultimate features. Without normalising, weak
+    activations are near to everything; `cosine`, for flattened tokens or maps too, is 1 less the cosine of the angle
+    and blind to their strength. The caller brings the features.
 
     Args:
         features: of the images to score.
         labels: their classes.
         bank: features of the reference images, from the same layer of the same network.
         bank_labels: their classes.
-        definition: `flat` (L2) or `pooled` (squared L2).
+        definition: `cosine` (1 - cosine), `flat` (L2) or `pooled` (squared L2).
         ids: content digest of each image; 0 is unknown.
         bank_ids: the same for the bank. An image is never its own neighbour: equal digests other than 0 are left out.
 
     Returns:
-        Distances, in units of the features (`flat`) or their square (`pooled`); NaN where the bank holds no (other)
-        image of the class.
+        Distances, from 0 to 2 (`cosine`), in units of the features (`flat`) or their square (`pooled`); NaN where the
+        bank holds no (other) image of the class, and in `cosine` for features of length zero, which have no direction
+        (a bank image without one is nobody's neighbour).
 
     Raises:
         UserError: for features of another width than the bank's, values that are not finite, or an unknown definition.
@@ -58,16 +60,64 @@ def plausibility(
         [5.0]
         >>> plausibility(image, label, bank, classes, "pooled").tolist()
         [25.0]
+        >>> round(float(plausibility(torch.tensor([[0.0, 9.0]]), label, bank, classes, "cosine")), 6)
+        0.2
     """
-    if definition not in ("flat", "pooled"):
-        raise UserError(f"the definition of plausibility is flat or pooled, not {definition!r}")
+    if definition not in ("cosine", "flat", "pooled"):
+        raise UserError(f"the definition of plausibility is cosine, flat or pooled, not {definition!r}")
     _require_alike(features, bank)
+    if definition == "cosine":
+        return _cosine(features, labels, bank, bank_labels, ids, bank_ids)
     squared = torch.full((len(features),), torch.inf, dtype=torch.float64, device=features.device)
     for label in labels.unique():
         rows, near = labels == label, bank_labels == label.to(bank_labels.device)
         squared[rows] = _nearest_squared(features[rows], bank[near], 1, _pick(ids, rows), _pick(bank_ids, near))[:, 0]
     distances = squared if definition == "pooled" else squared.sqrt()
     return distances.masked_fill(distances.isinf(), torch.nan)
+
+
+def _cosine(
+    features: Float[Tensor, "n d"],
+    labels: Int[Tensor, " n"],
+    bank: Float[Tensor, "m d"],
+    bank_labels: Int[Tensor, " m"],
+    ids: Int64[Tensor, " n"] | None,
+    bank_ids: Int64[Tensor, " m"] | None,
+) -> Float64[Tensor, " n"]:
+    """1 - cosine to the nearest bank image of the class: half of the squared distance on the sphere."""
+    directed, known = features.any(1), bank.any(1)
+    squared = torch.full((len(features),), torch.inf, dtype=torch.float64, device=features.device)
+    for label in labels.unique():
+        rows = directed & (labels == label).to(directed.device)
+        near = known & (bank_labels == label.to(bank_labels.device)).to(known.device)
+        query, among = (_on_sphere(x.double(), 0.0) for x in (features[rows], bank[near]))
+        squared[rows] = _nearest_squared(query, among, 1, _pick(ids, rows), _pick(bank_ids, near))[:, 0]
+    return squared.masked_fill(squared.isinf(), torch.nan) / 2
+
+
+def cosine_gap(
+    squared: Float64[Tensor, " n"], length: Float64[Tensor, " n"] | Float64[Tensor, ""], other: Float64[Tensor, " n"]
+) -> Float64[Tensor, " n"]:
+    """1 - cosine of the angle between vectors, from their squared distance and their lengths.
+
+    1 - x'y / (|x| |y|) where |x - y|^2 is at hand, so that the vectors are gone through once for both.
+
+    Args:
+        squared: |x - y|^2.
+        length: |x|, one for all, or each its own.
+        other: |y|.
+
+    Returns:
+        From 0 to 2; NaN where a length is zero.
+
+    Example:
+        >>> import torch
+        >>> from featvis.metrics.functional.nearest import cosine_gap
+        >>> one = torch.ones(1, dtype=torch.float64)
+        >>> cosine_gap(2 * one, one, one).tolist()  # at a right angle
+        [1.0]
+    """
+    return ((squared - (length - other).square()) / (2 * length * other)).clamp(0, 2)
 
 
 def deep_knn(

@@ -26,6 +26,7 @@ from featvis.metrics import (
     Plausibility,
     SeedDiversity,
     SpectrumDeviation,
+    SphereDistance,
     Transferability,
     TransferPercentile,
     TwoAlternatives,
@@ -91,7 +92,8 @@ def test_a_new_metric_is_in_the_table_the_csv_the_figure_and_the_page(tmp_path, 
 
 def test_names_headings_and_groups_are_told_apart():
     assert column_of("frechet_efficientnet_lite1").group == "frechet"
-    assert column_of("plausibility_flat").heading == "Plausibility, flat"
+    assert column_of("plausibility").heading == "Plausibility"
+    assert column_of("plausibility_flat").heading == "Plausibility, raw flat"
     assert column_of("nothing") is None
     names = [c.name for c in COLUMNS]
     assert len(set(names)) == len(names)
@@ -106,7 +108,7 @@ def test_the_directions_are_those_of_the_metric_classes():
         "fd": FrechetDistance, "kd": KernelDistance, "cmmd": ClipDistance, "clip": ZeroShot,
         "kid": KernelDistance, "logit": LogitMagnitude, "top1": Transferability, "spectrum": SpectrumDeviation,
         "identification": Identification, "afc": TwoAlternatives, "excess": ExcessActivation, "dead": DeadShare,
-        "transfer": TransferPercentile, "diversity": SeedDiversity,
+        "transfer": TransferPercentile, "diversity": SeedDiversity, "sphere": SphereDistance,
     }  # fmt: skip
     scored = [c for c in COLUMNS if c.evaluator]
     assert {c.name.split("_")[0] for c in scored} == set(classes)

@@ -226,12 +226,12 @@ def test_the_comparison_has_methods_by_models_with_the_papers_values(tmp_path: P
 def test_a_metric_that_only_some_model_or_none_has_keeps_its_block(tmp_path: Path) -> None:
     page = made(two_models(), tmp_path)["comparison.md"]
     headings = re.findall(r"^## (.*)$", page, re.MULTILINE)
-    plausibility = ["Plausibility, flat ↓", "Plausibility, pooled ↓", "Plausibility, Deep-KNN ↓"]
+    plausibility = ["Plausibility, flat ↓", "Plausibility, raw pooled ↓", "Plausibility, Deep-KNN ↓"]
     distances = ["fid ↓", "Fréchet, lite1 ↓", "KID ↓"]
     assert headings == [*plausibility, *distances, "Transferability", "Definitions", "What was run"]
     fid, _ = block(page, "fid ↓")
     assert fid["maco"] == ["— <sup>2</sup>", "**240.0** [235.0, 245.0]", "241.68"]
-    for nowhere in ("Plausibility, pooled ↓", "KID ↓"):
+    for nowhere in ("Plausibility, raw pooled ↓", "KID ↓"):
         rows, text = block(page, nowhere)
         assert all(cell.startswith("— <sup>") for method in ("maco", "fourier", "cbr") for cell in rows[method])
         assert "this metric was not evaluated for this row<br>" in text

@@ -61,6 +61,33 @@ def test_the_best_is_bold_by_direction_and_never_a_reference() -> None:
     assert list(tied[tied["best"]]["method"]) == ["maco", "cbr"]
 
 
+def test_a_distance_on_its_floor_is_never_bold() -> None:
+    """Of fewer images than dimensions a Fréchet distance is mostly its floor; of as many it is not."""
+
+    def bold(n: int, **definition: object) -> bool:
+        values = {"maco": 200.0, "cbr": 300.0}
+        facts = {"group": "frechet", "n": n, "definition": {"text": "Fréchet.", **definition}}
+        rows = [record(name, metric("frechet_lite1", value, **facts)) for name, value in values.items()]
+        return bool(tables.frame(rows)["best"].any())
+
+    assert not bold(1279, dimension=1280)
+    assert bold(1280, dimension=1280)
+    assert bold(10), "an older record does not say its dimension"
+
+
+def test_reference_rows_stand_around_the_methods_by_the_names_people_read() -> None:
+    rows = [record(m, metric("logit", 1.0)) for m in ("noise", "maco", "real_other", "natural", "real", "zeta")]
+    changed = metric("logit", 2.0, definition={"text": "Another."})
+    rows[2] = record("real_other", changed)
+    sheet = tables.sheets(rows)[0]
+    assert [r.method for r in sheet.rows] == ["real", "natural", "maco", "zeta", "real, other classes", "noise"]
+    assert [r.reference for r in sheet.rows] == [True, True, False, False, True, True]
+    text = dict(sheet.definitions)["logit ↑"]
+    assert "for real, natural, maco, zeta, noise: What logit means; for “real, other classes”: Another" in text
+    assert list(tables.frame(rows)["method"])[4] == "real_other", "files and CSV have the record's name"
+    assert not tables.frame(rows)["best"][4]
+
+
 def test_the_ordering_line_says_when_the_papers_order_holds_and_when_not() -> None:
     lines = tables.sheets(cells())[0].orderings
     assert lines[0].startswith("Plausibility, flat: the paper's ordering, maco, fourier, cbr (best first), holds.")

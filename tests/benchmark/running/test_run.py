@@ -41,7 +41,7 @@ def finished(tmp_path_factory) -> Path:
 
 def test_a_run_leaves_records_tables_figures_page_and_wandb(finished):
     found = {r.method: r for r in records.load_all(finished / "records")}
-    assert set(found) == {"real", "noise", "maco", "fourier"}
+    assert set(found) == {"real", "real_other", "noise", "maco", "fourier"}
     assert all(r.status == "done" and r.units == ("301", "323") for r in found.values())
     assert found["maco"].budget is not None
     assert found["maco"].budget.passes_per_image == 2
@@ -333,6 +333,10 @@ def test_data_replaces_the_embedded_reference(sample, tmp_path):
     assert flat.value is not None
     assert flat.definition["bank"] == "4 images, each of its class looked at and none stored: data"
     assert flat.n == 2
+    # Each photograph of another class is nearest to the only one of its label's class.
+    plausibility = [records.Record.read(tmp_path / "out" / "records" / "efficientnet_lite0" / f"{m}.json").metric(
+        "plausibility") for m in ("maco", "real_other", "noise")]  # fmt: skip
+    assert all(m is not None and m.value is not None and 0 < m.value < 1.5 and m.n == 2 for m in plausibility)
     pooled = record.metric("plausibility_pooled")
     assert pooled is not None
     assert pooled.definition["bank"] == "2 images: data"

@@ -76,17 +76,20 @@ def run(tmp_path_factory) -> Path:
 
 
 FILLED = {
-    "plausibility_flat", "plausibility_pooled", "plausibility_deep_knn", f"frechet_{OWN}", f"kernel_{OWN}",
-    "top1_ownnet.Net", "logit", "spectrum_deviation",
+    "plausibility", "plausibility_flat", "plausibility_pooled", "plausibility_deep_knn", f"frechet_{OWN}",
+    f"kernel_{OWN}", f"sphere_{OWN}", "top1_ownnet.Net", "logit", "spectrum_deviation",
 }  # fmt: skip
 
 
 def test_what_needs_no_foreign_judge_is_filled_and_the_rest_says_why_not(run):
     found = {r.method: r for r in load_all(run / "records")}
-    assert set(found) == {"real", "fourier", "noise"}
+    assert set(found) == {"real", "fourier", "real_other", "noise"}
     for record in found.values():
         values = {m.name: m for m in record.metrics}
-        assert {name for name, m in values.items() if m.value is not None} - {"fid", "kid"} == FILLED
+        # There are images of the units' classes alone, and other labels make no other set of them.
+        sets = {name for name in FILLED if name.startswith(("frechet", "kernel", "sphere"))}
+        filled = FILLED - sets if record.method == "real_other" else FILLED
+        assert {name for name, m in values.items() if m.value is not None} - {"fid", "kid"} == filled
         for judge in ("efficientnet_lite1", "efficientnet_lite2"):
             reason = str(values[f"top1_{judge}"].absent)
             assert f"{judge} and {OWN} do not share their classes (class 0, class 1, class 2, …)" in reason
