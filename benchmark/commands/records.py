@@ -1,4 +1,4 @@
-"""The commands over records that there are: `featvis tables`, `featvis verify` and `featvis rerun`."""
+"""The commands over records that there are: `featvis tables`, `featvis agree`, `featvis verify` and `featvis rerun`."""
 
 from __future__ import annotations
 
@@ -26,6 +26,32 @@ def tables(records: str = "results/records", out: str = "results") -> int:
     from benchmark.report import report
 
     report.published(Path(records), Path(out))
+    return 0
+
+
+def agree(records: str = "results/records", suite: str | None = None, out: str = "runs/agree") -> int:
+    """Say which columns of a table to believe (they bracket: real images best, noise worst), and whether they agree.
+
+    Args:
+        records: folder of record files, or the folder of a run. A table of at least three methods can be judged: which
+            columns have every method between real images and noise, and which are monotone in the logit, so that they
+            say nothing of their own about the order of the methods.
+        suite: look at this one alone; default: all that there are.
+        out: where `tables/` and `figures/` go: the verdicts, the mean rank of the methods over the columns that
+            bracket (never over all) with its interval, and the rank correlations between columns, over the methods,
+            over the units within a method (where records keep the scores of units) and over suites.
+    """
+    folder = Path(records)
+    if not folder.is_dir():
+        raise UserError(
+            f"--records {records} is not a folder; name one that holds records, or the folder of a run "
+            "(`featvis run` prints it)"
+        )
+    check_out(Path(out))
+
+    from benchmark.report import report
+
+    report.agreement_of(folder / "records" if (folder / "records").is_dir() else folder, suite, Path(out))
     return 0
 
 

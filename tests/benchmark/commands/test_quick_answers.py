@@ -63,6 +63,7 @@ REFUSED = {
     "data of reference": (["reference", "--spectrum", "--data", "nowhere"], ["--data nowhere is not a folder"]),
     "folder": (["evaluate", "nowhere"], ["FOLDER nowhere is not a folder"]),
     "records": (["tables", "--records", "nowhere"], ["--records nowhere is not a folder"]),
+    "records of agree": (["agree", "--records", "nowhere"], ["--records nowhere is not a folder"]),
     "record": (["rerun", "nowhere.json"], ["RECORD nowhere.json is not a file"]),
     "run": (["verify", "nowhere"], ["RUN nowhere is not a folder"]),
     "images": (["invert", "flexivit", "--images", "nowhere"], ["--images nowhere is not a folder"]),
