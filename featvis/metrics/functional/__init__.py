@@ -8,6 +8,7 @@ the features' device. Nothing here sees an image: each network is run once, and 
 from featvis.metrics.functional.distance import frechet_distance, kernel_distance
 from featvis.metrics.functional.logits import own_logit, top1
 from featvis.metrics.functional.nearest import deep_knn, plausibility
+from featvis.metrics.functional.path import path_similarity
 from featvis.metrics.functional.spectrum import spectrum_deviation
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "frechet_distance",
     "kernel_distance",
     "own_logit",
+    "path_similarity",
     "plausibility",
     "spectrum_deviation",
     "top1",
