@@ -24,7 +24,7 @@ from benchmark.commands.invert import invert
 from benchmark.commands.networks import layers, models
 from benchmark.commands.perf import perf, perf_peers
 from benchmark.commands.probe import probe
-from benchmark.commands.records import agree, rerun, tables, verify
+from benchmark.commands.records import agree, path, rerun, tables, verify
 from benchmark.commands.reference import reference
 from benchmark.commands.run import run
 from featvis.choice import chosen
@@ -40,6 +40,7 @@ COMMANDS = {
     "evaluate": evaluate,
     "tables": tables,
     "agree": agree,
+    "path": path,
     "verify": verify,
     "rerun": rerun,
     "reference": reference,

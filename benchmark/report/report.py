@@ -30,7 +30,8 @@ def everything(out: Path) -> None:
     figures = draw(found, compared, out, out / "figures")
     page = build_page(found, out, compared)
     print(table_files.text_block(found))
-    print("".join(f"{line}\n" for line in agreement.lines(compared)))
+    if lines := agreement.lines(compared):
+        print("\n".join([*lines, ""]))
     print(f"tables   {', '.join(str(p) for p in tables)}")
     print(f"figures  {', '.join(str(p) for p in figures)}")
     print(f"page     {page}")

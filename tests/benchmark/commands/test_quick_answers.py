@@ -65,6 +65,7 @@ REFUSED = {
     "records": (["tables", "--records", "nowhere"], ["--records nowhere is not a folder"]),
     "records of agree": (["agree", "--records", "nowhere"], ["--records nowhere is not a folder"]),
     "record": (["rerun", "nowhere.json"], ["RECORD nowhere.json is not a file"]),
+    "run of path": (["path", "nowhere", "--data", "."], ["RUN nowhere is not the folder of a run"]),
     "run": (["verify", "nowhere"], ["RUN nowhere is not a folder"]),
     "images": (["invert", "flexivit", "--images", "nowhere"], ["--images nowhere is not a folder"]),
     "command": (["rum"], ["unknown command rum", "did you mean run"]),
