@@ -158,10 +158,10 @@ def believe(what: str) -> str:
     for one in found:
         if isinstance(one, str):
             continue
-        suite, alias = agreement.place_of(one)
-        part = f"### {alias}, suite {suite}\n\n{agreement.verdicts_text(one)}"
+        suite, alias, layer = one.place
+        part = f"### {one.name}\n\n{agreement.verdicts_text(one)}"
         figure = f"results/figures/agreement-{suite}-{alias}.png"
-        if (ROOT / figure).is_file():
+        if not layer and (ROOT / figure).is_file():
             part += f"\n\n![rank correlations between the columns of {suite}](../{figure})"
         parts.append(part)
     return "\n\n".join(parts)

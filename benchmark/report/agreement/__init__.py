@@ -1,8 +1,8 @@
 """Do the columns of a table agree, and which are to be believed? Records in; tables, a figure, sentences out. No torch.
 
 A column is a claim about pictures. Three things are known of it without asking anyone: what it says of photographs and
-of noise (`verdicts.bracketing`), whether it says anything that the logit does not (`Verdict.monotone`), and whether
-other columns, and other suites, say the same (`agree`, `stability`).
+of noise (`verdicts.bracketing`), whether it says anything that the target's own answer does not
+(`Verdict.monotone`), and whether other columns, and other suites, say the same (`agree`, `stability`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from benchmark.report.agreement.agree import Agreement, Stability, agree, stabil
 from benchmark.report.agreement.figure import draw
 from benchmark.report.agreement.layout import numbers, sheets, summary, verdict_sheets
 from benchmark.report.agreement.overview import numbers as numbers_of_all
-from benchmark.report.agreement.overview import overview_sheet, place_of, stability_sheet
+from benchmark.report.agreement.overview import overview_sheet, stability_sheet
+from benchmark.report.tables.layers import by_layer
 from benchmark.report.tables.numbers import by_model
 from benchmark.report.tables.sheet import Sheet
 from benchmark.report.tables.writers import latex_blocks, markdown_blocks, markdown_part
@@ -32,7 +33,6 @@ __all__ = [
     "lines",
     "numbers",
     "of_all",
-    "place_of",
     "sheets",
     "stability",
     "summary",
@@ -43,12 +43,21 @@ __all__ = [
 
 
 def agreements(records: Sequence[Record]) -> list[Agreement | str]:
-    """The agreement of each suite and model, in the order of the tables; a sentence where there is none."""
-    return [agree(group) for group in by_model(records)]
+    """The agreement of each suite and model, in the order of the tables; a sentence where there is none.
+
+    Where the units of a suite are of several layers, that of each layer follows, without those that there is none of.
+    """
+    found = []
+    for group in by_model(records):
+        parts = [agree(part, layer) for layer, part in by_layer(group).items()]
+        found += [agree(group), *(part for part in parts if isinstance(part, Agreement))]
+    return found
 
 
 def write(records: Sequence[Record], found: Sequence[Agreement | str], out: Path) -> list[Path]:
-    """Write `<out>/<suite>/<alias>_agreement` and, of several tables, `<out>/agreement`, as Markdown, CSV and LaTeX.
+    """Write `<out>/<suite>/<alias>_agreement`, one a layer too, and of several tables `<out>/agreement`.
+
+    Each as Markdown, CSV and LaTeX.
 
     Args:
         records: all of them.
@@ -62,8 +71,9 @@ def write(records: Sequence[Record], found: Sequence[Agreement | str], out: Path
     for agreement in found:
         if isinstance(agreement, str):
             continue
-        blocks, first = sheets(agreement), agreement.scores.records[0]
-        stem, text = out / first.suite / f"{first.alias}_agreement", markdown_blocks(title(agreement), blocks)
+        blocks, (suite, alias, layer) = sheets(agreement), agreement.place
+        stem = out / suite / "_".join(filter(None, (alias, layer, "agreement")))
+        text = markdown_blocks(title(agreement), blocks)
         written += _write(stem, text, numbers(agreement), latex_blocks(blocks))
     if together := of_all(records, found):
         whole, stable = [a for a in found if isinstance(a, Agreement)], stability(by_model(records))
@@ -103,8 +113,7 @@ def verdicts_text(agreement: Agreement) -> str:
 
 def title(agreement: Agreement) -> str:
     """The heading of an agreement's page."""
-    first = agreement.scores.records[0]
-    return f"Do the columns agree? {first.alias}, suite {first.suite}"
+    return f"Do the columns agree? {agreement.name}"
 
 
 def _write(stem: Path, text: str, table: pd.DataFrame, tex: str) -> list[Path]:

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmark.records.record import Measurement, Record
-from benchmark.report.agreement.ranks import FEWEST, Array, correlations, interval, mean, resamples, spearman
+from benchmark.report.agreement.ranks import FEWEST, Array, correlations, intervals, mean, resamples, spearman
 from benchmark.report.agreement.scores import Scores, scores_of
 from benchmark.report.agreement.verdicts import MeanRank, Verdict, mean_rank, verdict
 
-DRAWS = 500
+DRAWS = 300
+Place = tuple[str, str, str]
+"""A table: suite, alias of the model, and layer of its units where they are a part of the suite's."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Agreement:
         high: the upper end.
         verdicts: one a column.
         mean_rank: over the columns that bracket; None where there is none.
+        layer: of the units, where they are a part of a suite's; else empty.
     """
 
     scores: Scores
@@ -40,6 +43,19 @@ class Agreement:
     high: Array
     verdicts: tuple[Verdict, ...]
     mean_rank: MeanRank | None
+    layer: str = ""
+
+    @property
+    def place(self) -> Place:
+        """Which table it is of: suite, alias, layer."""
+        first = self.scores.records[0]
+        return first.suite, first.alias, self.layer
+
+    @property
+    def name(self) -> str:
+        """Which table it is of, for people."""
+        suite, alias, layer = self.place
+        return f"{alias}, suite {suite}" + (f", {layer}" if layer else "")
 
     @property
     def has_units(self) -> bool:
@@ -47,7 +63,7 @@ class Agreement:
         return bool((~np.isnan(self.over_units[~np.eye(len(self.over_units), dtype=bool)])).any())
 
 
-def agree(group: Sequence[Record]) -> Agreement | str:
+def agree(group: Sequence[Record], layer: str = "") -> Agreement | str:
     """Compare the columns of a table with each other.
 
     Rows are first of all the methods: the reference rows are what a column is judged by, and would make any two columns
@@ -55,13 +71,14 @@ def agree(group: Sequence[Record]) -> Agreement | str:
 
     Args:
         group: the records of one suite and model.
+        layer: of their units, where they are a part of the suite's.
 
     Returns:
         The agreement; or one sentence where fewer than `FEWEST` methods have a value in two columns.
     """
     scores = scores_of(group)
     if len(scores.columns) < 2:
-        name = f"{group[0].alias}, suite {group[0].suite}"
+        name = f"{group[0].alias}, suite {group[0].suite}" + (f", {layer}" if layer else "")
         return (
             f"{name}: {len(scores.methods)} {'method' if len(scores.methods) == 1 else 'methods'} and "
             f"{len(scores.columns)} {'column' if len(scores.columns) == 1 else 'columns'} to compare; whether columns "
@@ -77,6 +94,7 @@ def agree(group: Sequence[Record]) -> Agreement | str:
         *over_units(scores),
         tuple(verdicts),
         mean_rank(scores, verdicts),
+        layer,
     )
 
 
@@ -102,10 +120,8 @@ def over_units(scores: Scores, draws: int = DRAWS, seed: int = 0) -> tuple[Array
     counts = np.concatenate([np.ones((1, len(scores.units))), resamples(len(scores.units), draws, seed)])
     parts = itertools.product(range(len(scores.methods)), scores.layers)
     drawn = mean(np.stack([correlations(scores.values[:, m, at], counts[:, at]) for m, at in parts]))
-    for a, b in itertools.combinations(range(count), 2):
-        if not math.isnan(drawn[0, a, b]):
-            ends = interval(drawn[1:, a, b]) or (math.nan, math.nan)
-            low[[a, b], [b, a]], high[[a, b], [b, a]] = ends
+    a, b = np.triu_indices(count, 1)
+    low[a, b], high[a, b] = low[b, a], high[b, a] = intervals(drawn[1:, a, b])
     return drawn[0], low, high
 
 
@@ -115,15 +131,15 @@ class Stability:
 
     Attributes:
         column: a measurement of it.
-        first: the one table: suite and alias.
+        first: the one table.
         second: the other.
         methods: the names that both have, and a value of.
         correlation: of the two orders, over these methods; NaN where a column is the same for all of them.
     """
 
     column: Measurement
-    first: tuple[str, str]
-    second: tuple[str, str]
+    first: Place
+    second: Place
     methods: tuple[str, ...]
     correlation: float
 
@@ -148,6 +164,6 @@ def stability(groups: Sequence[Sequence[Record]]) -> list[Stability]:
             if len(pairs) < FEWEST:
                 continue
             shared, x, y = zip(*pairs, strict=True)
-            places = [(s.records[0].suite, s.records[0].alias) for s in (one, other)]
+            places = [(s.records[0].suite, s.records[0].alias, "") for s in (one, other)]
             found.append(Stability(column, places[0], places[1], shared, spearman(np.array(x), np.array(y))))
     return found

@@ -27,7 +27,7 @@ MARKS = {True: "●", False: "○", None: "–"}
 
 
 def draw(found: Sequence[Agreement | str], path: Path) -> list[Path]:
-    """A figure a suite and model, PNG, PDF or SVG as the path's ending says.
+    """A figure a suite and model (its layers have none), PNG, PDF or SVG as the path's ending says.
 
     Args:
         found: agreements; a sentence stands for a table that has none, and keeps its place in the names.
@@ -36,12 +36,11 @@ def draw(found: Sequence[Agreement | str], path: Path) -> list[Path]:
     Returns:
         The files written.
     """
-    written = []
-    for agreement in found:
+    whole, written = [a for a in found if isinstance(a, str) or not a.layer], []
+    for agreement in whole:
         if isinstance(agreement, str):
             continue
-        first = agreement.scores.records[0]
-        file = named(path, f"{first.suite}-{first.alias}", len(found))
+        file = named(path, "-".join(agreement.place[:2]), len(whole))
         shown = f"agreement {len(agreement.scores.units)} {numbers(agreement).to_csv()}"
         written.append(drawn(file, shown, functools.partial(_figure, agreement)))
     return written
@@ -70,14 +69,13 @@ def _figure(agreement: Agreement) -> Figure:
         axis.set_yticks(range(len(kept)), [str(i + 1) for i in kept])
     if methods:
         _ranks(axes(width - ranks - 0.2, ranks, 0.26 * methods + 0.15), agreement)
-    first = agreement.scores.records[0]
-    title = f"{first.alias}, suite {first.suite}: do the columns agree?"
+    title = f"{agreement.name}: do the columns agree?"
     figure.text(0.1 / width, 1 - 0.06 / height, title, fontsize=10, fontweight="bold", va="top")
     note = (
         "Spearman's rank correlation, each column turned so that higher is better; over the rows below the diagonal "
         "without, above it with the reference rows. "
         "● real images are better and noise is worse than every method, ○ they are not, – a row is missing. "
-        "= the order of the methods is the logit's, ≠ it is the opposite."
+        "= the methods stand as by the target's own answer, ≠ in the opposite order."
     )
     lines = textwrap.wrap(note, int(width * 17))
     figure.text(0.1 / width, 0.06 / height, "\n".join(lines), fontsize=7, color=SOFT, va="bottom")
@@ -86,15 +84,15 @@ def _figure(agreement: Agreement) -> Figure:
 
 def _margin(axis: Axes, agreement: Agreement) -> None:
     """The columns' headings left of the map, what is thought of each, and its number."""
-    heads = {"brackets": -2.4, "the logit's": -1.6}
+    heads = {"brackets": -2.4, "the target's": -1.6}
     for name, x in heads.items():
         axis.text(x, -0.7, name, rotation=90, ha="center", va="bottom", fontsize=7, color=SOFT)
     for y, v in enumerate(agreement.verdicts):
         label = "\n".join(textwrap.wrap(heading(v.column), 36))
         axis.text(-2.9, y, label, ha="right", va="center", fontsize=8, color=INK)
         axis.text(heads["brackets"], y, MARKS[v.brackets], ha="center", va="center", fontsize=9, color=INK)
-        order = ("=" if v.logit > 0 else "≠") if v.monotone else ""
-        axis.text(heads["the logit's"], y, order, ha="center", va="center", fontsize=9, color=INK)
+        order = ("=" if v.target > 0 else "≠") if v.monotone else ""
+        axis.text(heads["the target's"], y, order, ha="center", va="center", fontsize=9, color=INK)
         axis.text(-0.7, y, str(y + 1), ha="right", va="center", fontsize=7.5, color=INK)
     axis.set_yticks([])
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from benchmark.records.record import Measurement
 from benchmark.report.agreement.agree import Agreement
-from benchmark.report.agreement.verdicts import CEILINGS, FLOOR, LOGIT, MeanRank, Verdict
+from benchmark.report.agreement.verdicts import CEILINGS, FLOOR, MeanRank, Verdict
 from benchmark.report.tables.sheet import DASH, Cell, Column, Footnotes, Row, Sheet, arrow, runs_of, warnings_of
 
 YES = {True: "yes", False: "no", None: DASH}
@@ -21,13 +21,13 @@ BRACKETS = (
     "that do count in the mean rank.",
 )
 RHO = (
-    "ρ with the logit",
-    "Spearman's rank correlation with the target's own logit, each column turned so that higher is better: 1, the "
-    "same order of the rows, -1, the opposite one.",
+    "Spearman's rank correlation with the target's own answer, each column turned so that higher is better: 1, the "
+    "same order of the rows, -1, the opposite one."
 )
 MONOTONE = (
     "monotone",
-    "that correlation is 1 or -1 over the methods: of their order the column says nothing that the logit does not say.",
+    "that correlation is 1 or -1 over the methods: of their order the column says nothing that the target's own answer "
+    "does not say.",
 )
 FEW = 5
 """Columns below which resampling them is little better than nothing."""
@@ -57,9 +57,9 @@ def verdict_sheets(agreement: Agreement) -> list[Sheet]:
 
 
 def _sheet(agreement: Agreement, title: str, columns: Iterable[Column], rows: Iterable[Row], **rest: object) -> Sheet:
-    first = agreement.scores.records[0]
+    first, layer = agreement.scores.records[0], f", {agreement.layer}" if agreement.layer else ""
     facts: dict[str, object] = {"warnings": (), "notes": (), "orderings": (), "definitions": (), "runs": ()} | rest
-    return Sheet(first.suite, first.alias, first.model, tuple(columns), tuple(rows), caption=title, **facts)  # type: ignore[arg-type]
+    return Sheet(first.suite, first.alias, first.model, tuple(columns), tuple(rows), caption=title + layer, **facts)  # type: ignore[arg-type]
 
 
 def spell(value: float) -> str:
@@ -70,16 +70,20 @@ def spell(value: float) -> str:
 
 def _verdicts(agreement: Agreement) -> Sheet:
     scores, note = agreement.scores, Footnotes()
-    names = [c.name for c in scores.columns]
-    rows = []
-    for v in agreement.verdicts:
-        brackets = Cell(YES[v.brackets], best=v.brackets is True, note=note(v.why) if v.why else None)
-        itself = v.column.name == LOGIT
-        everyone = agreement.over_rows[names.index(v.column.name), names.index(LOGIT)] if LOGIT in names else math.nan
-        rho = [Cell("itself"), Cell("itself")] if itself else [Cell(spell(v.logit)), Cell(spell(everyone))]
-        rows.append(Row(heading(v.column), (brackets, *rho, Cell("yes" if v.monotone else "")), None, False))
-    heads = ["brackets", "ρ with the logit", "with reference rows", "monotone"]
-    references = ", ".join(scores.references) or "none"
+    target, rows = scores.target, []
+    everyone = None if target is None else agreement.over_rows[scores.columns.index(target)]
+    for c, v in enumerate(agreement.verdicts):
+        cells = [Cell(YES[v.brackets], best=v.brackets is True, note=note(v.why) if v.why else None)]
+        if everyone is not None:
+            rho = ["itself", "itself"] if v.itself else [spell(v.target), spell(float(everyone[c]))]
+            cells += [*map(Cell, rho), Cell("yes" if v.monotone else "")]
+        rows.append(Row(heading(v.column), tuple(cells), None, False))
+    heads, meanings = ["brackets"], [BRACKETS]
+    if target is not None:
+        rho_head = f"ρ with {_the(target)}"
+        heads += [rho_head, "with reference rows", "monotone"]
+        references = ", ".join(scores.references) or "none"
+        meanings += [(rho_head, RHO), ("with reference rows", f"the same over all rows: also {references}."), MONOTONE]
     return _sheet(
         agreement,
         "Which columns to believe",
@@ -87,7 +91,7 @@ def _verdicts(agreement: Agreement) -> Sheet:
         rows,
         notes=tuple(note.texts),
         remarks=(*summary(agreement), *(f"Not compared: {label}: {why}." for label, why in scores.left_out)),
-        definitions=(BRACKETS, RHO, ("with reference rows", f"the same over all rows: also {references}."), MONOTONE),
+        definitions=tuple(meanings),
         warnings=tuple(warnings_of(scores.records)),
         # Each row's own stands in the table that this is of.
         runs=tuple(runs_of(scores.records)[:1]),
@@ -101,19 +105,23 @@ def summary(agreement: Agreement) -> list[str]:
     verdicts, count = agreement.verdicts, len(agreement.scores.methods)
     good = [v for v in verdicts if v.brackets]
     lines = [f"{_of(len(verdicts), good)} bracket{_s(good)} the methods."]
-    others = [v for v in verdicts if v.column.name != LOGIT]
-    if len(others) < len(verdicts):
+    others, target = [v for v in verdicts if not v.itself], agreement.scores.target
+    if target is not None:
         same = [v for v in others if v.monotone]
         chance = math.factorial(count) // 2
         odds = f"one column in {chance}" if chance < 1000 else "hardly any column"
         lines.append(
-            f"Beside the logit, {_of(len(others), same)} put{_s(same)} the methods in the logit's order or in its "
-            f"opposite; with {count} methods, {odds} would by chance."
+            f"{_of(len(others), same)} put{_s(same)} the methods in the order of {_the(target)} or in the opposite "
+            f"order; with {count} methods, {odds} would by chance."
         )
     return [*lines, NO_MEAN if agreement.mean_rank is None else _mean_line(agreement.mean_rank)]
 
 
 NO_MEAN = "There is no mean rank: no column brackets, or those that do lack a value for most methods."
+
+
+def _the(target: Measurement) -> str:
+    return "the logit" if target.name == "logit" else f"the {target.label[:1].lower()}{target.label[1:]}"
 
 
 def _s(some: Sequence[Verdict]) -> str:
@@ -122,7 +130,7 @@ def _s(some: Sequence[Verdict]) -> str:
 
 def _of(count: int, some: Sequence[Verdict]) -> str:
     named = f" ({'; '.join(v.column.label for v in some)})" if some else ""
-    return f"{len(some) or 'none'} of {count} columns{named}"
+    return f"{len(some) or 'None'} of {count} columns{named}"
 
 
 def _mean_line(rank: MeanRank) -> str:
@@ -217,9 +225,9 @@ def numbers(agreement: Agreement) -> pd.DataFrame:
     """Every number of an agreement, tidy.
 
     Returns:
-        One row a fact: suite, model, alias, what (`rows`, `rows_with_references`, `units`: correlations of `column` and
-        `other`; `brackets`: 1, 0 or empty, with the reason in `why`; `monotone`: 1 or 0; `mean_rank`: of `method`;
-        `rank`: of `method` in `column`), column, other, method, value, low, high, why.
+        One row a fact: suite, model, alias, layer, what (`rows`, `rows_with_references`, `units`: correlations of
+        `column` and `other`; `brackets`: 1, 0 or empty, with the reason in `why`; `monotone`: 1 or 0; `mean_rank`: of
+        `method`; `rank`: of `method` in `column`), column, other, method, value, low, high, why.
     """
     columns = [c.name for c in agreement.scores.columns]
     rows: list[dict[str, object]] = []
@@ -245,6 +253,6 @@ def numbers(agreement: Agreement) -> pd.DataFrame:
             for c, column in enumerate(rank.columns):
                 rows.append({"what": "rank", "method": method, "column": column.name, "value": rank.each[c, i]})
     first = agreement.scores.records[0]
-    facts = {"suite": first.suite, "model": first.model, "alias": first.alias}
+    facts = {"suite": first.suite, "model": first.model, "alias": first.alias, "layer": agreement.layer}
     names = [*facts, "what", "column", "other", "method", "value", "low", "high", "why"]
     return pd.DataFrame([facts | row for row in rows], columns=names)

@@ -9,32 +9,26 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from benchmark.records.record import Measurement
-from benchmark.report.agreement.agree import Agreement, Stability
+from benchmark.report.agreement.agree import Agreement, Place, Stability
 from benchmark.report.agreement.layout import BRACKETS, YES, heading, spell
 from benchmark.report.agreement.ranks import FEWEST
-from benchmark.report.agreement.verdicts import LOGIT, Verdict
+from benchmark.report.agreement.verdicts import Verdict
 from benchmark.report.tables.sheet import DASH, Cell, Column, Row, Sheet
 
 STABLE = (
-    "A number",
-    "Spearman's rank correlation of the column's order of the methods in one table with that in the other, over the "
-    "methods of the same names: 1, the same order, -1, the opposite. — where all of them have the same value.",
+    "mean, lowest",
+    "Spearman's rank correlation of the column's order of the methods in one table with that in another, over the "
+    "methods of the same names: 1, the same order, -1, the opposite. — where a table has one value for all of them.",
 )
-Place = tuple[str, str]
-"""A table: its suite and the alias of its model."""
-
-
-def place_of(agreement: Agreement) -> Place:
-    """Which table an agreement is of."""
-    first = agreement.scores.records[0]
-    return first.suite, first.alias
 
 
 def _names(places: Iterable[Place]) -> dict[Place, str]:
-    """What the tables are called: by their suite, and by their model where there are several."""
+    """What the tables are called: by their suite and layer, and by their model where there are several."""
     listed = list(dict.fromkeys(places))
-    one = len({alias for _, alias in listed}) == 1
-    return {place: place[0] if one else f"{place[0]} on {place[1]}" for place in listed}
+    one = len({alias for _, alias, _ in listed}) == 1
+    return {
+        place: place[0] + ("" if one else f" on {place[1]}") + (f", {place[2]}" if place[2] else "") for place in listed
+    }
 
 
 def by_column(agreements: Sequence[Agreement]) -> dict[str, dict[Place, Verdict]]:
@@ -42,7 +36,7 @@ def by_column(agreements: Sequence[Agreement]) -> dict[str, dict[Place, Verdict]
     found: dict[str, dict[Place, Verdict]] = defaultdict(dict)
     for agreement in agreements:
         for verdict in agreement.verdicts:
-            found[verdict.column.name][place_of(agreement)] = verdict
+            found[verdict.column.name][agreement.place] = verdict
     return found
 
 
@@ -52,7 +46,7 @@ def overview_sheet(agreements: Sequence[Agreement]) -> Sheet:
     Args:
         agreements: at least one.
     """
-    names, rows = _names(map(place_of, agreements)), []
+    names, rows = _names(a.place for a in agreements), []
     for verdicts in by_column(agreements).values():
         said = [v.brackets for v in verdicts.values()]
         cells = [Cell(f"{sum(b is True for b in said)} of {sum(b is not None for b in said)}")]
@@ -65,7 +59,7 @@ def overview_sheet(agreements: Sequence[Agreement]) -> Sheet:
 
 
 def sentences(agreements: Sequence[Agreement]) -> tuple[str, ...]:
-    """What the overview comes to: which columns bracket wherever that is known, which nowhere, which are the logit."""
+    """What the overview comes to: which columns bracket wherever it is known, which nowhere, which say nothing new."""
     verdicts = by_column(agreements)
     labels: dict[str, list[str]] = {"always": [], "sometimes": [], "never": []}
     for lines in verdicts.values():
@@ -75,14 +69,14 @@ def sentences(agreements: Sequence[Agreement]) -> tuple[str, ...]:
             labels["always" if all(said) else "sometimes" if any(said) else "never"].append(label)
     same = [
         f"{next(iter(lines.values())).column.label} ({count} of {len(lines)})"
-        for name, lines in verdicts.items()
-        if name != LOGIT and (count := sum(v.monotone for v in lines.values()))
+        for lines in verdicts.values()
+        if (count := sum(v.monotone for v in lines.values()))
     ]
     return (
         f"In every table that can say, these bracket: {_listed(labels['always'])}.",
         f"In some tables: {_listed(labels['sometimes'])}.",
         f"In none: {_listed(labels['never'])}.",
-        f"In the order of the logit or in its opposite, in so many of their tables: {_listed(same)}.",
+        f"In the order of the target's own answer or in the opposite one, in so many of their tables: {_listed(same)}.",
     )
 
 
@@ -91,26 +85,27 @@ def _listed(labels: Sequence[str]) -> str:
 
 
 def stability_sheet(found: Sequence[Stability]) -> Sheet:
-    """How stable each column's order of the methods is: a row a column, a column a pair of tables.
+    """How stable each column's order of the methods is over pairs of tables: a row a column.
 
     Args:
         found: at least one.
     """
-    pairs = list(dict.fromkeys((s.first, s.second) for s in found))
-    names = _names(place for pair in pairs for place in pair)
-    lines: dict[str, dict[tuple[Place, Place], Stability]] = defaultdict(dict)
+    names = _names(place for s in found for place in (s.first, s.second))
+    lines: dict[str, list[Stability]] = defaultdict(list)
     for s in found:
-        lines[s.column.name][s.first, s.second] = s
+        lines[s.column.name].append(s)
     rows = []
-    for of_column in lines.values():
-        values = [s.correlation for s in of_column.values() if not math.isnan(s.correlation)]
-        cells = [Cell(spell(math.fsum(values) / len(values)) if values else DASH)]
-        for pair in pairs:
-            there = of_column.get(pair)
-            cells.append(Cell("" if there is None else f"{spell(there.correlation)} ({len(there.methods)})"))
-        rows.append(Row(heading(next(iter(of_column.values())).column), tuple(cells), None, False))
-    heads = [Column("mean", "mean"), *(Column(" and ".join(names[p] for p in pair), str(pair)) for pair in pairs)]
-    remark = f"Over the pairs of tables that share at least {FEWEST} methods by name; in brackets, how many they share."
+    for pairs in lines.values():
+        known = [s for s in pairs if not math.isnan(s.correlation)]
+        cells = [Cell(str(len(pairs))), Cell(DASH), Cell(DASH), Cell("")]
+        if known:
+            lowest = min(known, key=lambda s: s.correlation)
+            mean = math.fsum(s.correlation for s in known) / len(known)
+            between = f"{names[lowest.first]} and {names[lowest.second]} ({len(lowest.methods)} methods)"
+            cells[1:] = [Cell(spell(mean)), Cell(spell(lowest.correlation)), Cell(between)]
+        rows.append(Row(heading(pairs[0].column), tuple(cells), None, False))
+    heads = [Column(head, head) for head in ("pairs of tables", "mean", "lowest", "between")]
+    remark = f"Over the pairs of tables that share at least {FEWEST} methods by name."
     return _sheet(names, "Does a column keep its order of the methods?", heads, rows, STABLE, (remark,))
 
 
@@ -121,7 +116,7 @@ def _sheet(
     return Sheet(
         suite="",
         alias="",
-        model=", ".join(dict.fromkeys(alias for _, alias in places)),
+        model=", ".join(dict.fromkeys(alias for _, alias, _ in places)),
         columns=tuple(columns),
         rows=tuple(rows),
         warnings=(),
@@ -140,12 +135,12 @@ def numbers(agreements: Sequence[Agreement], found: Sequence[Stability]) -> pd.D
     """Both, tidy: `brackets` of a column in a table (1, 0 or empty), and `order` between two tables.
 
     Returns:
-        Columns what, column, first_suite, first_alias, second_suite, second_alias, shared (the methods), value, why.
+        Columns what, column, suite, alias, layer, second_suite, second_alias, shared (the methods), value, why.
     """
 
     def row(what: str, column: Measurement, first: Place, value: float, **more: object) -> dict[str, object]:
-        facts = {"what": what, "column": column.name, "first_suite": first[0], "first_alias": first[1], "value": value}
-        return facts | more
+        facts = {"what": what, "column": column.name, "suite": first[0], "alias": first[1], "layer": first[2]}
+        return facts | {"value": value} | more
 
     rows = [
         row("brackets", v.column, place, math.nan if v.brackets is None else float(v.brackets), why=v.why)
@@ -155,5 +150,5 @@ def numbers(agreements: Sequence[Agreement], found: Sequence[Stability]) -> pd.D
     for s in found:
         second = {"second_suite": s.second[0], "second_alias": s.second[1], "shared": " ".join(s.methods)}
         rows.append(row("order", s.column, s.first, s.correlation, **second))
-    names = ["first_suite", "first_alias", "second_suite", "second_alias"]
+    names = ["suite", "alias", "layer", "second_suite", "second_alias"]
     return pd.DataFrame(rows, columns=["what", "column", *names, "shared", "value", "why"])

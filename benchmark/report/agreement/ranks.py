@@ -68,7 +68,7 @@ def correlations(scores: Array, counts: Array) -> Array:
 
 
 def _correlations(scores: Array, counts: Array) -> Array:
-    ranks = np.stack([centred_ranks(column, counts) for column in scores], axis=1)
+    ranks = centred_ranks(scores, counts)
     products = (ranks * counts[:, None]) @ ranks.swapaxes(1, 2)
     spread = np.diagonal(products, axis1=1, axis2=2)
     scale = np.sqrt(spread[:, :, None] * spread[:, None, :])
@@ -81,15 +81,17 @@ def centred_ranks(scores: Array, counts: Array) -> Array:
     How many are below, less how many are above: for n scores without ties 1 - n, 3 - n, ..., n - 1.
 
     Args:
-        scores: (n,), none of them NaN.
+        scores: (columns, n), none of them NaN.
         counts: (resamples, n), how often each was drawn; one that was not has the rank of where it would stand.
 
     Returns:
-        (resamples, n), whole numbers.
+        (resamples, columns, n), whole numbers.
     """
-    # Whole numbers this small are exact in float32.
-    above = np.sign(scores[:, None] - scores[None, :]).astype(np.float32)
-    return (counts.astype(np.float32) @ above.T).astype(np.float64)
+    # Whole numbers this small are exact in float32. One product for all columns: many small ones cost threads more
+    # than they compute.
+    above = np.sign(scores[:, :, None] - scores[:, None, :]).astype(np.float32)
+    ranks = counts.astype(np.float32) @ above.reshape(-1, scores.shape[1]).T
+    return ranks.astype(np.float64).reshape(len(counts), *scores.shape)
 
 
 def resamples(n: int, draws: int, seed: int = 0) -> Array:
@@ -98,13 +100,23 @@ def resamples(n: int, draws: int, seed: int = 0) -> Array:
     return np.bincount(picked.ravel(), minlength=draws * n).reshape(draws, n).astype(np.float64)
 
 
-def interval(draws: Array) -> tuple[float, float] | None:
-    """The middle 95 % of a statistic's draws, those without a value left out; None where none has one."""
-    kept = draws[~np.isnan(draws)]
-    if not len(kept):
-        return None
-    low, high = np.quantile(kept, [0.025, 0.975])
-    return float(low), float(high)
+def intervals(draws: Array) -> tuple[Array, Array]:
+    """The middle 95 % of the draws of several statistics, those without a value left out; NaN where none has one.
+
+    Args:
+        draws: (draws, statistics).
+
+    Returns:
+        (statistics,) each: the lower and the upper end.
+    """
+    ends = np.full((2, draws.shape[1]), np.nan)
+    there = ~np.isnan(draws)
+    whole = there.all(axis=0)
+    if whole.any():
+        ends[:, whole] = np.quantile(draws[:, whole], [0.025, 0.975], axis=0)
+    for i in np.flatnonzero(~whole & there.any(axis=0)):
+        ends[:, i] = np.quantile(draws[there[:, i], i], [0.025, 0.975])
+    return ends[0], ends[1]
 
 
 def mean(parts: Array) -> Array:

@@ -5,6 +5,7 @@ Every score is signed so that higher is better, and NaN where there is none.
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Sequence
@@ -15,7 +16,11 @@ from numpy.typing import NDArray
 
 from benchmark.records.record import REFERENCES, Measurement, Record
 from benchmark.report.agreement.ranks import FEWEST, Array
+from benchmark.report.tables.layers import layer_of
 from benchmark.report.tables.numbers import metrics_of
+
+TARGETS = ("logit", "excess_activation")
+"""Columns that say how strongly the target itself answers; others may only repeat the first that a table has."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +58,17 @@ class Scores:
         return np.nan if found is None or found.value is None else sign(column) * found.value
 
     @property
+    def target(self) -> Measurement | None:
+        """The column of the target's own answer, where there is one."""
+        by_name = {c.name: c for c in self.columns}
+        return next((by_name[name] for name in TARGETS if name in by_name), None)
+
+    @property
     def layers(self) -> list[NDArray[np.int64]]:
         """The places of the units of each layer; all classes are of one."""
         found: dict[str, list[int]] = {}
         for place, unit in enumerate(self.units):
-            # `blocks.2-7-r3c4` is of blocks.2, `301` of the output.
-            found.setdefault(re.split(r"(?:^|-)\d", unit, maxsplit=1)[0], []).append(place)
+            found.setdefault(layer_of(unit), []).append(place)
         return [np.array(places) for places in found.values()]
 
 
@@ -101,6 +111,7 @@ def _value(found: Measurement | None, column: Measurement) -> float:
     return np.nan if found is None or found.value is None else sign(column) * found.value
 
 
+@functools.cache
 def _unit(image: str) -> str:
     """The unit that an image is of, whatever its seed."""
     return re.sub(r"@\d+$", "", image)

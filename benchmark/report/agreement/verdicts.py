@@ -1,4 +1,4 @@
-"""Which columns to believe: what each does to real images and to noise, and whether it is the logit in other words."""
+"""Which columns to believe: what each does to real images and to noise, and whether it says anything of its own."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmark.records.record import Measurement
-from benchmark.report.agreement.ranks import Array, interval, places, resamples, spearman
+from benchmark.report.agreement.ranks import Array, intervals, places, resamples, spearman
 from benchmark.report.agreement.scores import Scores
 
-LOGIT = "logit"
 CEILINGS = ("natural", "real")
 """The rows that should be better than any method: the first that has a value is taken."""
 FLOOR = "noise"
@@ -28,30 +27,31 @@ class Verdict:
         column: a measurement of it.
         brackets: whether the ceiling is better than every method and the floor worse; None: it lacks one of the two.
         why: which row lies outside, which is missing, or which only just lies inside; empty: nothing to say.
-        logit: rank correlation with the logit over the methods; NaN where it is not defined.
+        target: rank correlation with the target's own answer (`Scores.target`) over the methods; NaN where it is not
+            defined.
+        itself: whether it is the target's own answer.
     """
 
     column: Measurement
     brackets: bool | None
     why: str
-    logit: float
+    target: float
+    itself: bool
 
     @property
     def monotone(self) -> bool:
-        """Whether it has the methods in the order of the logit, or in the opposite order."""
-        return self.column.name != LOGIT and abs(self.logit) > 1 - 1e-9
+        """Whether it has the methods in the order of the target's own answer, or in the opposite order."""
+        return not self.itself and abs(self.target) > 1 - 1e-9
 
 
 def verdict(scores: Scores, column: Measurement) -> Verdict:
     """What is to be thought of a column of a table."""
     brackets, why = bracketing(scores, column)
-    names = [c.name for c in scores.columns]
-    methods = slice(len(scores.methods))
-    logit = math.nan
-    if LOGIT in names:
-        own, other = (scores.rows[names.index(name), methods] for name in (column.name, LOGIT))
-        logit = spearman(own, other)
-    return Verdict(column, brackets, why, logit)
+    target = scores.target
+    if target is None:
+        return Verdict(column, brackets, why, math.nan, False)
+    own, other = ([scores.signed(m, c) for m in scores.methods] for c in (column, target))
+    return Verdict(column, brackets, why, spearman(np.array(own), np.array(other)), column.name == target.name)
 
 
 def bracketing(scores: Scores, column: Measurement) -> tuple[bool | None, str]:
@@ -170,12 +170,13 @@ def mean_rank(scores: Scores, verdicts: list[Verdict], draws: int = DRAWS, seed:
     drawn = places(base + moved)
     weights = resamples(len(chosen), draws, seed + 1) / len(chosen)
     means = np.einsum("dk,dkm->dm", weights, drawn)
+    low, high = intervals(means)
     fixed = len(chosen) == 1 and not units
     return MeanRank(
         tuple(scores.columns[c] for c in chosen),
         tuple(scores.methods[m] for m in ranked),
         places(base),
-        tuple(None if fixed else interval(means[:, i]) for i in range(len(ranked))),
+        tuple(None if fixed else (float(a), float(b)) for a, b in zip(low, high, strict=True)),
         tuple(left_out),
     )
 

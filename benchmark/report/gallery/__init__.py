@@ -84,17 +84,16 @@ def build_page(records: Iterable[Record], out_dir: Path | str, compared: Sequenc
     order = frame(listed)[["suite", "alias", "method"]].drop_duplicates().itertuples(index=False, name=None)
     by_cell = {(r.suite, r.alias, r.method): r for r in listed}
     ordered = [by_cell[key] for key in order]
-    agreements = {
-        (a.scores.records[0].suite, a.scores.records[0].alias): tuple(agreement.sheets(a))
-        for a in compared
-        if isinstance(a, Agreement)
-    }
+    agreements: dict[tuple[str, str], list[Sheet]] = {}
+    for found in compared:
+        if isinstance(found, Agreement):
+            agreements.setdefault(found.place[:2], []).extend(agreement.sheets(found))
     sections = []
     for number, sheet in enumerate(sheets(listed), 1):
         members = [r for r in ordered if (r.suite, r.alias, r.model) == (sheet.suite, sheet.alias, sheet.model)]
         # A cell that failed as a whole is a row of the table, not a column of empty frames.
         shown = [r for r in members if r.images and (r.status == "done" or any((out / r.images).glob("*.png")))]
-        agree = agreements.get((sheet.suite, sheet.alias), ())
+        agree = tuple(agreements.get((sheet.suite, sheet.alias), ()))
         sections.append(Section(f"m{number}", sheet, agree, tuple(r.method for r in shown), tuple(_units(shown, out))))
     page = (
         environment()

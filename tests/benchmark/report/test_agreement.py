@@ -48,7 +48,7 @@ def table(columns: dict[str, dict[str, float | None]], lower: tuple[str, ...] = 
 
 
 def agreed(records: list[Record]) -> Agreement:
-    (found,) = agreements(records)
+    found = agree(by_model(records)[0])
     assert isinstance(found, Agreement), found
     return found
 
@@ -82,9 +82,7 @@ def test_a_resample_is_ranked_as_its_copies_would_be() -> None:
             kept = np.repeat(np.arange(15), drawn)
             kept = kept[~np.isnan(scores[a, kept]) & ~np.isnan(scores[b, kept])]
             assert rho[a, b] == pytest.approx(stats.spearmanr(scores[a, kept], scores[b, kept])[0], abs=1e-12)
-    np.testing.assert_array_equal(
-        centred_ranks(scores[0], np.ones((1, 15)))[0], 2 * stats.rankdata(scores[0]) - 16
-    )  # fmt: skip
+    np.testing.assert_array_equal(centred_ranks(scores[:1], np.ones((1, 15)))[0, 0], 2 * stats.rankdata(scores[0]) - 16)
 
 
 @settings(max_examples=30, deadline=None)
@@ -102,7 +100,7 @@ def same(one: Agreement, other: Agreement) -> None:
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
     for a, b in zip(one.verdicts, other.verdicts, strict=True):
         assert (a.column.name, a.brackets, a.why) == (b.column.name, b.brackets, b.why)
-        assert a.logit == b.logit or (np.isnan(a.logit) and np.isnan(b.logit))
+        assert a.target == b.target or (np.isnan(a.target) and np.isnan(b.target))
     assert (one.mean_rank is None) == (other.mean_rank is None)
     if one.mean_rank is not None and other.mean_rank is not None:
         assert one.mean_rank.means == other.mean_rank.means
@@ -144,8 +142,8 @@ def test_a_growing_function_of_a_column_changes_no_correlation(records: list[Rec
     one, other = agreed(records), agreed(changed(records, name, value=lambda v: v**3 + 100))
     for matrix in ("over_methods", "over_rows", "over_units", "low", "high"):
         np.testing.assert_array_equal(getattr(one, matrix), getattr(other, matrix))
-    assert [(v.brackets, v.why, str(v.logit)) for v in one.verdicts] == [
-        (v.brackets, v.why, str(v.logit)) for v in other.verdicts
+    assert [(v.brackets, v.why, str(v.target)) for v in one.verdicts] == [
+        (v.brackets, v.why, str(v.target)) for v in other.verdicts
     ]
     assert (one.mean_rank is None) == (other.mean_rank is None)
     if one.mean_rank is not None and other.mean_rank is not None:
@@ -205,6 +203,41 @@ def test_units_of_several_layers_are_compared_within_their_layer() -> None:
     records = [with_units(m, units, **own) for m in METHODS]
     assert agreed(records).over_units[0, 1] == -1
     assert stats.spearmanr(own["logit"], own["fid"])[0] > 0
+
+
+def test_a_layer_has_an_agreement_of_its_own(tmp_path: Path) -> None:
+    """Of classes the column has the methods in the opposite order of what it says of channels."""
+    units = ("301", "323", "340", "blocks.2-1", "blocks.2-2", "blocks.2-7")
+    levels = {"real": 9.0, "maco": 3.0, "fourier": 2.0, "cbr": 1.0, "noise": -9.0}
+    records = []
+    for row, level in levels.items():
+        turned = 4 - level if abs(level) < 9 else level
+        afc = [level] * 3 + [turned] * 3
+        excess = [level] * 6
+        measured = [
+            column(name, float(np.mean(v)), values=tuple(v), interval=None)
+            for name, v in (("afc_easy_net", afc), ("excess_activation", excess))
+        ]
+        records.append(record(row, *measured, units=units))
+    found = agreements(records)
+    assert [a.layer for a in found if isinstance(a, Agreement)] == ["", "classes", "blocks.2"]
+    rho = [next(v.target for v in a.verdicts if v.column.name == "afc_easy_net") for a in found]
+    assert np.isnan(rho[0])
+    assert rho[1:] == [1, -1]
+    names = [p.name for p in agreements_of.write(records, found, tmp_path)]
+    assert names[::3] == [
+        "flexivit_agreement.md", "flexivit_classes_agreement.md", "flexivit_blocks.2_agreement.md", "agreement.md",
+    ]  # fmt: skip
+    page = (tmp_path / "agreement.md").read_text()
+    assert "| column | brackets in | quick | quick, classes | quick, blocks.2 |" in page
+    text = (tmp_path / "quick" / "flexivit_classes_agreement.md").read_text()
+    assert "# Do the columns agree? flexivit, suite quick, classes\n" in text
+    assert "ρ with the excess_activation" in text
+    assert len(agreements_of.draw(found, tmp_path / "agreement.png")) == 1
+    page = build_page(records, tmp_path, found).read_text(encoding="utf-8")
+    assert page.count("Which columns to believe") >= 3
+    ids = re.findall(r'id="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
 
 
 def test_seeds_are_averaged_within_a_unit() -> None:
@@ -295,8 +328,12 @@ def test_a_column_in_the_order_of_the_logit_is_monotone_whichever_way_it_is_read
     assert {name: v.monotone for name, v in found.items()} == {
         "logit": False, "fid": True, "kid": True, "tv": False, "ssim": False, "error": False,
     }  # fmt: skip
-    assert (found["fid"].logit, found["kid"].logit) == (-1, -1)
-    assert np.isnan(found["error"].logit)
+    assert (found["fid"].target, found["kid"].target) == (-1, -1)
+    assert np.isnan(found["error"].target)
+    # Channels have no logit, but an activation.
+    channels = {("excess_activation" if name == "logit" else name): v for name, v in columns.items()}
+    again = {v.column.name: v for v in agreed(table(channels, lower=("fid",))).verdicts}
+    assert [name for name, v in again.items() if v.monotone] == [name for name, v in found.items() if v.monotone]
     without = agreed(table({name: columns[name] for name in ("fid", "kid")})).verdicts
     assert [v.monotone for v in without] == [False, False]
 
@@ -384,7 +421,7 @@ def test_a_columns_order_is_compared_between_tables_over_the_methods_that_both_h
     other = table({"fid": {"cbr": 5.0, "maco": 2.0, "fourier": 4.0, "real": 9.0}, "kid": {"maco": 1.0}}, suite="two")
     third = table({"fid": {"maco": 9.0, "fourier": 8.0, "xi": 7.0}}, suite="three")
     (found,) = stability(by_model([*one, *other, *third]))
-    assert (found.column.name, found.first, found.second) == ("fid", ("one", "flexivit"), ("two", "flexivit"))
+    assert (found.column.name, found.first[:2], found.second[:2]) == ("fid", ("one", "flexivit"), ("two", "flexivit"))
     assert (found.methods, found.correlation) == (("maco", "fourier", "cbr"), 1)
 
 
@@ -461,7 +498,7 @@ def test_the_files_say_what_was_found(tmp_path: Path) -> None:
     assert "| Plausibility, flat ↓ | 2 of 2 | **yes** | **yes** |" in page
     assert "- In every table that can say, these bracket: Plausibility, flat.\n" in page
     assert "- In none: fid; logit.\n" in page
-    assert "| logit ↑ | 1.00 | 1.00 (3) |" in page
+    assert "| logit ↑ | 1 | 1.00 | 1.00 | again and quick (3 methods) |" in page
     data = pd.read_csv(paths[7])
     assert data.groupby("what")["value"].sum().to_dict() == {"brackets": 2, "order": 3}
 
