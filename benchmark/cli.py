@@ -24,7 +24,7 @@ from benchmark.commands.invert import invert
 from benchmark.commands.networks import layers, models
 from benchmark.commands.perf import perf, perf_peers
 from benchmark.commands.probe import probe
-from benchmark.commands.records import rerun, tables, verify
+from benchmark.commands.records import agree, path, rerun, tables, verify
 from benchmark.commands.reference import reference
 from benchmark.commands.run import run
 from featvis.choice import chosen
@@ -39,6 +39,8 @@ COMMANDS = {
     "generate": generate,
     "evaluate": evaluate,
     "tables": tables,
+    "agree": agree,
+    "path": path,
     "verify": verify,
     "rerun": rerun,
     "reference": reference,

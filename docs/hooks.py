@@ -144,6 +144,29 @@ def table(name: str) -> str:
     return found[1].strip()
 
 
+def believe(what: str) -> str:
+    """Which columns to believe, from the committed records: `all` tables together, or `each` for itself."""
+    from benchmark.records.record import load_all
+    from benchmark.report import agreement
+    from benchmark.report.tables.writers import markdown_part
+
+    records = load_all(ROOT / "results" / "records")
+    found = agreement.agreements(records)
+    if what == "all":
+        return "\n\n".join(f"### {s.title}\n\n{markdown_part(s)}" for s in agreement.of_all(records, found))
+    parts = []
+    for one in found:
+        if isinstance(one, str):
+            continue
+        suite, alias, layer = one.place
+        part = f"### {one.name}\n\n{agreement.verdicts_text(one)}"
+        figure = f"results/figures/agreement-{suite}-{alias}.png"
+        if not layer and (ROOT / figure).is_file():
+            part += f"\n\n![rank correlations between the columns of {suite}](../{figure})"
+        parts.append(part)
+    return "\n\n".join(parts)
+
+
 def gallery() -> str:
     """The pictures of docs/gallery as its list has them: each part with its command, a tile a picture."""
     folder = ROOT / "docs" / "gallery"
@@ -163,7 +186,7 @@ def gallery() -> str:
 
 GENERATED: dict[str, Callable[..., str]] = {
     "presets": presets, "arguments": arguments, "columns": columns, "commands": commands, "reference": reference,
-    "table": table, "gallery": gallery,
+    "table": table, "gallery": gallery, "believe": believe,
 }  # fmt: skip
 MARK = re.compile(r"^<!-- generate: (\w+) ?(.*?) -->$", re.MULTILINE)
 

@@ -106,6 +106,19 @@ def test_all_metrics_and_all_commands_are_told(hooks):
     assert "--suite" in next(t for t in said if t.startswith("run\n"))
 
 
+def test_what_to_believe_is_told_from_the_published_tables(hooks):
+    page = hooks.generated((ROOT / "docs" / "what_to_believe.md").read_text())
+    published = (ROOT / "results" / "tables" / "agreement.md").read_text()
+    rows = [line for line in published.splitlines() if line.startswith(("|", "- In "))]
+    assert len(rows) > 10
+    assert [row for row in rows if row not in page] == []
+    for path in (ROOT / "results" / "tables").glob("*/*_agreement.md"):
+        suite, alias = path.parent.name, path.stem.removesuffix("_agreement")
+        part = page.partition(f"### {alias}, suite {suite}\n")[2].partition("\n### ")[0]
+        verdicts = path.read_text().partition("## Which columns to believe\n")[2].partition("\n## ")[0]
+        assert verdicts.strip() in part
+
+
 def test_links_out_of_docs_lead_to_the_sites_pages(hooks):
     text = "[a](../CONTRIBUTING.md#a-metric) [b](../results) [c](../notebooks/3_layers.ipynb) [d](speed.md) [e](https://a.b)"
     assert hooks.relinked(text, "metrics.md") == (

@@ -1,11 +1,11 @@
-"""The commands over records that there are: `featvis tables`, `featvis verify` and `featvis rerun`."""
+"""The commands over records and runs that there are: `featvis tables`, `agree`, `path`, `verify` and `rerun`."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-from benchmark.arguments import check_out
+from benchmark.arguments import check_out, split
 from benchmark.checks import check_images, check_networks
 from featvis.errors import UserError
 
@@ -26,6 +26,71 @@ def tables(records: str = "results/records", out: str = "results") -> int:
     from benchmark.report import report
 
     report.published(Path(records), Path(out))
+    return 0
+
+
+def agree(records: str = "results/records", suite: str | None = None, out: str = "runs/agree") -> int:
+    """Say which columns of a table to believe (they bracket: real images best, noise worst), and whether they agree.
+
+    Args:
+        records: folder of record files, or the folder of a run. A table of at least three methods can be judged: which
+            columns have every method between real images and noise, and which are monotone in the logit, so that they
+            say nothing of their own about the order of the methods.
+        suite: look at this one alone; default: all that there are.
+        out: where `tables/` and `figures/` go: the verdicts, the mean rank of the methods over the columns that
+            bracket (never over all) with its interval, and the rank correlations between columns, over the methods,
+            over the units within a method (where records keep the scores of units) and over suites.
+    """
+    folder = Path(records)
+    if not folder.is_dir():
+        raise UserError(
+            f"--records {records} is not a folder; name one that holds records, or the folder of a run "
+            "(`featvis run` prints it)"
+        )
+    check_out(Path(out))
+
+    from benchmark.report import report
+
+    report.agreement_of(folder / "records" if (folder / "records").is_dir() else folder, suite, Path(out))
+    return 0
+
+
+def path(
+    run: str,
+    data: str | None = None,
+    layers: str | None = None,
+    each: int = 20,
+    model: str | None = None,
+    out: str | None = None,
+) -> int:
+    """Where in the network a run's pictures are taken as photographs of their class are: a curve over its layers.
+
+    Args:
+        run: folder of a run whose units are classes.
+        data: photographs, several of a class, as `featvis run --data` takes them; 0 on the curve is as near to the own
+            class as to others, 1 as much nearer as photographs are to each other (Geirhos et al. 2023).
+        layers: names, separated by commas (`featvis layers MODEL`); default: up to twelve blocks from early to late,
+            and the logits.
+        each: at most so many photographs of a class.
+        model: where the file of a network of your own lies, wrap:FILE; default: where the run had it.
+        out: where `tables/` and `figures/` go; default: the run's folder, whose page then shows the figure.
+    """
+    if not (Path(run) / "records").is_dir():
+        raise UserError(f"RUN {run} is not the folder of a run; `featvis run` prints it")
+    if data is None:
+        raise UserError("--data is missing; name a folder of photographs (one folder a class), or imagenette")
+    if each < 2:
+        raise UserError(f"--each must be at least 2, not {each}: photographs are compared with each other")
+    check_images(data, "--data")
+    if model is not None:
+        check_networks([model], "--model")
+    check_out(Path(out or run))
+
+    from benchmark import launch
+    from benchmark.studies import path as paths
+
+    launch.quiet()
+    paths.run(Path(run), data, split(layers), each, Path(out or run), model)
     return 0
 
 

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.records import record as records
-from benchmark.report import costs
+from benchmark.report import agreement, costs
 from benchmark.report import figures as plots
 from benchmark.report import tables as table_files
+from benchmark.report.agreement import Agreement
 from benchmark.report.gallery import build_page
 from benchmark.report.spectra import spectra
-from featvis.errors import UserError
+from featvis.errors import UserError, nearest
 from featvis.storage import images
 
 BLOCK = re.compile(r"<!-- table: (?P<name>\S+) begin -->.*?<!-- table: (?P=name) end -->", re.DOTALL)
@@ -24,18 +25,23 @@ BLOCK = re.compile(r"<!-- table: (?P<name>\S+) begin -->.*?<!-- table: (?P=name)
 def everything(out: Path) -> None:
     """Tables, figures and the page of a run's folder; prints the table, and where the rest is."""
     found = records.load_all(out / "records")
-    tables = table_files.build(found, out / "tables")
-    figures = draw(found, out, out / "figures")
-    page = build_page(found, out)
+    compared = agreement.agreements(found)
+    tables = table_files.build(found, out / "tables") + agreement.write(found, compared, out / "tables")
+    figures = draw(found, compared, out, out / "figures")
+    page = build_page(found, out, compared)
     print(table_files.text_block(found))
+    if lines := agreement.lines(compared):
+        print("\n".join([*lines, ""]))
     print(f"tables   {', '.join(str(p) for p in tables)}")
     print(f"figures  {', '.join(str(p) for p in figures)}")
     print(f"page     {page}")
 
 
-def draw(found: Sequence[records.Record], images_root: Path, out: Path) -> list[Path]:
+def draw(
+    found: Sequence[records.Record], compared: Sequence[Agreement | str], images_root: Path, out: Path
+) -> list[Path]:
     """The figures of a set of records; the grid and the spectra where their images are there."""
-    made = _numbers(found, out)
+    made = _numbers(found, compared, out)
     files = {
         r.method: sorted(p for p in (images_root / r.images).glob("*.png") if p.stem in r.units)
         for r in found
@@ -47,9 +53,10 @@ def draw(found: Sequence[records.Record], images_root: Path, out: Path) -> list[
     return made
 
 
-def _numbers(found: Sequence[records.Record], out: Path) -> list[Path]:
+def _numbers(found: Sequence[records.Record], compared: Sequence[Agreement | str], out: Path) -> list[Path]:
     """The figures that need no images."""
-    return plots.scores(found, out / "scores.png") + costs.budgets(found, out / "costs.png")
+    made = plots.scores(found, out / "scores.png") + costs.budgets(found, out / "costs.png")
+    return made + agreement.draw(compared, out / "agreement.png")
 
 
 def _natural(found: Sequence[records.Record]) -> Any:
@@ -81,11 +88,39 @@ def published(folder: Path, out: Path) -> None:
     found = records.load_all(folder)
     if not found:
         raise UserError(f"--records {folder} holds no record")
-    paths = table_files.build(found, out / "tables") + _numbers(found, out / "figures")
+    compared = agreement.agreements(found)
+    paths = table_files.build(found, out / "tables") + agreement.write(found, compared, out / "tables")
+    paths += _numbers(found, compared, out / "figures")
     for readme in (out.resolve().parent / "README.md", out / "README.md"):
         if readme.is_file() and BLOCK.search(readme.read_text()):
             images.write_atomic(readme, with_blocks(readme.read_text(), found, out / "tables").encode())
             paths.append(readme)
+    print("\n".join(str(p) for p in paths))
+
+
+def agreement_of(folder: Path, suite: str | None, out: Path) -> None:
+    """Print which columns to believe, as Markdown, and write it with the correlations to `<out>`.
+
+    Args:
+        folder: of records.
+        suite: the one to look at; None: all.
+        out: where `tables/` and `figures/` go.
+
+    Raises:
+        UserError: when there is no record (of the suite), or no table has enough to compare.
+    """
+    found = records.load_all(folder)
+    suites = sorted({r.suite for r in found})
+    if not found:
+        raise UserError(f"--records {folder} holds no record")
+    if suite is not None and suite not in suites:
+        raise UserError(f"--suite {suite} has no record in {folder}: {nearest(suite, suites)}")
+    found = [r for r in found if suite in (None, r.suite)]
+    compared = agreement.agreements(found)
+    if all(isinstance(a, str) for a in compared):
+        raise UserError(f"--records {folder}: {'; '.join(str(a) for a in compared)}")
+    paths = agreement.write(found, compared, out / "tables") + agreement.draw(compared, out / "figures/agreement.png")
+    print(agreement.text(compared))
     print("\n".join(str(p) for p in paths))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,8 @@ import jinja2
 from PIL import Image
 
 from benchmark.records.record import Record
+from benchmark.report import agreement
+from benchmark.report.agreement import Agreement
 from benchmark.report.tables import Sheet, frame, sheets
 from featvis.errors import UserError
 from featvis.storage.images import write_atomic
@@ -50,21 +52,23 @@ class Unit:
 
 @dataclass(frozen=True)
 class Section:
-    """One model of one suite: its score table, and its pictures method by method."""
+    """One model of one suite: its score table, whether its columns agree, and its pictures method by method."""
 
     anchor: str
     sheet: Sheet
+    agreement: tuple[Sheet, ...]
     methods: tuple[str, ...]
     units: tuple[Unit, ...]
 
 
-def build_page(records: Iterable[Record], out_dir: Path | str) -> Path:
+def build_page(records: Iterable[Record], out_dir: Path | str, compared: Sequence[Agreement | str] = ()) -> Path:
     """Write the page.
 
     Args:
         records: every cell to show; those without images (`real`) appear in the score tables alone.
         out_dir: the run's folder: `Record.images` is relative to it, figures are the PNG and SVG files in its
             `figures/`, and the opaque copies go to its `page/`. A copy that is newer than its image is kept.
+        compared: whether the columns of each table agree; a sentence, or nothing, where it is not known.
 
     Returns:
         `<out_dir>/index.html`.
@@ -80,12 +84,17 @@ def build_page(records: Iterable[Record], out_dir: Path | str) -> Path:
     order = frame(listed)[["suite", "alias", "method"]].drop_duplicates().itertuples(index=False, name=None)
     by_cell = {(r.suite, r.alias, r.method): r for r in listed}
     ordered = [by_cell[key] for key in order]
+    agreements: dict[tuple[str, str], list[Sheet]] = {}
+    for found in compared:
+        if isinstance(found, Agreement):
+            agreements.setdefault(found.place[:2], []).extend(agreement.sheets(found))
     sections = []
     for number, sheet in enumerate(sheets(listed), 1):
         members = [r for r in ordered if (r.suite, r.alias, r.model) == (sheet.suite, sheet.alias, sheet.model)]
         # A cell that failed as a whole is a row of the table, not a column of empty frames.
         shown = [r for r in members if r.images and (r.status == "done" or any((out / r.images).glob("*.png")))]
-        sections.append(Section(f"m{number}", sheet, tuple(r.method for r in shown), tuple(_units(shown, out))))
+        agree = tuple(agreements.get((sheet.suite, sheet.alias), ()))
+        sections.append(Section(f"m{number}", sheet, agree, tuple(r.method for r in shown), tuple(_units(shown, out))))
     page = (
         environment()
         .get_template("page.html")

@@ -63,6 +63,7 @@ class Sheet:
         caption: the heading of a table that is not simply a model of a suite.
         legend: how to read a cell.
         corner: what the rows are.
+        remarks: sentences that stand right under the table.
     """
 
     suite: str
@@ -78,6 +79,7 @@ class Sheet:
     caption: str = ""
     legend: str = "Best method in bold; in brackets the 95 % interval."
     corner: str = "method"
+    remarks: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:

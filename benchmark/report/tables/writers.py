@@ -16,6 +16,7 @@ from benchmark.report.tables.sheet import DASH, Cell, Row, Sheet
 def markdown(sheet: Sheet) -> str:
     """A sheet as a page of GitHub Markdown."""
     lines = _md_head(sheet.title, f"Model `{sheet.model}`. {sheet.legend}", sheet.warnings) + _md_body(sheet)
+    lines += ["", *_md_items(sheet.remarks)] if sheet.remarks else []
     sections: dict[str, Sequence[str | tuple[str, str]]] = {
         "Against the paper": sheet.orderings,
         "Columns": sheet.definitions,
@@ -31,10 +32,15 @@ def markdown_blocks(title: str, blocks: Sequence[Sheet]) -> str:
     """Several sheets of the same models as one page: warnings on top, verdicts under each table, definitions below."""
     lines = _md_head(title, f"On `{blocks[0].model}`. {blocks[0].legend}", _once(b.warnings for b in blocks))
     for block in blocks:
-        lines += ["", f"## {md(block.title)}", "", *_md_body(block)]
-        lines += ["", *_md_items(block.orderings)]
+        lines += ["", f"## {md(block.title)}", "", markdown_part(block)]
     lines += ["", "## Definitions", "", *_md_items(_once(b.definitions for b in blocks))]
-    return _md_page([*lines, "", "## What was run", "", *_md_items(_once(b.runs for b in blocks))])
+    runs = _md_items(_once(b.runs for b in blocks))
+    return _md_page([*lines, *(["", "## What was run", "", *runs] if runs else [])])
+
+
+def markdown_part(sheet: Sheet) -> str:
+    """A sheet's table and what stands right under it, without a page around."""
+    return "\n".join([*_md_body(sheet), "", *_md_items([*sheet.remarks, *sheet.orderings])])
 
 
 def _once(lists: Iterable[Iterable[Any]]) -> list[Any]:
@@ -115,6 +121,7 @@ def latex(sheet: Sheet) -> str:
             rf"\sbox0{{{tabular}}}" + "\n" + r"\ifdim\wd0>\linewidth\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi"
         )
     under = [rf"\textsuperscript{{{i}}} {_tex(note)}" for i, note in enumerate(sheet.notes, 1)]
+    under += [_tex(remark) for remark in sheet.remarks]
     # Run-in paragraphs: as lists these would not fit below the panels on one page.
     meanings = [rf"\emph{{{_tex(head)}}}: {_tex(text)}" for head, text in sheet.definitions]
     paragraphs = {
@@ -175,8 +182,8 @@ _TEX = {
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$", "|": "$|$", "—": "---", "–": "--",
     "…": r"\dots{}", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "×": r"$\times$", "·": r"$\cdot$", "±": r"$\pm$",
     "−": "$-$", "≤": r"$\leq$", "≥": r"$\geq$", "²": "$^2$", "√": r"$\surd$", "‖": r"$\|$", "α": r"$\alpha$",
-    "β": r"$\beta$", "ε": r"$\epsilon$", "λ": r"$\lambda$", "μ": r"$\mu$", "π": r"$\pi$", "σ": r"$\sigma$",
-    "’": "'", "“": "``", "”": "''",
+    "β": r"$\beta$", "ε": r"$\epsilon$", "λ": r"$\lambda$", "μ": r"$\mu$", "π": r"$\pi$", "ρ": r"$\rho$",
+    "σ": r"$\sigma$", "’": "'", "“": "``", "”": "''",
 }  # fmt: skip
 
 

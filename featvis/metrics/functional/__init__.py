@@ -9,6 +9,7 @@ from featvis.metrics.functional.clip import cmmd, zero_shot
 from featvis.metrics.functional.distance import frechet_distance, kernel_distance
 from featvis.metrics.functional.logits import own_logit, top1
 from featvis.metrics.functional.nearest import deep_knn, plausibility
+from featvis.metrics.functional.path import path_similarity
 from featvis.metrics.functional.spectrum import spectrum_deviation
 from featvis.metrics.functional.sphere import sphere_distance, sphere_precision, unit_length
 
@@ -18,6 +19,7 @@ __all__ = [
     "frechet_distance",
     "kernel_distance",
     "own_logit",
+    "path_similarity",
     "plausibility",
     "spectrum_deviation",
     "sphere_distance",
