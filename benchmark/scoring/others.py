@@ -21,7 +21,9 @@ OWN_CLASSES = (
 )
 
 
-def table_rows(rows: Sequence[Row], units: Sequence[str], bank: ImageSet | None, unit_scores: bool) -> list[Row]:
+def table_rows(
+    rows: Sequence[Row], units: Sequence[str], bank: ImageSet | None, unit_scores: bool = False
+) -> list[Row]:  # fmt: skip
     """The rows of a table in order: real images, those given, the floors.
 
     Args:

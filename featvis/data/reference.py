@@ -37,7 +37,6 @@ SPECTRUM_SIDE = 512
 IMAGENET_IMAGES = 1_281_167
 """Training images of ILSVRC 2012, of which Deep-KNN's k is stated."""
 
-
 PREPROCESSING = "short side resized (bicubic, antialiased) to the input, centre crop"
 CHUNK = 4096
 """Images in a file of a bank; what a kill can lose at most."""
@@ -135,9 +134,7 @@ class BankJob(Job):
         )
 
     def finish(self) -> dict[str, Tensor]:  # noqa: D102
-        if not self.found:
-            return {}
-        return {key: torch.cat([f[key] for f in self.found]) for key in self.found[0]}
+        return {key: torch.cat([f[key] for f in self.found]) for key in self.found[0]} if self.found else {}
 
 
 class SpectrumJob(Job):

@@ -77,13 +77,14 @@ def run(tmp_path_factory) -> Path:
 
 FILLED = {
     "plausibility", "plausibility_flat", "plausibility_pooled", "plausibility_deep_knn", f"frechet_{OWN}",
-    f"kernel_{OWN}", f"sphere_{OWN}", "top1_ownnet.Net", "logit", "spectrum_deviation",
+    f"kernel_{OWN}", f"sphere_{OWN}", "top1_ownnet.Net", "logit", "spectrum_deviation", "excess_activation",
+    "dead_share",
 }  # fmt: skip
 
 
 def test_what_needs_no_foreign_judge_is_filled_and_the_rest_says_why_not(run):
     found = {r.method: r for r in load_all(run / "records")}
-    assert set(found) == {"real", "fourier", "real_other", "noise"}
+    assert set(found) == {"real", "natural", "fourier", "real_other", "noise"}
     for record in found.values():
         values = {m.name: m for m in record.metrics}
         # There are images of the units' classes alone, and other labels make no other set of them.
