@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from places import ROOT
 from torch import nn
 
 from benchmark.cli import main
 from benchmark.evaluation import evaluate
+from benchmark.perf import peers
 from benchmark.records.record import Record
+from featvis.data.files import as_seen
 from featvis.data.gallery import LEAST, excited
 from featvis.errors import UserError
 from featvis.networks.classifier import Classifier
@@ -20,6 +23,7 @@ from featvis.networks.units import unit_of
 from featvis.networks.weights import ModelSpec
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+PEERS = ROOT / ".peers"
 ABOUT = {"mean": 0.5, "std": 0.25, "input_size": 24, "labels": ["red", "green", "blue"]}
 SIDE = 24
 OBSERVER = """
@@ -175,12 +179,18 @@ def test_names_of_files_and_ids_are_units():
         unit_of("0_4", network)
 
 
+def some(sample: Path, real: Path, count: int) -> list[Path]:
+    """A folder with a photograph each of some classes."""
+    found = [min(folder.iterdir()) for folder in sorted(p for p in sample.iterdir() if p.is_dir())[:count]]
+    for source in found:
+        (real / source.parent.name).mkdir(parents=True)
+        (real / source.parent.name / source.name).symlink_to(source)
+    return found
+
+
 def test_real_photographs_are_told_apart_by_a_real_network(sample, tmp_path, monkeypatch):
     """The photographs that excite a channel most, as its pictures, against noise."""
-    for folder in sorted(p for p in sample.iterdir() if p.is_dir())[:60]:
-        source = min(folder.iterdir())
-        (tmp_path / "real" / folder.name).mkdir(parents=True)
-        (tmp_path / "real" / folder.name / source.name).symlink_to(source)
+    some(sample, tmp_path / "real", 60)
     rng = np.random.default_rng(0)
     for c in range(4):
         picture(tmp_path / "shown" / f"blocks.4_{c}.png", rng.integers(0, 255, 3), rng)
@@ -193,3 +203,43 @@ def test_real_photographs_are_told_apart_by_a_real_network(sample, tmp_path, mon
     assert rows["natural"].metric("excess_activation").value == pytest.approx(1, abs=1e-4)
     assert "too few" in rows["natural"].metric("afc_easy_efficientnet_lite1").absent
     assert "same family" in rows["natural"].metric(name).label
+
+
+def test_channels_that_another_library_drew_are_scored(sample, classifier, tmp_path, monkeypatch):
+    """horama's pictures, by their names; the numbers from hooks in timm's network that the test sets itself."""
+    if not (PEERS / "horama").is_dir():
+        pytest.skip("needs the libraries that `make perf-peers` installs")
+    photographs = some(sample, tmp_path / "real", 40)
+    horama = peers.find(PEERS)["horama"]
+    kept: list[torch.Tensor] = []
+    handle = classifier.net.blocks[3].register_forward_hook(lambda module, args, output: kept.append(output))
+
+    def channels(views: torch.Tensor) -> torch.Tensor:
+        kept.clear()
+        classifier.net((views - classifier.mean) / classifier.std)
+        return kept[-1].mean((2, 3))
+
+    (tmp_path / "horama").mkdir()
+    activation = []
+    for c in range(3):
+        torch.manual_seed(0)
+        drawn, _ = horama.fourier(
+            lambda views, c=c: channels(views)[:, c].mean(), total_steps=6, image_size=224, model_input_size=224,
+            crops_per_iteration=2, box_size=(0.4, 0.5), values_range=(0.0, 1.0), noise=0.0, device="cpu",
+        )  # fmt: skip
+        pixels = (drawn.detach().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+        Image.fromarray(pixels).save(tmp_path / "horama" / f"blocks.3_{c}.png")
+        with torch.no_grad():
+            activation.append(channels(torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255)[0])
+    with torch.no_grad():
+        real = torch.cat([channels(as_seen(path, (224, 224))[None]) for path in photographs])
+    handle.remove()
+    monkeypatch.chdir(tmp_path)
+    arguments = ["evaluate", "horama", "--data", "real", "--metrics", "units", "--observers", "efficientnet_lite1"]
+    assert main([*arguments, "--classifiers", "efficientnet_lite1", "--out", "out/s", "--wandb", "disabled"]) == 0
+    record = Record.read(next(Path("out/s").rglob("horama.json")))
+    assert record.units == ("blocks.3-0", "blocks.3-1", "blocks.3-2")
+    median, top = real.median(0).values, real.amax(0)
+    expected = [float((activation[c][c] - median[c]) / (top[c] - median[c])) for c in range(3)]
+    assert record.metric("excess_activation").values == pytest.approx(expected, rel=1e-2, abs=1e-2)
+    assert record.metric("identification_efficientnet_lite1").n == 3
