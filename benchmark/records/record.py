@@ -38,7 +38,7 @@ class Measurement:
     Attributes:
         name: the metric's key, such as `plausibility_flat` or `top1_<full timm tag>`.
         label: the column's heading.
-        group: which metrics stand together (`plausibility`, `fid`, `frechet`, `transferability`, `logit`, `spectrum`).
+        group: which metrics stand together (`plausibility`, `fid`, `frechet`, `sphere`, `transferability`, …).
         value: the number in the metric's own unit (top-1 is a fraction in 0..1), or None.
         interval: 95 % bootstrap interval (low, high), or None.
         n: how many images the number is over.

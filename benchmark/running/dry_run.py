@@ -38,9 +38,14 @@ def timing(job: Job, steps: int = 3) -> list[dict[str, Any]]:
 def passes(job: Job) -> list[references.Cost]:
     """What the passes over the real images cost that a run with data makes, the finished ones included."""
     table: list[references.Cost] = []
+    counted = set()
     for task in references.passes(job.plan):
         source = job.sources.of(task.role)
         assert source is not None
+        # One set may serve two roles.
+        if (which := (task.kind, task.model, source.fingerprint)) in counted:
+            continue
+        counted.add(which)
         if task.kind == "nearest":
             # Each real image of the units' classes passes the target once more, beside the visualizations.
             again = sum(len(source.rows.get(c, [])) for c in task.classes)

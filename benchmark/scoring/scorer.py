@@ -184,13 +184,15 @@ class Scorer:
         """The features of a network that sets of images are compared with, and what they are.
 
         The images of the same classes, but for those of the row `real`, where every class has some; else all others.
+        Those that are to be scored are left out.
         """
         bank, classes = self.set_banks[name], self.banked_classes(name)
         keep = ~torch.isin(bank.digests, torch.cat([self.held, exclude]))
         same = keep & torch.isin(bank.labels, classes)
         if len(classes) and bool(torch.isin(classes, bank.labels[same]).all()):
             return bank.rows(same.nonzero()[:, 0]), f"{int(same.sum())} images of the same classes"
-        what = f"{int(keep.sum())} images of the other classes (a class has too few of its own)"
+        whose = "of the other classes (a class has too few of its own)" if len(classes) else "of all classes"
+        what = f"{int(keep.sum())} images {whose}"
         return bank.rows(keep.nonzero()[:, 0]), what
 
     def look(self, pictures: Sequence[Picture], name: str) -> dict[str, Tensor]:

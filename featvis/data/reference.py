@@ -159,10 +159,9 @@ class SpectrumJob(Job):
 class NearestJob(Job):
     """How near each of some pictures is to the real images of its class, in the flattened output of the last block.
 
-    In squared Euclidean distance and in 1 - cosine, which is NaN for features of length zero.
-
     A chunk is a class. The features of its pictures are held while its real images stream past, so that nothing is
-    stored: flattened, a ViT's tokens are 150,528 numbers an image.
+    stored but the squared distance and 1 - cosine (NaN for features of length zero): flattened, a ViT's tokens are
+    150,528 numbers an image.
 
     Args:
         classifier: the target network.
@@ -200,8 +199,7 @@ class NearestJob(Job):
         self.nearest = {k: torch.full((len(opened),), torch.inf, dtype=torch.float64) for k in ("squared", "cosine")}
 
     def see(self, views: Float[Tensor, "n 3 h w"], batch: Batch) -> None:  # noqa: D102
-        # Not above: who wants a spectrum alone need not wait for what metrics need.
-        from featvis.metrics.functional.nearest import cosine_gap
+        from featvis.metrics.functional.nearest import cosine_gap  # not above: a spectrum needs no faiss
 
         flat = self.classifier.features(views)["flat"]
         lengths = flat.double().norm(dim=1).cpu()

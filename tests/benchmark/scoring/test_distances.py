@@ -15,7 +15,7 @@ from PIL import Image
 from benchmark.cli import main
 from benchmark.records.record import Record, load_all
 from benchmark.scoring import others, references
-from benchmark.scoring.plan import Plan, Row
+from benchmark.scoring.plan import Picture, Plan, Row
 from benchmark.scoring.scorer import Scorer
 from featvis.data.files import fit, open_rgb, to_tensor
 from featvis.data.reference import EMBEDDED, read_bank
@@ -251,6 +251,22 @@ def test_the_embedded_reference_has_the_row_as_far_as_it_goes(classifier):
     assert real["logit"].value == pytest.approx(float(bank.logits[torch.isin(bank.labels, scorer.classes)].mean()))
     # One image a class is its own only neighbour, whatever the order of the units.
     assert "no other image" in real["plausibility"].absent
+
+
+def test_an_observer_of_other_classes_has_nothing_embedded_to_compare_with(place, classifier, monkeypatch):
+    monkeypatch.chdir(place)
+    plan = dataclasses.replace(
+        PLAN, model=OWN, given="wrap:own.yaml", classifiers=[], observers=["lite0"], frechet=OWN, units=["0"],
+        labels=["red"],
+    )  # fmt: skip
+    scorer = Scorer(plan, None, {OWN: load("wrap:own.yaml", "float32"), "lite0": classifier})
+    shown = scorer.score([Picture(open_rgb(place / "seen" / "0.png"), 0)])
+    reasons = {m.name: m.absent for m in shown}
+    why = f"efficientnet_lite0 and {OWN} do not share their classes, of which the reference holds images"
+    assert reasons["sphere_efficientnet_lite0"] == why
+    assert f"the reference holds no features of {OWN}" in reasons[f"sphere_{OWN}"]
+    assert reasons["logit"] is None
+    assert scorer.real(kind="real_other")[1] == 0
 
 
 def test_a_network_passes_over_a_set_once(monkeypatch):
