@@ -66,7 +66,8 @@ def score(gallery: Rows, activations: Rows, units: int, width: int) -> float:
     start = time.monotonic()
     natural: Any = SimpleNamespace(
         excited=[excited(activations.column("activations", u)) for u in range(units)],
-        digests=activations.all("digests"), labels=activations.all("labels"), units=range(units), slopes={},
+        digests=activations.all("digests"), labels=activations.all("labels"), slopes={},
+            units=[SimpleNamespace(layer=f"layer {u % 4}") for u in range(units)],
         groups=torch.arange(units) % 4, late=torch.arange(units) % 4 == 0,
     )  # fmt: skip
     pictures: Any = [SimpleNamespace(label=u % 1000) for u in range(units)]

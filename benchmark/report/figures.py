@@ -149,9 +149,7 @@ def scores(records: Iterable[Record], path: Path | str) -> list[Path]:
         The files written; none where no record has a metric.
     """
     groups = [(name, frame(group), group) for name, group in named_groups(records)]
-    groups = [
-        (name, data[data["metric"].notna()], group) for name, data, group in groups if data["metric"].notna().any()
-    ]
+    groups = [(name, _with_values(data), group) for name, data, group in groups if data["metric"].notna().any()]
     return [
         drawn(
             named(path, name, len(groups)),
@@ -160,6 +158,13 @@ def scores(records: Iterable[Record], path: Path | str) -> list[Path]:
         )
         for name, data, group in groups
     ]
+
+
+def _with_values(data: Any) -> Any:
+    """Without the panels of many that would say nothing but that all rows are absent; all of them where all would."""
+    named = data[data["metric"].notna()]
+    known = set(named[named["value"].notna()]["metric"])
+    return named[named["metric"].isin(known)] if known else named
 
 
 def _scores(data: Any, title: str) -> Figure:

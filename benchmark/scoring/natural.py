@@ -42,8 +42,8 @@ class Natural:
         layers = [unit.layer for unit in self.units]
         self.groups: Int[Tensor, " u"] = torch.tensor([sorted(set(layers)).index(name) for name in layers])
         """Units of one layer are compared with each other."""
-        self.slopes: dict[str, float] = {}
-        """Of the graded choices, by observer."""
+        self.slopes: dict[str, dict[int, float]] = {}
+        """Of the graded choices, by observer and group."""
         self.late = torch.tensor([self._depth(name) >= LATE for name in layers])
 
     def _depth(self, layer: str) -> float:

@@ -6,7 +6,6 @@ agree. Units of whole objects are compared by what an observer knows at its end,
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -166,29 +165,44 @@ class Observer:
         """The two-alternative forced choices: easy, hard, and easy with an observer who is not always sure."""
         pairs, known = self._queries(self._shown()), self.numbers[self.numbers >= 0]
         shown = {"pictures_a_unit": int(torch.bincount(known).max()) if len(known) else 0}
-        if short not in self.natural.slopes:
-            best = self._queries(self._natural())["easy"]
-            self.natural.slopes[short] = functional.slope_for(*best[1:])
-        slope = self.natural.slopes[short]
-        made: list[tuple[str, Literal["easy", "hard"], float | None]] = [
-            ("easy", "easy", None), ("hard", "hard", None), ("graded", "easy", slope),
-        ]  # fmt: skip
+        slopes = self._slopes(short)
         found = []
-        for word, level, steep in made:
+        for word, level in (("easy", "easy"), ("hard", "hard"), ("graded", "easy")):
             name, (which, positive, negative) = f"afc_{word}_{short}", pairs[level]
-            metric = metrics.TwoAlternatives(QUERIES, steep, facts=facts | shown | {"queries": QUERIES})
-            if not len(which):
+            graded = word == "graded"
+            metric = metrics.TwoAlternatives(
+                QUERIES, 1.0 if graded else None, facts=facts | shown | {"queries": QUERIES}
+            )
+            if graded and len(which):
+                # A slope a layer: each unit's differences are in units of its own.
+                steep = torch.tensor([slopes[int(self.natural.groups[n])] for n in which.tolist()], dtype=torch.float64)
+                positive, negative = positive * steep[:, None], negative * steep[:, None]
+                which, positive, negative = (x[steep.isfinite()] for x in (which, positive, negative))
+                layers = {int(self.natural.groups[n]): self.natural.units[n].layer for n in which.tolist()}
+                metric.facts["slope"] = {layer: round(slopes[group], 4) for group, layer in layers.items()}
+            if not len(pairs[level][0]):
                 few = any(e.easy is None for e in self.natural.excited)
                 why = FEW if few else "fewer than two units of a group have pictures"
                 found.append(absent(name, metric.text, why, heading))
-            elif steep is not None and math.isnan(steep):
+            elif not len(which):
                 why = f"{short} does not see what excites these units: nine natural images do not get .9"
                 found.append(absent(name, metric.text, why, heading))
             else:
-                metric.facts |= {} if steep is None else {"slope": round(steep, 4)}
                 metric.update(positive, negative, which)
                 found.append(_finish(name, metric, which, self.numbers, heading))
         return found
+
+    def _slopes(self, short: str) -> dict[int, float]:
+        """Of the graded choices, by group, for those that there are pictures of; each is found once for all rows."""
+        known = self.natural.slopes.setdefault(short, {})
+        here = set(self.natural.groups[self.numbers[self.numbers >= 0]].tolist())
+        if here - set(known):
+            which, positive, negative = self._queries(self._natural())["easy"]
+            groups = self.natural.groups[which]
+            for group in here - set(known):
+                mine = groups == group
+                known[group] = functional.slope_for(positive[mine], negative[mine])
+        return known
 
     def _shown(self) -> Iterator[tuple[Key, Tensor, Tensor]]:
         """For each kind of features, the mean over it and the mean direction of each unit's pictures."""
