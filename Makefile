@@ -67,13 +67,12 @@ $(VENV)/bin/python:
 		{ echo "featvis needs Python 3.11 or later; name one with PYTHON=/path/to/python3.11" >&2; exit 2; }
 	@$(PYTHON) -m venv $(VENV)
 
-# The lock is a constraints file: pinned where a package applies, harmless where it does not. What is never imported need
-# not be compiled; the rest is as it is first imported.
+# The lock is a constraints file: pinned where a package applies, harmless where it does not.
 $(VENV)/.ready: pyproject.toml requirements.lock | $(VENV)/bin/python
 	@echo "installing featvis into $(VENV) (a few minutes the first time)"
-	@$(PIP) install --no-compile -c requirements.lock -e '.[embedded,fast]'
+	@$(PIP) install -c requirements.lock -e '.[embedded,fast]'
 	@touch $@
 
 $(VENV)/.ready-test $(VENV)/.ready-lint $(VENV)/.ready-docs $(VENV)/.ready-release: $(VENV)/.ready-%: $(VENV)/.ready
-	@$(PIP) install --no-compile -c requirements.lock -e '.[embedded,fast,$*]'
+	@$(PIP) install -c requirements.lock -e '.[embedded,fast,$*]'
 	@touch $@

@@ -16,6 +16,9 @@ from places import ROOT, SHARED
 settings.register_profile("featvis", derandomize=True, deadline=None, max_examples=60, database=None)
 settings.load_profile("featvis")
 
+# The tests start some hundred processes; where nothing compiled is kept, each of them would compile the sources anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # What a command logs by default would be made some hundred times; the tests of it ask for it.
 os.environ["WANDB_MODE"] = "disabled"
 
