@@ -55,8 +55,8 @@ SAYS = {
     ),
     "6_add_a_method": (
         r"coarse_first +my_method\.CoarseFirst +2 images",
-        r"real +maco +fourier +coarse_first +noise",
-        r"Logit ↑( +-?[\d.]+\*?){5}",
+        r"real +maco +fourier +coarse_first +real, other classes +noise",
+        r"Logit ↑( +-?[\d.]+\*?){4}",
     ),
     "read_results": (),
 }
