@@ -15,7 +15,7 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from featvis.data.reference import PREPROCESSING
-from featvis.data.sweep import Batch, Chunk, Job
+from featvis.data.sweep import Batch, Chunk, Job, RowsJob
 from featvis.data.sweep import read as read_chunk
 from featvis.errors import UserError
 from featvis.networks.classifier import Classifier
@@ -30,7 +30,7 @@ LEAST = 300
 """Images without which the queries of a choice would overlap."""
 
 
-class GalleryJob(Job):
+class GalleryJob(RowsJob):
     """What an observer sees in each image: `pooled` before the head and `middle` (4 x 4 parts), float16.
 
     Args:
@@ -52,9 +52,6 @@ class GalleryJob(Job):
     def to(self, device: torch.device) -> None:  # noqa: D102
         self.observer.to(device)
 
-    def start(self, chunk: Chunk) -> None:  # noqa: D102
-        self.found: list[dict[str, Tensor]] = []
-
     def see(self, views: Float[Tensor, "n 3 h w"], batch: Batch) -> None:  # noqa: D102
         out = self.observer.features(views, flat=False, middle=True)
         sure = out["logits"].log_softmax(1).cpu()
@@ -65,11 +62,8 @@ class GalleryJob(Job):
             kept | {"rows": batch.rows, "labels": batch.labels, "digests": batch.digests, "own": own.double()}
         )
 
-    def finish(self) -> dict[str, Tensor]:  # noqa: D102
-        return {key: torch.cat([f[key] for f in self.found]) for key in self.found[0]} if self.found else {}
 
-
-class ActivationJob(Job):
+class ActivationJob(RowsJob):
     """How strongly each image excites each of some units, seen whole: (N, U), float32.
 
     Args:
@@ -91,16 +85,10 @@ class ActivationJob(Job):
     def to(self, device: torch.device) -> None:  # noqa: D102
         self.target.to(device)
 
-    def start(self, chunk: Chunk) -> None:  # noqa: D102
-        self.found: list[dict[str, Tensor]] = []
-
     def see(self, views: Float[Tensor, "n 3 h w"], batch: Batch) -> None:  # noqa: D102
         found = activations(self.target, self.units, views)
         kept = {"rows": batch.rows, "labels": batch.labels, "digests": batch.digests}
         self.found.append(kept | {"activations": found.cpu()})
-
-    def finish(self) -> dict[str, Tensor]:  # noqa: D102
-        return {key: torch.cat([f[key] for f in self.found]) for key in self.found[0]} if self.found else {}
 
 
 @torch.no_grad()

@@ -25,7 +25,7 @@ from torch import Tensor
 from featvis.canvas.spectrum import magnitude, resize_spectrum
 from featvis.data.files import fit, to_tensor
 from featvis.data.spectra import folder_spectrum
-from featvis.data.sweep import Batch, Chunk, Job
+from featvis.data.sweep import Batch, Chunk, Job, RowsJob
 from featvis.data.sweep import read as read_chunk
 from featvis.errors import UserError
 from featvis.networks.classifier import Classifier
@@ -92,7 +92,7 @@ class Bank:
         return torch.isin(self.labels, torch.tensor(self.flat_classes, dtype=self.labels.dtype)).nonzero()[:, 0]
 
 
-class BankJob(Job):
+class BankJob(RowsJob):
     """Features, predictions and logits of a network.
 
     Args:
@@ -114,9 +114,6 @@ class BankJob(Job):
     def to(self, device: torch.device) -> None:  # noqa: D102
         self.classifier.to(device)
 
-    def start(self, chunk: Chunk) -> None:  # noqa: D102
-        self.found: list[dict[str, Tensor]] = []
-
     def see(self, views: Float[Tensor, "n 3 h w"], batch: Batch) -> None:  # noqa: D102
         out = self.classifier.features(views, flat=False)
         logits = out["logits"].cpu()
@@ -132,9 +129,6 @@ class BankJob(Job):
                 "logits": own,
             }
         )
-
-    def finish(self) -> dict[str, Tensor]:  # noqa: D102
-        return {key: torch.cat([f[key] for f in self.found]) for key in self.found[0]} if self.found else {}
 
 
 class SpectrumJob(Job):

@@ -108,6 +108,18 @@ class Job(ABC):
         """Move to a device."""
 
 
+class RowsJob(Job):
+    """A job that keeps something of each image: `see` appends to `found` what it keeps of a batch, by name."""
+
+    def start(self, chunk: Chunk) -> None:
+        """A new chunk."""
+        self.found: list[dict[str, Tensor]] = []
+
+    def finish(self) -> dict[str, Tensor]:
+        """All rows, in the order of the images; empty where none could be decoded."""
+        return {key: torch.cat([f[key] for f in self.found]) for key in self.found[0]} if self.found else {}
+
+
 class Batches(Dataset):
     """The batches of some chunks; none crosses a chunk, and a batch is read and decoded by one worker."""
 
