@@ -213,12 +213,14 @@ def excited(activation: Float[Tensor, " n"]) -> Excited:
 
     def around(share: float) -> Tensor:
         start = max(0, round(share * n) - QUERIES // 2)
-        return order[start : start + QUERIES]
+        return order[start : start + QUERIES].clone()
 
     enough = n >= LEAST
+    # Copies: a part of it would hold on to the order of all images, for each unit.
+    easy = order[NATURAL + 1 : NATURAL + 1 + QUERIES].clone(), order[-QUERIES:].clone()
     return Excited(
-        natural=order[:NATURAL],
-        easy=(order[NATURAL + 1 : NATURAL + 1 + QUERIES], order[-QUERIES:]) if enough else None,
+        natural=order[:NATURAL].clone(),
+        easy=easy if enough else None,
         hard=(around(0.02), around(0.10)) if enough else None,
         median=float(known.median()) if len(known) else float("nan"),
         maximum=float(known.max()) if len(known) else float("nan"),
