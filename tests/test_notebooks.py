@@ -56,7 +56,7 @@ SAYS = {
     "6_add_a_method": (
         r"coarse_first +my_method\.CoarseFirst +2 images",
         r"real +maco +fourier +coarse_first +real, other classes +noise",
-        r"Logit ↑( +-?[\d.]+\*?){4}",
+        r"Logit ↑( +-?[\d.]+\*?){4} +— \(\d\) +-?[\d.]+",
     ),
     "read_results": (),
 }

@@ -135,7 +135,8 @@ def identification(matrix: Float[Tensor, "u u"]) -> Float64[Tensor, " u"]:
 def contrast(x: Float[Tensor, "u d"], groups: Int[Tensor, " u"]) -> Float64[Tensor, "u d"]:
     """Each unit's direction less the mean of the other units' of its group: a cosine with it has the others' taken off.
 
-    Without that, pictures that resemble nothing (noise) prefer whatever natural images excite few units, and score .3.
+    Without that, pictures that resemble nothing (noise) prefer whatever natural images excite few units, and fall below
+    chance.
 
     Args:
         x: mean direction of each unit's pictures; NaN for none.
