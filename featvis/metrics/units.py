@@ -18,6 +18,26 @@ class PerUnit(Score):
     """The mean over units of one score a unit; a unit's pictures (seeds) are one draw, so intervals resample units.
 
     A subclass gives `update`, which hands `_take` one row a picture, and `_scores`.
+
+    Example:
+        >>> import torch
+        >>> from featvis.metrics import PerUnit
+        >>> class Spread(PerUnit):
+        ...     higher_is_better = True
+        ...
+        ...     def __init__(self, **kwargs):
+        ...         super().__init__("Standard deviation of a unit's brightness over its pictures.", 1, **kwargs)
+        ...
+        ...     def update(self, canvas, units):
+        ...         self._take(canvas.flatten(1).mean(1, keepdim=True), units)
+        ...
+        ...     def _scores(self, rows, units, count):
+        ...         return torch.stack([rows[units == unit].std(unbiased=False) for unit in range(count)])
+        >>> metric = Spread()
+        >>> metric.update(torch.tensor([0.0, 0.5, 0.25, 0.25]).reshape(4, 1, 1, 1), torch.tensor([0, 0, 1, 1]))
+        >>> result = metric.result()
+        >>> result["value"], result["n"], result["values"]
+        (0.125, 2, [0.25, 0.25, 0.0, 0.0])
     """
 
     rows: list[Tensor]

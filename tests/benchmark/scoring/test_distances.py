@@ -159,7 +159,9 @@ def test_an_observer_that_cannot_be_used_is_absent_and_nothing_else_is_lost(foun
         assert "puts out values that are not finite for 3 of 3 images" in reasons["sphere_wrap-broken"]
         assert "puts out values that are not finite for 3 of 3 images" in reasons["top1_wrap-broken"]
         assert "wrap-zero makes of 3 of 3 images is zero throughout" in reasons["sphere_wrap-zero"]
-        assert set(reasons) - {"fid", "kid"} == {"sphere_wrap-broken", "top1_wrap-broken", "sphere_wrap-zero"}, method
+        # Not asked of here: Inception, whose weights may be absent, and unit scores, of which three units have few.
+        asked = {name for name in reasons if name.startswith(("sphere_", "top1_", "top5_", "kernel_", "plausibility_"))}
+        assert asked == {"sphere_wrap-broken", "top1_wrap-broken", "sphere_wrap-zero"}, method
     assert found["seen"].metric("sphere_wrap-zero").label == "Kernel on the sphere, wrap-zero, same family"
 
 
