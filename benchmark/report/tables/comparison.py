@@ -33,6 +33,7 @@ from benchmark.report.tables.sheet import (
     warnings_of,
 )
 
+SAME = ", same family"
 _USUAL = (
     "maco, fourier, cbr: that of Table 1 but for FID on FlexiViT, where cbr precedes fourier; Table 2 has maco before "
     "fourier, without cbr"
@@ -84,7 +85,11 @@ def _judges(records: Sequence[Record]) -> list[Measurement]:
         names += [name for name in known if name not in names]
     found = [measurement(name, records) for name in names]
     # One network may be the target of one column and judge another.
-    return [dataclasses.replace(m, label=m.label.removesuffix(", the target")) for m in found]
+    return [dataclasses.replace(m, label=_unmarked(m.label)) for m in found]
+
+
+def _unmarked(label: str) -> str:
+    return label.removesuffix(", the target").removesuffix(SAME)
 
 
 def _by_metric(metric: Measurement, data: pd.DataFrame, records: Sequence[Record]) -> Sheet:
@@ -135,15 +140,19 @@ def _transfer(
         for alias, model in models.items():
             part = data[(data["alias"] == alias) & (data["metric"] == metric.name)]
             target = metric.name == f"top1_{model}"
+            own = any(m.label.endswith(SAME) for r in records if r.alias == alias and (m := r.metric(metric.name)))
             for row in part.to_dict("records"):
                 cell = metric_cell(row, decimals_of(part, True), True, note)
                 if target and cell.note is None:
                     cell = Cell(cell.text, cell.interval, cell.best, note("the target itself, so this is no transfer"))
+                elif own and cell.note is None:
+                    cell = Cell(cell.text, cell.interval, cell.best, note("of the target's own family"))
                 cells += [cell]
                 if (alias, row["method"]) in beside:
                     cells.append(_paper_cell(published[alias, metric.name], row["method"], True))
             if not target:
-                verdicts.setdefault(_verdict(alias, metric, part), []).append(metric.label)
+                name = metric.label + SAME * own
+                verdicts.setdefault(_verdict(alias, metric, part), []).append(name)
         rows.append(Row(f"{metric.label} {arrow(metric.higher_is_better)}", tuple(cells), None, False))
     orderings = [f"{who} ({'; '.join(labels)}): {text}" for (who, text), labels in verdicts.items()]
     return _sheet(judges, records, columns, rows, note, orderings, "Transferability")

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.records.columns import column_of
 from benchmark.records.record import Measurement
+from featvis.networks.names import family
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from benchmark.scoring.scorer import Scorer
+    from featvis.networks.classifier import Classifier
 
 SEEN = "short side resized (bicubic, antialiased) to the input, centre crop; a square canvas whole"
 """How every network but Inception sees an image."""
@@ -27,6 +29,20 @@ def give_data(scorer: Scorer) -> str:
     if not target.synsets:
         return "give --data, a folder of images for each of its classes"
     return "give --data (imagenette, which is fetched, has ten of ImageNet's classes)"
+
+
+def marked(scorer: Scorer, short: str, network: Classifier | None) -> str:
+    """A network's name in a heading, with the word that it is the target, or of the target's family: no neutral judge.
+
+    Args:
+        scorer: with the target.
+        short: the name as people read it.
+        network: which that is; None where it is not at hand, so that the name has to do.
+    """
+    if network is scorer.target:
+        return f"{short}, the target"
+    same = family(short if network is None else network.name) == family(scorer.target.name)
+    return f"{short}, same family" if same else short
 
 
 def not_finite(features: Tensor, network: str) -> str:

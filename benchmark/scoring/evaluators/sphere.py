@@ -9,10 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from benchmark.records.record import Measurement
-from benchmark.scoring.evaluators import SEEN, absent, give_data, measured
+from benchmark.scoring.evaluators import SEEN, absent, give_data, marked, measured
 from benchmark.scoring.evaluators.frechet import unusable
 from featvis import metrics
-from featvis.networks.names import family
 from featvis.networks.own.wrap import alias_of
 
 if TYPE_CHECKING:
@@ -29,9 +28,7 @@ def evaluate(scorer: Scorer, seen: Seen) -> list[Measurement]:
 def _one(scorer: Scorer, seen: Seen, name: str) -> Measurement:
     network, bank = scorer.networks.get(name), scorer.set_banks.get(name)
     short = alias_of(name) if network is None else network.alias
-    column, target = f"sphere_{short}", network is scorer.target
-    same = not target and family(short if network is None else network.name) == family(scorer.target.name)
-    heading = short + (", the target" if target else ", same family" if same else "")
+    column, heading = f"sphere_{short}", marked(scorer, short, network)
     features = seen.features.get(name, {})
     if network is None or bank is None or "pooled" not in features:
         nothing = f"the reference holds no features of {short}; {give_data(scorer)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from benchmark.records.record import Measurement
-from benchmark.scoring.evaluators import NO_CLASSES, SEEN, give_data, measured, not_finite, without
+from benchmark.scoring.evaluators import NO_CLASSES, SEEN, give_data, marked, measured, not_finite, without
 from featvis import metrics
 from featvis.networks.own.wrap import alias_of
 
@@ -36,7 +36,7 @@ def _one(scorer: Scorer, seen: Seen, name: str) -> Measurement:
     target = network is scorer.target
     # Two networks of one's own may be of one class.
     column = network.name if target or network.given == network.alias else network.alias
-    found = measured(f"top1_{column}", metric.result(), network.alias + (", the target" if target else ""))
+    found = measured(f"top1_{column}", metric.result(), marked(scorer, network.alias, network))
     if broken:
         return without(found, broken)
     if not seen.banked:

@@ -14,12 +14,11 @@ from torch import Tensor
 
 from benchmark.records.columns import COLUMNS
 from benchmark.records.record import Measurement
-from benchmark.scoring.evaluators import absent, give_data, measured
+from benchmark.scoring.evaluators import absent, give_data, marked, measured
 from featvis import metrics
 from featvis.data.gallery import NATURAL, QUERIES, Excited, Rows
 from featvis.metrics.functional import units as functional
 from featvis.metrics.units import PerUnit
-from featvis.networks.names import family
 from featvis.networks.own.wrap import alias_of
 
 if TYPE_CHECKING:
@@ -99,10 +98,9 @@ def _of_observer(scorer: Scorer, natural: Natural, seen: Seen, numbers: Tensor, 
     if network is None or gallery is None:
         why = scorer.plan.unavailable.get(name, f"there is nothing that {short} sees")
         return [absent(f"{n}_{short}", f"Needs {short}.", why, short) for n in PER_OBSERVER]
-    same = network is not scorer.target and family(network.name) == family(scorer.target.name)
-    heading = short + (", the target" if network is scorer.target else ", same family" if same else "")
+    heading = marked(scorer, short, network)
     observer = Observer(natural, gallery, seen, numbers, seen.features[name])
-    facts = {"observer": network.name, "images": len(gallery), "same_family": same or network is scorer.target}
+    facts = {"observer": network.name, "images": len(gallery), "same_family": heading != short}
     found = [observer.identification(f"identification_{short}", heading, facts)]
     found += observer.choices(short, heading, facts)
     if network.synsets == scorer.target.synsets and network.num_classes == scorer.target.num_classes:
