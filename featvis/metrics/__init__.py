@@ -7,7 +7,7 @@ from featvis.metrics.functional.clip import cmmd, zero_shot
 from featvis.metrics.functional.distance import frechet_distance, kernel_distance
 from featvis.metrics.functional.logits import own_logit, top1
 from featvis.metrics.functional.nearest import deep_knn, plausibility
-from featvis.metrics.functional.spectrum import spectrum_deviation
+from featvis.metrics.functional.spectrum import periodic_share, spectrum_deviation
 from featvis.metrics.functional.sphere import sphere_distance, sphere_precision, unit_length
 from featvis.metrics.logits import LogitMagnitude, Transferability
 from featvis.metrics.neighbours import Plausibility
@@ -48,6 +48,7 @@ __all__ = [
     "frechet_distance",
     "kernel_distance",
     "own_logit",
+    "periodic_share",
     "plausibility",
     "spectrum_deviation",
     "sphere_distance",

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featvis.errors import UserError
-from featvis.metrics import own_logit, spectrum_deviation, top1
+from featvis.metrics import own_logit, periodic_share, spectrum_deviation, top1
 
 
 def canvases(n, height, width, seed):
@@ -71,3 +71,30 @@ def test_top1_and_own_logit_are_what_a_loop_says():
             score(logits, labels + 1)
         with pytest.raises(UserError, match="not finite"):
             score(logits.log(), labels)
+
+
+@given(
+    seed=st.integers(0, 99),
+    period=st.sampled_from([1, 2, 3, 4, 8]),
+    tiles=st.tuples(st.integers(1, 4), st.integers(2, 4)),
+)
+def test_the_periodic_share_is_the_energy_at_the_frequencies_of_the_period(seed, period, tiles):
+    """By NumPy's transform: the multiples of 1 / period in both directions, DC aside."""
+    rows, columns = tiles
+    x = np.random.default_rng(seed).normal(size=(2, 3, rows * period, columns * period))
+    energy = np.abs(np.fft.fft2(x)) ** 2
+    energy[..., 0, 0] = 0
+    want = energy[..., ::rows, ::columns].sum((1, 2, 3)) / energy.sum((1, 2, 3))
+    np.testing.assert_allclose(periodic_share(torch.from_numpy(x), period).numpy(), want, atol=1e-12)
+
+
+def test_what_repeats_is_all_of_a_tiled_image_and_nothing_of_another_period():
+    tile = torch.rand(1, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    image = tile.repeat(1, 1, 4, 4)
+    assert float(periodic_share(image, 6)) == pytest.approx(1)
+    assert float(periodic_share(image, 12)) == pytest.approx(1), "12 pixels hold it twice"
+    wave = torch.cos(torch.arange(24) * 2 * torch.pi / 8).expand(1, 3, 24, 24)
+    assert float(periodic_share(wave, 6)) == pytest.approx(0, abs=1e-12)
+    assert periodic_share(torch.ones(1, 3, 12, 12), 6).isnan().all()
+    with pytest.raises(UserError, match="24 x 24 pixels are no multiple of a period of 7"):
+        periodic_share(wave, 7)

@@ -15,6 +15,7 @@ from benchmark.records.record import Measurement
 from benchmark.studies.means import mean_of
 from featvis.data.files import open_rgb
 from featvis.generators.attack import LEVELS, total_variation
+from featvis.metrics import periodic_share
 from featvis.networks.classifier import Classifier
 
 READ = "read back from the image file"
@@ -29,7 +30,13 @@ TEXTS = {
     "values in [0, 1]; mean over the images.",
     "ssim": "Structural similarity of example and original, as files (Wang et al. 2004; torchmetrics: Gaussian window "
     "of deviation 1.5, 11 wide, edges reflected, values in [0, 1]); mean over the images.",
+    "grid": "Share of the energy of example - original, as files, that repeats itself every 16 pixels in both "
+    "directions (a period of 16 pixels and its harmonics, constants aside): the grid of a transformer's patches. White "
+    "noise has 0.5 % at 224 x 224. Mean over the images.",
 }
+GRID = 16
+"""The period in pixels: the patches of most transformers. The same for every network, so that they can be compared."""
+NO_GRID = f"no image that was changed has sides that are multiples of {GRID} pixels"
 
 
 def measure(
@@ -78,7 +85,7 @@ def _judged(seen: pd.DataFrame, judge: Classifier, attacked: bool) -> list[Measu
 
 def _perturbation(files: Sequence[tuple[Path, Path]]) -> list[Measurement]:
     """How far the examples lie from the originals, file by file; whole levels until the last division."""
-    found: dict[str, list[float]] = {"linf": [], "tv": [], "ssim": []}
+    found: dict[str, list[float]] = {"linf": [], "tv": [], "ssim": [], "grid": []}
     for both in files:
         a, b = (torch.from_numpy(np.array(open_rgb(path), np.float64)).permute(2, 0, 1)[None] for path in both)
         found["linf"].append(float((b - a).abs().max()) / LEVELS)
@@ -86,12 +93,16 @@ def _perturbation(files: Sequence[tuple[Path, Path]]) -> list[Measurement]:
         similarity = structural_similarity_index_measure(b, a, data_range=float(LEVELS))
         assert isinstance(similarity, torch.Tensor)
         found["ssim"].append(float(similarity))
+        # An example that is its original has no perturbation to speak of.
+        if not (a.shape[-1] % GRID or a.shape[-2] % GRID or a.equal(b)):
+            found["grid"].append(float(periodic_share(b - a, GRID)))
     group, unit = "perturbation", "1, from black to white"
     text = {"text": TEXTS["linf"], "unit": unit}
     return [
         Measurement("linf", "L∞", group, max(found["linf"]), None, len(files), False, text),
         measured("tv", "TV", group, found["tv"], {"unit": unit}, False),
         measured("ssim", "SSIM", group, found["ssim"], {"unit": "none; 1 is the same"}, True),
+        measured("grid", "Energy at 16 px", group, found["grid"], {"unit": "fraction of the energy"}, False),
     ]
 
 
@@ -107,4 +118,5 @@ def measured(
         else {"text": text, **facts}
     )
     numbers = np.array(values, dtype=np.float64).tolist()
-    return mean_of(name, label, group, numbers, definition, higher_is_better, "no image carries a class in its name")
+    why = NO_GRID if name == "grid" else "no image carries a class in its name"
+    return mean_of(name, label, group, numbers, definition, higher_is_better, why)

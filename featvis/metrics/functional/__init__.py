@@ -10,7 +10,7 @@ from featvis.metrics.functional.distance import frechet_distance, kernel_distanc
 from featvis.metrics.functional.logits import own_logit, top1
 from featvis.metrics.functional.nearest import deep_knn, plausibility
 from featvis.metrics.functional.path import path_similarity
-from featvis.metrics.functional.spectrum import spectrum_deviation
+from featvis.metrics.functional.spectrum import periodic_share, spectrum_deviation
 from featvis.metrics.functional.sphere import sphere_distance, sphere_precision, unit_length
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "kernel_distance",
     "own_logit",
     "path_similarity",
+    "periodic_share",
     "plausibility",
     "spectrum_deviation",
     "sphere_distance",

@@ -44,6 +44,40 @@ def spectrum_deviation(
     return ((ratio - ratio @ weights).square() @ weights).sqrt()
 
 
+def periodic_share(x: Float[Tensor, "b c h w"], period: int) -> Float64[Tensor, " b"]:
+    """Share of each image's energy, constants aside, that repeats itself every `period` pixels in both directions.
+
+    That is at the frequencies which are multiples of 1 / period: the grid that a transformer's patches leave (the
+    visible squares of Zhu and Cangelosi 2025, section 4.4, as a number). By Parseval it is the energy of the mean
+    patch, its own mean removed, over that of the image, so no transform is needed.
+
+    Args:
+        x: images or differences of images.
+        period: in pixels; H and W are multiples of it.
+
+    Returns:
+        In [0, 1]; white noise has (period^2 - 1) / (H W - 1) on average. NaN for an image of one colour.
+
+    Raises:
+        UserError: where a side is no multiple of the period.
+
+    Example:
+        >>> import torch
+        >>> from featvis.metrics import periodic_share
+        >>> tile = torch.rand(1, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+        >>> [round(float(periodic_share(tile.repeat(1, 1, 2, 2), period)), 6) for period in (4, 8)]  # 8 is a multiple
+        [1.0, 1.0]
+    """
+    height, width = x.shape[-2:]
+    if period < 1 or height % period or width % period:
+        raise UserError(f"{height} x {width} pixels are no multiple of a period of {period}")
+    x = x.double()
+    x = x - x.mean((2, 3), keepdim=True)
+    tiles = x.unflatten(3, (-1, period)).unflatten(2, (-1, period))  # (b, c, rows, period, columns, period)
+    shared = tiles.mean((2, 4)).square().sum((1, 2, 3)) * (height // period) * (width // period)
+    return shared / x.square().sum((1, 2, 3))
+
+
 def spectrum_weights(height: int, columns: int, *, width: int | None = None) -> Float64[Tensor, " p"]:
     """Share of each rfft2 coefficient in the full plane without DC, over three channels.
 

@@ -105,16 +105,22 @@ def test_every_number_is_that_of_the_files(out, nets):
     for (alias, _), record in found.items():
         files = files_of(record, out)
         values = {m.name: m.value for m in record.metrics}
-        linf, tv, similar = 0.0, [], []
+        linf, tv, similar, grid = 0.0, [], [], []
         for original, example, _ in files:
             change = pixels(example) - pixels(original)
             linf = max(linf, np.abs(change).max() / 255)
             tv.append((np.abs(np.diff(change, axis=0)).sum() + np.abs(np.diff(change, axis=1)).sum()) / 255)
             similar.append(ssim(pixels(example), pixels(original)))
+            energy = np.abs(np.fft.fft2(change - change.mean((0, 1)), axes=(0, 1))) ** 2
+            step_y, step_x = (
+                side // 16 for side in change.shape[:2]
+            )  # the frequencies of a period of 16 and its harmonics
+            grid.append(energy[::step_y, ::step_x].sum() / energy.sum())
         assert linf <= record.config["generator"]["init_args"]["epsilon"]
         assert values["linf"] == linf
         assert values["tv"] == pytest.approx(np.mean(tv))
         assert values["ssim"] == pytest.approx(np.mean(similar), abs=1e-9)
+        assert values["grid"] == pytest.approx(np.mean(grid))
         # The matrix: every network looks at every file.
         for judge, (net, size) in nets.items():
             after = [logits(net, size, example) for _, example, _ in files]
