@@ -5,7 +5,7 @@ FEATVIS_ENGINE=torch, or where Numba (the extra `fast`) is not installed.
 
     to_rgb, stretch, phase_to_canvas, spectrum_to_image   parameters to canvases
     sample, may_look                                      canvases to views
-    normalise, folded, frozen                             views to what a network says of them
+    normalise, folded, frozen, attention                  views to what a network says of them
     add_magnitude, NAdam                                  gradients to transparency, and to new parameters
     side_by_side, prepare                                 threads and memory; only commands `prepare` a process
 """
@@ -16,12 +16,14 @@ from featvis.engine.kernels import add_magnitude, normalise
 from featvis.engine.machine import prepare, side_by_side
 from featvis.engine.nadam import NAdam
 from featvis.engine.switch import on
+from featvis.engine.transformers import attention
 from featvis.engine.views import may_look, sample
 
 __all__ = [
     "Folded",
     "NAdam",
     "add_magnitude",
+    "attention",
     "folded",
     "frozen",
     "may_look",

@@ -13,6 +13,7 @@ PARTS = {
     "folding": "batch norms and ReLUs in the convolutions before them",
     "convolutions": "input gradients of frozen convolutions",
     "chains": "convolutions in a row as one operation",
+    "attention": "gradients of attention by matrix products",
     "decoding": "phases, standardising, colour and sigmoid in compiled loops",
     "views": "views that are not rotated in compiled loops",
     "side by side": "parts of a batch on a thread each",

@@ -74,7 +74,8 @@ def periodic_share(x: Float[Tensor, "b c h w"], period: int) -> Float64[Tensor, 
     x = x.double()
     x = x - x.mean((2, 3), keepdim=True)
     tiles = x.unflatten(3, (-1, period)).unflatten(2, (-1, period))  # (b, c, rows, period, columns, period)
-    shared = tiles.mean((2, 4)).square().sum((1, 2, 3)) * (height // period) * (width // period)
+    count = height // period * (width // period)
+    shared: Tensor = count * tiles.mean((2, 4)).square().sum((1, 2, 3))
     return shared / x.square().sum((1, 2, 3))
 
 
