@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.records import record as records
-from benchmark.report import agreement, costs
+from benchmark.report import agreement, costs, transfer
 from benchmark.report import figures as plots
 from benchmark.report import tables as table_files
 from benchmark.report.agreement import Agreement
@@ -56,6 +56,7 @@ def draw(
 def _numbers(found: Sequence[records.Record], compared: Sequence[Agreement | str], out: Path) -> list[Path]:
     """The figures that need no images."""
     made = plots.scores(found, out / "scores.png") + costs.budgets(found, out / "costs.png")
+    made += transfer.transfers(found, out / "transfer.png")
     return made + agreement.draw(compared, out / "agreement.png")
 
 

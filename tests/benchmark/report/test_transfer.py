@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import Image
+from sample_records import metric, record
+
+from benchmark.report.transfer import judged, transfers
+
+
+def top1(judge: str, value: float, mark: str = ""):
+    return metric(f"top1_{judge}", value, 0.1, group="transferability", label=f"Top-1, {judge}{mark}")
+
+
+def of(target: str, **values: float):
+    """The records of one target, seen by itself, by one of its family, and by one that is not."""
+    return [
+        record(
+            method, top1(target, 1.0, ", the target"), top1("resnet18", value, ", same family"), top1("vit", value / 2),
+            suite="two", model=target, alias=target,
+        )
+        for method, value in values.items()
+    ]  # fmt: skip
+
+
+def test_a_judge_is_every_network_but_the_target() -> None:
+    found = judged(of("resnet50", fourier=0.4, maco=0.8, real=1.0))
+    assert {judge: {m: v.value for m, v in by.items()} for judge, by in found.items()} == {
+        "resnet18": {"real": 1.0, "maco": 0.8, "fourier": 0.4},
+        "vit": {"real": 0.5, "maco": 0.4, "fourier": 0.2},
+    }
+    assert list(found["vit"]) == ["real", "maco", "fourier"], "methods in their usual order"
+
+
+def test_it_is_drawn_for_suites_of_several_targets(tmp_path: Path) -> None:
+    one, two = of("resnet50", maco=0.8, fourier=0.4), of("vgg16", maco=0.6, fourier=0.5)
+    assert transfers(one, tmp_path / "transfer.png") == []
+    (path,) = transfers(one + two, tmp_path / "transfer.png")
+    before = path.read_bytes()
+    with Image.open(path) as image:
+        pixels = image.convert("RGB").getcolors(1 << 24)
+    seen = {colour for _, colour in pixels}
+    assert {(0, 0x72, 0xB2), (0xD5, 0x5E, 0)} <= seen, "the colours of maco and fourier"
+    transfers(one + two, tmp_path / "transfer.png")
+    assert path.read_bytes() == before
+    transfers(one + of("vgg16", maco=0.1, fourier=0.5), tmp_path / "transfer.png")
+    assert path.read_bytes() != before, "another number is another figure"
+
+
+def test_rows_that_are_no_methods_are_left_out(tmp_path: Path) -> None:
+    noise = [r for target in ("resnet50", "vgg16") for r in of(target, noise=0.0, natural=1.0, real_other=0.0)]
+    assert transfers(noise, tmp_path / "transfer.png") == []
