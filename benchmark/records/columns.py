@@ -53,6 +53,8 @@ class Column:
 _ACTIVATIONS = "distance between activations of the target network, no unit"
 _SETS = "squared distance between feature distributions, no unit"
 _IMAGES = "% of the images"
+THE_TARGET, SAME_FAMILY = ", the target", ", same family"
+"""Ends of a heading: the column is the target's own, or of a network of its family, which is no neutral judge."""
 
 COLUMNS: tuple[Column, ...] = (
     Column("plausibility", "plausibility", "Plausibility", False, "1 - cosine, 0 to 2", evaluator="plausibility"),

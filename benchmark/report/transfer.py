@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmark.records.columns import SAME_FAMILY
 from benchmark.records.record import Measurement, Record, shown
 from benchmark.report.drawing import drawn, figure_of, named, tidy
 from benchmark.report.figures import colours
@@ -112,7 +113,7 @@ def _panel(
 
 
 def _own(metric: Measurement) -> bool:
-    return metric.label.endswith(", same family")
+    return metric.label.endswith(SAME_FAMILY)
 
 
 def _short(judge: str) -> str:

@@ -22,6 +22,7 @@ from benchmark.report.tables.model import lay_out, sheets
 from benchmark.report.tables.numbers import by_model, frame, method_order, paper, paper_values
 from benchmark.report.tables.sheet import Cell, Column, Row, Sheet, arrow
 from benchmark.report.tables.short import readme_block, text_block
+from benchmark.report.tables.targets import target_sheet
 from benchmark.report.tables.writers import latex, latex_blocks, markdown, markdown_blocks
 from featvis.errors import UserError
 from featvis.storage.images import write_atomic
@@ -50,6 +51,7 @@ __all__ = [
     "paper_values",
     "readme_block",
     "sheets",
+    "target_sheet",
     "text_block",
 ]
 
@@ -58,9 +60,9 @@ def build(records: Iterable[Record], out_dir: Path | str) -> list[Path]:
     """Write `<out_dir>/<suite>/<alias>.md`, `.csv` and `.tex` for every suite and model of the records.
 
     Where the units are of several layers, a table a layer too, `<alias>_<layer>`. Beside them, in the layout of the
-    paper's tables: `<alias>_ablation` (Table 3) where `ablation_sheet` finds
-    one, `<alias>_budget` where `budget_sheet` does, and `comparison` (Tables 1 and 2, all models) where
-    `comparison_sheets` does.
+    paper's tables: `<alias>_ablation` (Table 3) where `ablation_sheet` finds one, `<alias>_budget` where
+    `budget_sheet` does, and `comparison` (Tables 1 and 2, all models) where `comparison_sheets` does; and `targets`, a
+    line a model, where `target_sheet` does.
 
     Args:
         records: any number of cells; rows and columns come in a fixed order whatever theirs is.
@@ -100,6 +102,8 @@ def build(records: Iterable[Record], out_dir: Path | str) -> list[Path]:
             blocks, numbers = compared
             title = f"Methods compared, suite {suite}"
             write(suite, "comparison", markdown_blocks(title, blocks), _csv(numbers), latex_blocks(blocks))
+        if lines := target_sheet(group):
+            write(suite, "targets", markdown(lines[0]), _csv(lines[1]), latex(lines[0]))
     return written
 
 

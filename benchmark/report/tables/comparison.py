@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
+from benchmark.records.columns import SAME_FAMILY, THE_TARGET
 from benchmark.records.record import REFERENCES, Measurement, Record, shown
 from benchmark.report.tables.numbers import (
     FIRST_METHODS,
@@ -33,7 +34,6 @@ from benchmark.report.tables.sheet import (
     warnings_of,
 )
 
-SAME = ", same family"
 _USUAL = (
     "maco, fourier, cbr: that of Table 1 but for FID on FlexiViT, where cbr precedes fourier; Table 2 has maco before "
     "fourier, without cbr"
@@ -89,7 +89,7 @@ def _judges(records: Sequence[Record]) -> list[Measurement]:
 
 
 def _unmarked(label: str) -> str:
-    return label.removesuffix(", the target").removesuffix(SAME)
+    return label.removesuffix(THE_TARGET).removesuffix(SAME_FAMILY)
 
 
 def _by_metric(metric: Measurement, data: pd.DataFrame, records: Sequence[Record]) -> Sheet:
@@ -140,7 +140,9 @@ def _transfer(
         for alias, model in models.items():
             part = data[(data["alias"] == alias) & (data["metric"] == metric.name)]
             target = metric.name == f"top1_{model}"
-            own = any(m.label.endswith(SAME) for r in records if r.alias == alias and (m := r.metric(metric.name)))
+            own = any(
+                m.label.endswith(SAME_FAMILY) for r in records if r.alias == alias and (m := r.metric(metric.name))
+            )
             for row in part.to_dict("records"):
                 cell = metric_cell(row, decimals_of(part, True), True, note)
                 if target and cell.note is None:
@@ -151,7 +153,7 @@ def _transfer(
                 if (alias, row["method"]) in beside:
                     cells.append(_paper_cell(published[alias, metric.name], row["method"], True))
             if not target:
-                name = metric.label + SAME * own
+                name = metric.label + SAME_FAMILY * own
                 verdicts.setdefault(_verdict(alias, metric, part), []).append(name)
         rows.append(Row(f"{metric.label} {arrow(metric.higher_is_better)}", tuple(cells), None, False))
     orderings = [f"{who} ({'; '.join(labels)}): {text}" for (who, text), labels in verdicts.items()]

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Any
 
-from benchmark.records.columns import column_of
+from benchmark.records.columns import SAME_FAMILY, THE_TARGET, column_of
 from benchmark.records.record import Measurement
 from featvis.networks.names import family
 
@@ -40,9 +40,9 @@ def marked(scorer: Scorer, short: str, network: Classifier | None) -> str:
         network: which that is; None where it is not at hand, so that the name has to do.
     """
     if network is scorer.target:
-        return f"{short}, the target"
+        return short + THE_TARGET
     same = family(short if network is None else network.name) == family(scorer.target.name)
-    return f"{short}, same family" if same else short
+    return short + SAME_FAMILY if same else short
 
 
 def not_finite(features: Tensor, network: str) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 from PIL import Image
 from sample_records import metric, record
 
+from benchmark.report.tables import build, target_sheet
 from benchmark.report.transfer import judged, transfers
 
 
@@ -50,3 +51,32 @@ def test_it_is_drawn_for_suites_of_several_targets(tmp_path: Path) -> None:
 def test_rows_that_are_no_methods_are_left_out(tmp_path: Path) -> None:
     noise = [r for target in ("resnet50", "vgg16") for r in of(target, noise=0.0, natural=1.0, real_other=0.0)]
     assert transfers(noise, tmp_path / "transfer.png") == []
+
+
+def test_a_line_a_target_counts_the_judges_of_other_families_alone(tmp_path: Path) -> None:
+    def seen(method: str, near: float, *far: float):
+        judges = [top1(f"far{i}", value) for i, value in enumerate(far)]  # intervals of .1 to both sides
+        return record(
+            method, top1("net", 1.0, ", the target"), top1("near", near, ", same family"), *judges,
+            suite="two", model="net", alias="net",
+        )  # fmt: skip
+
+    one = [seen("maco", 0.1, 0.9, 0.5, 0.3), seen("fourier", 0.9, 0.6, 0.4, 0.31), seen("cbr", 0.9, 0.0, 0.0, 0.31)]
+    assert target_sheet(one) is None
+    sheet, numbers = target_sheet(one + of("vgg16", maco=0.6, fourier=0.8))
+    heads = [column.head for column in sheet.columns]
+    rows = {row.method: dict(zip(heads, [c.text for c in row.cells], strict=True)) for row in sheet.rows}
+    assert rows["net"] == {
+        "maco ↑": "30 – 90 %", "fourier ↑": "31 – 60 %", "cbr ↑": "0 – 31 %",
+        "maco before fourier": "2 of 3 (1)", "fourier before cbr": "2 of 3 (2)",
+    }  # fmt: skip
+    assert rows["vgg16"] == {
+        "maco ↑": "30 %", "fourier ↑": "40 %", "cbr ↑": "—",
+        "maco before fourier": "0 of 1 (0)", "fourier before cbr": "—",
+    }  # fmt: skip
+    found = numbers.set_index(["target", "what"])
+    assert found.loc[("net", "maco"), ["judges", "low", "high"]].tolist() == [3, 0.3, 0.9]
+    assert found.loc[("net", "maco before fourier"), ["judges", "before", "clearly"]].tolist() == [3, 2, 1]
+    build(one + of("vgg16", maco=0.6, fourier=0.8), tmp_path)
+    assert "| net | 30 – 90 % | 31 – 60 % |" in (tmp_path / "two" / "targets.md").read_text()
+    assert "two" in (tmp_path / "two" / "targets.tex").read_text()
