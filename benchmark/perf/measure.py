@@ -14,11 +14,14 @@ from typing import Any
 import timm
 import torch
 from lightning.pytorch import Trainer
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark.perf.record import Around, Timing
 from benchmark.suites.methods import build
 from benchmark.suites.suite import Suite
 from featvis import engine
+from featvis.engine.switch import without
 from featvis.errors import UserError
 from featvis.generators import Generator, base
 from featvis.generators.batches import Units
@@ -31,6 +34,8 @@ from featvis.networks.names import resolve
 from featvis.networks.units import Unit, parse_units
 from featvis.networks.weights import locate
 
+SIDE = 2048
+"""Of the matrices that a machine is measured by."""
 REPEATS = (3, 15)
 """Fewest and most timed rounds of a row."""
 
@@ -103,6 +108,36 @@ class Floor:
             torch.autograd.grad(self.network(x)[:, 0].sum(), x)
 
 
+def gflop(classifier: Classifier) -> float:
+    """10^9 products and sums of the matrix products and convolutions in a view's forward pass and input gradient."""
+    x = torch.rand(1, classifier.channels, *classifier.input_size, device=classifier.device, requires_grad=True)
+    # PyTorch counts none in a CPU's fused attention.
+    with FlopCounterMode(display=False) as counted, sdpa_kernel(SDPBackend.MATH), without("attention"):
+        torch.autograd.grad(classifier.shipped(x)[:, 0].sum(), x)
+    return float(counted.get_total_flops()) / 1e9
+
+
+class Matrices:
+    """A large matrix product, of which a machine does as many operations a second as of anything.
+
+    Args:
+        dtype: of the factors.
+        device: where they are.
+    """
+
+    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
+        self.a, self.b = (torch.randn(SIDE, SIDE, device=device).to(dtype) for _ in range(2))
+
+    def __call__(self) -> None:
+        """One."""
+        torch.mm(self.a, self.b)
+
+    @staticmethod
+    def rate(seconds: float) -> float:
+        """10^9 products and sums a second."""
+        return 2 * SIDE**3 / 1e9 / seconds
+
+
 def timed(work: Callable[[], object], device: torch.device) -> float:
     """Seconds of a call, the device's queue included."""
     start = time.perf_counter()
@@ -166,12 +201,15 @@ def measure(
     made.step(state)
     floor()
     shipped()
-    whole, alone, unfolded = [], [], []
+    product = Matrices(classifier.dtype, device)
+    product()
+    whole, alone, unfolded, products = [], [], [], []
     rounds = int(min(max(3 * seconds / (3.4 * expected), REPEATS[0]), REPEATS[1]))
     for _ in range(rounds):
         whole.append(timed(lambda: made.step(state), device))
         alone.append(timed(floor, device))
         unfolded.append(timed(shipped, device))
+        products.append(timed(product, device))
     with stages(device) as spent:
         few = max(2, rounds // 3)
         for _ in range(few):
@@ -194,6 +232,8 @@ def measure(
         overhead=statistics.median(a / b for a, b in zip(whole, alone, strict=True)),
         times_shipped=statistics.median(a / b for a, b in zip(whole, unfolded, strict=True)),
         stages_ms={name: value * scale for name, value in spent.items()},
+        gflop=gflop(classifier),
+        matrices=Matrices.rate(statistics.median(products)),
     )
 
 

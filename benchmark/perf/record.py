@@ -28,7 +28,9 @@ class Timing:
     autocast where the precision is not float32. `network_ms` is the same of the network as the step runs it
     (`Classifier.forward`). `times_shipped` and `overhead` are the medians of the rounds' ratios to them.
     `stages_ms` takes the step apart in proportion to the time of its stages, in which parts of a batch may run side by
-    side.
+    side. `gflop` are the products and sums, in 10^9, of the matrix products and convolutions in a view's forward pass
+    and input gradient, and `matrices` how many of them a second this machine does in large matrix products of that
+    type, timed in turn with the step; 0 in older records.
     """
 
     model: str
@@ -45,6 +47,13 @@ class Timing:
     overhead: float
     times_shipped: float
     stages_ms: dict[str, float]
+    gflop: float = 0.0
+    matrices: float = 0.0
+
+    @property
+    def share(self) -> float:
+        """Of the machine's throughput in matrix products, what a step reaches; NaN in older records."""
+        return 1000 * self.gflop / self.step_ms / self.matrices if self.matrices else math.nan
 
 
 @dataclass(frozen=True)
@@ -152,6 +161,7 @@ class PerfRecord(Circumstances):
         for t in self.timings:
             row = f"{t.method}/{t.model}/{t.units}x{t.views}"
             found |= {f"{row}/{k}": getattr(t, k) for k in ("step_ms", "times_shipped", "overhead")}
+            found |= {f"{row}/share_of_matrices": t.share} if t.matrices else {}
         for m in self.memory:
             found[f"{m.method}/{m.model}/{m.units}x{m.views}/{m.canvas}/peak_mb"] = m.peak_mb
         if self.processes is not None:
@@ -215,7 +225,10 @@ def markdown(record: PerfRecord) -> str:
         "step in one process: timm's network, its weights frozen, under autocast where the precision is not float32. "
         "*Ours* is the same of the network as the step runs it, its batch norms folded and its convolutions frozen. "
         "*Step / shipped* and *step / ours* are medians of the rounds' ratios. The last columns take the step apart in "
-        "proportion to the time of its stages, in which parts of a batch may run side by side.",
+        "proportion to the time of its stages, in which parts of a batch may run side by side."
+        + " *Of the matrices* is the share of the machine's throughput in large matrix products of the same type, "
+        "timed in turn with the step, that its matrix products and convolutions (forward and input gradient) come to."
+        * any(t.matrices for t in record.timings),
         _timings(record),
     ]
     for row in record.left_out:
@@ -265,6 +278,7 @@ def _timings(record: PerfRecord) -> str:
         "step / shipped",
         "ours",
         "step / ours",
+        *["of the matrices"] * any(t.matrices for t in record.timings),
         *STAGES,
     ]
     rows = [
@@ -279,6 +293,7 @@ def _timings(record: PerfRecord) -> str:
             f"{t.times_shipped:.3f}",
             f"{t.network_ms:.2f}",
             f"{t.overhead:.3f}",
+            *[f"{100 * t.share:.0f} %" if t.matrices else ""] * any(x.matrices for x in record.timings),
             *(f"{t.stages_ms.get(s, 0.0):.2f}" for s in STAGES),
         ]
         for t in record.timings

@@ -77,6 +77,7 @@ def test_a_record_adds_up(tmp_path):
         assert t.shipped_ms > 0
         assert t.overhead > 0
         assert t.times_shipped > 0
+        assert t.share == pytest.approx(t.gflop / (t.step_ms / 1000) / t.matrices)
     assert {p.part for p in found.parts} == {*PARTS, parts.ALL}
     assert {(p.model, p.method, p.units, p.views) for p in found.parts} == {
         ("tf_efficientnet_lite0.in1k", "maco", 1, 1)
@@ -211,3 +212,14 @@ def test_every_convolution_of_a_network_is_timed(capsys, monkeypatch, name, coun
     assert any(row[0].strip() == shape for row in rows)
     # A time may be printed as 0.0: how fast a machine is, is no matter here.
     assert all(float(figure) >= 0 for row in rows for figure in row[2:])
+
+
+def test_a_transformers_operations_are_those_of_its_matrices():
+    """By hand: a product of (n, k) and (k, m) is 2 n k m operations; its gradient of one factor is as many again."""
+    classifier, _ = measure.network("test_vit.r160_in1k", "float32", torch.device("cpu"))
+    width, tokens, classes, depth = 64, 101, 1000, 6  # 160 / 16 patches a side, and the class token
+    linear = tokens * width * (3 + 1 + 3 + 3) * width  # queries, keys and values; projection; both of the MLP
+    attention = tokens**2 * width  # scores, or what they weigh; the gradient has two of each
+    patches, head = (tokens - 1) * 3 * 16**2 * width, width * classes
+    want = 2 * (2 * (depth * linear + patches + head) + depth * (2 + 4) * attention)
+    assert measure.gflop(classifier) == pytest.approx(want / 1e9, rel=1e-9)
