@@ -128,7 +128,7 @@ def test_sixteen_channels_share_a_batch_and_lose_nothing_when_killed(classifier,
     env = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
 
     def start(folder: str) -> subprocess.Popen[str]:
-        arguments = [sys.executable, "-c", SCRIPT, str(tmp_path / folder), "60"]
+        arguments = [sys.executable, "-c", SCRIPT, str(tmp_path / folder), "30"]
         return subprocess.Popen(arguments, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     process = start("killed")
@@ -142,8 +142,8 @@ def test_sixteen_channels_share_a_batch_and_lose_nothing_when_killed(classifier,
     again = start("killed")
     said = again.communicate(timeout=900)[0]
     assert again.returncode == 0, said
-    assert "/60" in said, "one bar counts the steps of the one batch"
-    method = AM(steps=60, canvas=64, ascent="adam", decay=1.0, precision="float32")
+    assert "/30" in said, "one bar counts the steps of the one batch"
+    method = AM(steps=30, canvas=64, ascent="adam", decay=1.0, precision="float32")
     produce(ready(method, classifier), parse_units("blocks.0.0:0-15", classifier), tmp_path / "whole", 16)
     names = sorted(p.name for p in (tmp_path / "whole").glob("*.png"))
     assert len(names) == 16
