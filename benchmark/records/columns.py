@@ -124,7 +124,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("linf", "perturbation", "L∞", False, "1, from black to white"),
     Column("tv", "perturbation", "TV", False, "1, from black to white"),
     Column("ssim", "perturbation", "SSIM", True, "none; 1 is the same"),
-    Column("grid", "perturbation", "Energy at 16 px", False, "fraction of the energy", percent=True),
+    Column("grid", "grid", "Grid, 16 px", False, "% of the variance", percent=True),
     Column("importance_{concept}", "concepts", "importance, concept {concept}", True, "share of the logit's variance"),
     Column("effect_{concept}", "concepts", "effect, concept {concept}", True, "logit"),
     Column("error", "concepts", "error", False, "fraction of the norm"),

@@ -30,9 +30,9 @@ TEXTS = {
     "values in [0, 1]; mean over the images.",
     "ssim": "Structural similarity of example and original, as files (Wang et al. 2004; torchmetrics: Gaussian window "
     "of deviation 1.5, 11 wide, edges reflected, values in [0, 1]); mean over the images.",
-    "grid": "Share of the energy of example - original, as files, that repeats itself every 16 pixels in both "
-    "directions (a period of 16 pixels and its harmonics, constants aside): the grid of a transformer's patches. White "
-    "noise has 0.5 % at 224 x 224. Mean over the images.",
+    "grid": "The grid of a transformer's patches: share of the variance of the perturbation's strength (|example - "
+    "original|, as files, mean over the channels) that repeats itself every 16 pixels in both directions, harmonics of "
+    "that period included. White noise has 0.5 % at 224 x 224. Mean over the images.",
 }
 GRID = 16
 """The period in pixels: the patches of most transformers. The same for every network, so that they can be compared."""
@@ -95,14 +95,15 @@ def _perturbation(files: Sequence[tuple[Path, Path]]) -> list[Measurement]:
         found["ssim"].append(float(similarity))
         # An example that is its original has no perturbation to speak of.
         if not (a.shape[-1] % GRID or a.shape[-2] % GRID or a.equal(b)):
-            found["grid"].append(float(periodic_share(b - a, GRID)))
+            # Each patch has a pattern of its own; what repeats is where in a patch it is strong.
+            found["grid"].append(float(periodic_share((b - a).abs().mean(1, keepdim=True), GRID)))
     group, unit = "perturbation", "1, from black to white"
     text = {"text": TEXTS["linf"], "unit": unit}
     return [
         Measurement("linf", "L∞", group, max(found["linf"]), None, len(files), False, text),
         measured("tv", "TV", group, found["tv"], {"unit": unit}, False),
         measured("ssim", "SSIM", group, found["ssim"], {"unit": "none; 1 is the same"}, True),
-        measured("grid", "Energy at 16 px", group, found["grid"], {"unit": "fraction of the energy"}, False),
+        measured("grid", "Grid, 16 px", "grid", found["grid"], {"unit": "fraction of the variance"}, False),
     ]
 
 

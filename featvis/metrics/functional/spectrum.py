@@ -47,9 +47,9 @@ def spectrum_deviation(
 def periodic_share(x: Float[Tensor, "b c h w"], period: int) -> Float64[Tensor, " b"]:
     """Share of each image's energy, constants aside, that repeats itself every `period` pixels in both directions.
 
-    That is at the frequencies which are multiples of 1 / period: the grid that a transformer's patches leave (the
-    visible squares of Zhu and Cangelosi 2025, section 4.4, as a number). By Parseval it is the energy of the mean
-    patch, its own mean removed, over that of the image, so no transform is needed.
+    That is at the frequencies which are multiples of 1 / period. Of the strength of an adversarial perturbation it is
+    the grid that a transformer's patches leave (Zhu and Cangelosi 2025, section 4.4), as a number. By Parseval it is
+    the energy of the mean patch, its own mean removed, over that of the image, so no transform is needed.
 
     Args:
         x: images or differences of images.

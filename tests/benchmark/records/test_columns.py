@@ -123,3 +123,9 @@ def test_what_a_suite_asks_for():
     assert wanted([]) == [c for c in COLUMNS if c.evaluator]
     with pytest.raises(UserError, match=r"--metrics plausibilty: there is no such metric; did you mean .*plausibility"):
         columns.check(["plausibilty"], "--metrics")
+
+
+def test_a_group_is_read_in_one_unit():
+    """Tables turn fractions into percent by the group of a column."""
+    for group in columns.percent_groups():
+        assert {c.percent for c in COLUMNS if c.group == group} == {True}, group

@@ -111,10 +111,10 @@ def test_every_number_is_that_of_the_files(out, nets):
             linf = max(linf, np.abs(change).max() / 255)
             tv.append((np.abs(np.diff(change, axis=0)).sum() + np.abs(np.diff(change, axis=1)).sum()) / 255)
             similar.append(ssim(pixels(example), pixels(original)))
-            energy = np.abs(np.fft.fft2(change - change.mean((0, 1)), axes=(0, 1))) ** 2
-            step_y, step_x = (
-                side // 16 for side in change.shape[:2]
-            )  # the frequencies of a period of 16 and its harmonics
+            strength = np.abs(change).mean(2)
+            energy = np.abs(np.fft.fft2(strength - strength.mean())) ** 2
+            # The frequencies of a period of 16 pixels and of its harmonics.
+            step_y, step_x = (side // 16 for side in strength.shape)
             grid.append(energy[::step_y, ::step_x].sum() / energy.sum())
         assert linf <= record.config["generator"]["init_args"]["epsilon"]
         assert values["linf"] == linf
