@@ -12,6 +12,7 @@ import torch
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from benchmark.records.record import Measurement
+from benchmark.studies.attacks.plots import GRID
 from benchmark.studies.means import mean_of
 from featvis.data.files import open_rgb
 from featvis.generators.attack import LEVELS, total_variation
@@ -34,8 +35,6 @@ TEXTS = {
     "original|, as files, mean over the channels) that repeats itself every 16 pixels in both directions, harmonics of "
     "that period included. White noise has 0.5 % at 224 x 224. Mean over the images.",
 }
-GRID = 16
-"""The period in pixels: the patches of most transformers. The same for every network, so that they can be compared."""
 NO_GRID = f"no image that was changed has sides that are multiples of {GRID} pixels"
 
 

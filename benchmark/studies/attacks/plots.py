@@ -9,13 +9,17 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
+from numpy.typing import NDArray
 from PIL import Image
 
 from benchmark.records.record import Record
 from benchmark.report.drawing import figure_of, save, tidy
 from benchmark.report.figures import colours
 
+GRID = 16
+"""In pixels: the patches of most transformers. The same for every network, so that they can be compared."""
 PANELS = {"success": "Targeted success", "probability": "Probability of the target, mean"}
 
 
@@ -91,6 +95,50 @@ def curves(found: Sequence[Record], path: Path) -> list[Path]:
         0.995, 0.985, "Bars: 95 % intervals over the images.", fontsize=7.5, color="#5A5A5A", ha="right", va="top"
     )
     figure.tight_layout(rect=(0, 0.04 + 0.055 * lines, 1, 0.98), w_pad=2)
+    return [save(figure, path)]
+
+
+def strength_in_a_patch(cases: Sequence[Case], side: int) -> NDArray[np.float64] | None:
+    """How strong perturbations are at each place of a patch: (side, side), mean 1; None where patches do not fit."""
+    found = []
+    for case in cases:
+        before, _, after = (np.asarray(p, np.float64) for p in case.pictures)
+        strength = np.abs(after - before).mean(2)
+        height, width = strength.shape
+        if height % side == width % side == 0 and strength.any():
+            tiles = strength.reshape(height // side, side, width // side, side).mean((0, 2))
+            found.append(tiles / tiles.mean())
+    return np.mean(found, 0) if found else None
+
+
+def patches(drawn: Sequence[tuple[Record, Sequence[Case]]], side: int, path: Path) -> list[Path]:
+    """How strong the perturbations are at each place of a patch: a panel a network and setting, one scale for all.
+
+    Returns:
+        The file; none where no picture is a multiple of a patch.
+    """
+    panels = [(r, m) for r, cases in drawn if (m := strength_in_a_patch(cases, side)) is not None]
+    if not panels:
+        return []
+    across = min(len(panels), 4)
+    lines = -(-len(panels) // across)
+    width, height = 2.35 * across + 0.75, 2.45 * lines + 0.75
+    figure = figure_of(width, height)
+    layout = {"left": 0.15 / width, "right": 1 - 0.85 / width, "top": 1 - 0.85 / height, "bottom": 0.12 / height}
+    axes = figure.subplots(lines, across, squeeze=False, gridspec_kw=layout | {"wspace": 0.08, "hspace": 0.28})
+    for axis in axes.flat:
+        axis.set_axis_off()
+    most = max(2.0, *(float(m.max()) for _, m in panels))
+    for axis, (record, strength) in zip(axes.flat, panels, strict=False):
+        shown = axis.imshow(strength, cmap="magma", vmin=0, vmax=most, interpolation="nearest")
+        grid = record.metric("grid")
+        share = "" if grid is None or grid.value is None else f": {100 * grid.value:.1f} %"
+        axis.set_title(f"{textwrap.shorten(record.alias, 26, placeholder='…')}\n{record.method}{share}", fontsize=8)
+    bar = figure.add_axes((1 - 0.68 / width, 0.12 / height, 0.12 / width, 1 - 0.97 / height))
+    figure.colorbar(shown, cax=bar)
+    tidy(bar)
+    text = f"Strength of the perturbation at each place of a patch of {side} px, 1 on average"
+    figure.text(0.15 / width, 1 - 0.1 / height, text, fontsize=9.5, fontweight="bold", va="top")
     return [save(figure, path)]
 
 

@@ -19,7 +19,7 @@ from benchmark.report import tables as table_files
 from benchmark.report.gallery import environment, link, write_opaque
 from benchmark.report.tables import Sheet, method_order
 from benchmark.studies.attacks import matrix, plots
-from benchmark.studies.attacks.plots import GAIN, Case
+from benchmark.studies.attacks.plots import GAIN, GRID, Case
 from featvis.storage.images import write_atomic
 
 
@@ -41,8 +41,9 @@ def everything(out: Path) -> None:
             written.append(out / "tables" / found[0].suite / f"transfer.{suffix}")
             write_atomic(written[-1], text.encode())
     cases = [(record, list(cases_of(record, out))) for record in found]
-    curves = plots.curves(found, out / "figures" / "epsilon.png")
     drawn = [(r, c) for r, c in cases if c]
+    curves = plots.curves(found, out / "figures" / "epsilon.png")
+    curves += plots.patches(drawn, GRID, out / "figures" / "grid.png")
     sheets = []
     for record, shown in drawn:
         sheets.append(out / "figures" / f"{record.alias}-{record.method}.png")

@@ -19,6 +19,7 @@ from scipy.signal import convolve
 
 from benchmark.cli import main
 from benchmark.records.record import Record
+from benchmark.studies.attacks import plots
 from benchmark.studies.attacks.job import presets, settings
 from benchmark.studies.attacks.plots import epsilon_text
 from featvis.errors import UserError
@@ -249,3 +250,16 @@ def test_a_setting_is_named_by_what_differs_from_its_preset():
 
 def test_epsilons_as_people_write_them():
     assert [epsilon_text(e) for e in (1 / 255, 16 / 255, 0.01, 0.05)] == ["1/255", "16/255", "0.01", "0.05"]
+
+
+def test_the_strength_in_a_patch_is_the_mean_over_patches_of_each_place():
+    rng = np.random.default_rng(0)
+    before, after = (rng.integers(0, 256, (8, 12, 3)).astype(np.uint8) for _ in range(2))
+    pictures = [Image.fromarray(x) for x in (before, before, after)]
+    found = plots.strength_in_a_patch([plots.Case("u", "t", True, tuple(pictures), ("", "", ""))], 4)
+    want = np.zeros((4, 4))
+    for row in range(8):
+        for column in range(12):
+            want[row % 4, column % 4] += np.abs(after[row, column].astype(int) - before[row, column]).mean() / 6
+    assert found == pytest.approx(want / want.mean())
+    assert plots.strength_in_a_patch([plots.Case("u", "t", True, tuple(pictures), ("", "", ""))], 5) is None

@@ -1,11 +1,13 @@
-"""Suites: what their names of networks stand for."""
+"""Suites: what their names of networks stand for, and that those of the project can be run."""
 
 from __future__ import annotations
 
 import pytest
 
-from benchmark.suites.suite import resolve
+from benchmark.suites.methods import build
+from benchmark.suites.suite import read_with, resolve
 from featvis.errors import UserError
+from featvis.paths import CONFIGS
 
 VALUES = {"model": "vit", "units": "301", "methods": ["maco"], "frechet": "vit", "classifiers": []}
 
@@ -25,3 +27,13 @@ def test_somebody_elses_repository_is_refused_with_where_it_was_named(key):
     value = ["hf-hub:me/net"] if key == "classifiers" else "hf-hub:me/net"
     with pytest.raises(UserError, match=f"{key}.* hf-hub:me/net is a repository"):
         resolve(VALUES, "s", {key: value})
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in (CONFIGS / "suite").glob("*.yaml")))
+def test_a_suite_of_the_project_names_metrics_and_methods_that_there_are(name):
+    _, suite, _ = read_with(name, {})
+    for row, values in suite.methods.items():
+        generator, _, _ = build(row, values or {}, suite, {})
+        given = {k: v for k, v in (values or {}).items() if k not in ("preset", "class_path", "transparency")}
+        found = {k: generator._arguments[k] for k in given}
+        assert {k: list(v) if isinstance(v, tuple) else v for k, v in found.items()} == given, row
