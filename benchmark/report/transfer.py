@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+import statistics
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,6 @@ from benchmark.records.record import Measurement, Record, shown
 from benchmark.report.drawing import drawn, figure_of, named, tidy
 from benchmark.report.figures import colours
 from benchmark.report.tables import method_order
-from featvis.networks.names import family
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,8 +57,7 @@ def judged(group: Sequence[Record]) -> Judged:
 
 
 def _drawing(suite: str, panels: Mapping[str, Judged]) -> Figure:
-    # By family, those that judge the first target from outside of its own first.
-    judges = sorted({j for panel in panels.values() for j in panel}, key=lambda j: (family(j), j))
+    judges = in_order(panels.values())
     methods = sorted({m for panel in panels.values() for of in panel.values() for m in of}, key=method_order)
     palette = colours(methods)
     figure = figure_of(1.9 + 2.3 * len(panels), 1.25 + 0.33 * len(judges))
@@ -80,6 +79,21 @@ def _drawing(suite: str, panels: Mapping[str, Judged]) -> Figure:
     figure.text(0.99, 0.025, text, ha="right", fontsize=7.5, color="#5A5A5A")
     figure.tight_layout(rect=(0, 0.07, 1, 0.97))
     return figure
+
+
+def in_order(panels: Collection[Judged]) -> list[str]:
+    """All judges, as the suite names them: a panel has them all but its own target.
+
+    Example:
+        >>> from benchmark.report.transfer import in_order
+        >>> in_order([{"b": {}, "c": {}}, {"a": {}, "c": {}}, {"a": {}, "b": {}}])
+        ['a', 'b', 'c']
+    """
+    places: dict[str, list[int]] = {}
+    for panel in panels:
+        for place, judge in enumerate(panel):
+            places.setdefault(judge, []).append(place)
+    return sorted(places, key=lambda judge: (statistics.mean(places[judge]), judge))
 
 
 def _panel(
