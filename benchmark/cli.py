@@ -27,6 +27,7 @@ from benchmark.commands.probe import probe
 from benchmark.commands.records import agree, path, rerun, tables, verify
 from benchmark.commands.reference import reference
 from benchmark.commands.run import run
+from benchmark.commands.study import STUDY
 from featvis.choice import chosen
 from featvis.errors import UserError, full_disk, nearest
 from featvis.storage.interrupt import WORKER, Stopped, stoppable
@@ -52,6 +53,7 @@ COMMANDS = {
     "attack": attack,
     "perf": perf,
     "perf-peers": perf_peers,
+    "study": STUDY,
 }
 
 

@@ -195,3 +195,32 @@ def checked(data: dict[str, Any], source: str) -> Study:
         if not 0 <= condition.blur <= 0.5:
             raise UserError(f"{source}: conditions.{name}.blur must be between 0 and 0.5, not {condition.blur:g}")
     return study
+
+
+def rules(text: str | None, known: dict[str, Any]) -> Exclusions:
+    """Rules of exclusion: a study's, with what a flag says over them.
+
+    Args:
+        text: `catch_under=0.5,one_side=false`; `none` leaves nobody out.
+        known: the study's.
+
+    Raises:
+        UserError: for a rule that there is not.
+
+    Example:
+        >>> from benchmark.study.config import rules
+        >>> rules("catch_under=0.5,one_side=false", {}).catch_under
+        0.5
+    """
+    if text == "none":
+        return Exclusions(-1.0, -1.0, float("inf"), -1.0, 10**9, False)
+    given: dict[str, Any] = {}
+    for item in (text or "").split(","):
+        if item.strip():
+            key, _, value = item.partition("=")
+            try:
+                given[key.strip()] = yaml.safe_load(value)
+            except yaml.YAMLError as error:
+                raise UserError(f"--rules {item}: {value} is no value") from error
+    found: Exclusions = parse(Exclusions, known | given, "--rules")
+    return found

@@ -1,0 +1,1 @@
+"""From answers to what they show: exclusions, proportions, a mixed model, agreement, power, a page."""
