@@ -71,7 +71,9 @@ def check(data: Any, trials: Trials, source: str = "the answers") -> Participati
     if given.condition not in trials.conditions:
         raise UserError(f"{who} is in the condition {given.condition!r}, which the study does not have")
     if not 0 <= given.practice_rounds <= MOST_ROUNDS:
-        raise UserError(f"{who} has {given.practice_rounds} rounds of practice, of which there are at most {MOST_ROUNDS}")
+        raise UserError(
+            f"{who} has {given.practice_rounds} rounds of practice, of which there are at most {MOST_ROUNDS}"
+        )
     _check_answers(given, trials, who)
     spent = sum(answer.ms for answer in given.answers)
     # The page rounds; and clocks of browsers are coarse.

@@ -9,9 +9,7 @@ from pathlib import Path
 from featvis.errors import UserError
 
 
-def serve(
-    folder: str, host: str = "127.0.0.1", port: int = 8000, database: str | None = None, rate: int = 600
-) -> int:
+def serve(folder: str, host: str = "127.0.0.1", port: int = 8000, database: str | None = None, rate: int = 600) -> int:
     """Show a study to people in a lab, and keep their answers in SQLite, until Ctrl-C.
 
     The token of the export is what FEATVIS_STUDY_TOKEN says, else one that is made and printed.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pandas as pd
@@ -50,8 +51,8 @@ def exclude(answers: Answers, rules: Exclusions) -> tuple[Answers, Excluded]:
     people, rows = answers.people.set_index("participant"), answers.rows
     catch = rows[rows["kind"] == "catch"].groupby("participant")["correct"].mean()
     sides = rows[rows["side"].isin(["left", "right"])].groupby("participant")["side"].agg(["nunique", "size"])
-    without = people.index.difference(rows.loc[rows["kind"] == "trial", "participant"])
-    by_rule = {
+    without = people.index.difference(rows.loc[rows["kind"] == "trial", "participant"].tolist())
+    by_rule: dict[str, Iterable[object]] = {
         f"instructions under {rules.instructions_under:g} s": people.index[
             people["instructions_s"] < rules.instructions_under
         ],

@@ -2,12 +2,12 @@
 
 logit P(right) = X b + a random intercept for each level of each grouping factor (participants, units), the intercepts
 normal with mean 0. The likelihood is integrated over them by Laplace's approximation and maximised, as lme4's `glmer`
-does (Bates et al. 2015, section 3; Breslow and Clayton 1993); `tests/benchmark/study/test_mixed.py` compares with it.
+does (Bates et al. 2015; Breslow and Clayton 1993); `tests/benchmark/study/test_mixed.py` compares with it.
 
 The Python libraries that fit such models were measured on simulated studies and set aside: the standard errors of
-statsmodels' `BinomialBayesMixedGLM` are those of a factorised posterior (its 95 % intervals hold the truth in a third to
-two thirds of 60 studies) or come from an optimiser that did not converge; GPBoost gives none where its Hessian is not
-positive definite, in four of ten.
+statsmodels' `BinomialBayesMixedGLM` are those of a factorised posterior (its 95 % intervals hold the truth in a third
+to two thirds of 60 studies) or come from an optimiser that did not converge; GPBoost gives none where its Hessian is
+not positive definite, in four of ten.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ def fit(y: Vector, x: Vector, groups: NDArray[np.int64], names: Sequence[str]) -
     y, x = np.asarray(y, dtype=float), np.asarray(x, dtype=float)
     if len(y) <= x.shape[1] or np.linalg.matrix_rank(x) < x.shape[1]:
         raise UserError(
-            f"the model's {x.shape[1]} effects cannot be told apart by {len(y)} answers: some condition and network has none"
+            f"the model's {x.shape[1]} effects cannot be told apart by {len(y)} answers: a cell may have none"
         )
     levels = [np.unique(groups[:, k], return_inverse=True) for k in range(groups.shape[1])]
     coded = np.stack([inverse for _, inverse in levels], axis=1).astype(np.int64)
@@ -177,7 +177,12 @@ def fit(y: Vector, x: Vector, groups: NDArray[np.int64], names: Sequence[str]) -
     start = np.concatenate([np.zeros(count), np.full(groups.shape[1], np.log(0.5))])
     bounds = [(-15.0, 15.0)] * count + [(SMALLEST, LARGEST)] * groups.shape[1]
     found = optimize.minimize(
-        likelihood, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 500, "ftol": 1e-12, "gtol": 1e-6}
+        likelihood,
+        start,
+        jac=True,
+        method="L-BFGS-B",
+        bounds=bounds,
+        options={"maxiter": 500, "ftol": 1e-12, "gtol": 1e-6},
     )
     hessian = np.empty((len(start), len(start)))
     for i in range(len(start)):
@@ -191,9 +196,8 @@ def fit(y: Vector, x: Vector, groups: NDArray[np.int64], names: Sequence[str]) -
     # A deviation at its end is held there: it has no curvature to share.
     free = [i for i in range(len(start)) if i < count or SMALLEST + 0.5 < found.x[i] < LARGEST - 0.1]
     covariance = np.linalg.pinv(hessian[np.ix_(free, free)], hermitian=True)[:count, :count]
-    return Fit(
-        tuple(names), found.x[:count], covariance, np.exp(found.x[count:]), -float(found.fun), bool(found.success)
-    )
+    deviations: Vector = np.asarray(np.exp(found.x[count:]), dtype=np.float64)
+    return Fit(tuple(names), found.x[:count], covariance, deviations, -float(found.fun), bool(found.success))
 
 
 def holm(p: Sequence[float]) -> list[float]:

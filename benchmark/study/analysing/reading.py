@@ -138,10 +138,13 @@ def of_table(path: Path) -> Answers:
     table["correct"] = table["correct"].replace({"true": 1, "false": 0, "True": 1, "False": 0})
     table["correct"] = pd.to_numeric(table["correct"], errors="coerce")
     wrong = table[list(NEEDED)].isna().any(axis=1) | ~table["correct"].isin([0, 1])
-    refused = [f"{path.name}, line {i + 2}: a value is missing, or correct is neither 0 nor 1" for i in table.index[wrong]]
+    refused = [
+        f"{path.name}, line {i + 2}: a value is missing, or correct is neither 0 nor 1" for i in table.index[wrong]
+    ]
     table = table[~wrong].copy()
     for name, default in OPTIONAL.items():
-        table[name] = table[name] if name in table else default
+        if name not in table:
+            table[name] = pd.Series(default, index=table.index)
     if "catch" in table:
         table["kind"] = table["catch"].astype(bool).map({True: "catch", False: "trial"})
     both = table.groupby("participant")["condition"].nunique()

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
 import pandas as pd
 import yaml
 from tabulate import tabulate
@@ -70,7 +69,7 @@ def write_tables(tables: Sequence[Table], folder: Path) -> None:
     for table in tables:
         write_atomic(folder / f"{table.name}.csv", table.data.to_csv(index=False).encode())
         shown = table.shown()
-        rows, heads = shown.to_numpy().tolist(), list(shown)
+        rows, heads = shown.to_numpy().tolist(), [str(name) for name in shown]
         for ending, kind in (("md", "github"), ("tex", "latex_booktabs")):
             text = tabulate(rows, heads, tablefmt=kind, disable_numparse=True)
             write_atomic(folder / f"{table.name}.{ending}", f"{text}\n".encode())
@@ -82,7 +81,9 @@ def literature() -> pd.DataFrame:
     return pd.DataFrame(found)[["who", "shown", "task", "correct", "margin"]]
 
 
-def figure5(table: pd.DataFrame, labels: Mapping[str, str], rules: Mapping[str, Mapping[str, float]], path: Path) -> Path:
+def figure5(
+    table: pd.DataFrame, labels: Mapping[str, str], rules: Mapping[str, Mapping[str, float]], path: Path
+) -> Path:
     """Figure 5 of Fel et al. 2023: the proportion correct by condition, a panel a network, then all.
 
     Args:
@@ -109,24 +110,47 @@ def figure5(table: pd.DataFrame, labels: Mapping[str, str], rules: Mapping[str, 
                 axis.plot([x, x], [row["low"], row["high"]], color=colour, linewidth=2, solid_capstyle="round")
             axis.plot([x], [row["correct"]], "o", color=colour, markersize=7)
             top = row["high"] if math.isfinite(row["high"]) else row["correct"]
-            axis.annotate(f"{100 * row['correct']:.0f} %", (x, top), (0, 4), textcoords="offset points", ha="center", fontsize=7.5, color=colour)
+            axis.annotate(
+                f"{100 * row['correct']:.0f} %",
+                (x, top),
+                (0, 4),
+                textcoords="offset points",
+                ha="center",
+                fontsize=7.5,
+                color=colour,
+            )
         best = {name: by[network] for name, by in rules.items() if network in by}
         if best:
             name = max(best, key=lambda key: best[key])
             axis.axhline(best[name], color="#3A3A3A", linewidth=0.8, linestyle=":")
-            axis.annotate(f"rule: {name}", (len(conditions) - 0.5, best[name]), (0, 2), textcoords="offset points", ha="right", fontsize=6.5, color="#3A3A3A")
+            axis.annotate(
+                f"rule: {name}",
+                (len(conditions) - 0.5, best[name]),
+                (0, 2),
+                textcoords="offset points",
+                ha="right",
+                fontsize=6.5,
+                color="#3A3A3A",
+            )
         axis.set_title(network, fontsize=8.5, loc="left")
-        axis.set_xticks(range(len(conditions)), [labels.get(c, c).replace(" ", "\n", 1) for c in conditions], fontsize=7)
+        axis.set_xticks(range(len(conditions)), [labels.get(c, c.replace("_", " ")) for c in conditions], fontsize=7)
+        for label in axis.get_xticklabels():
+            label.set(rotation=30, ha="right", rotation_mode="anchor")
         axis.set_xlim(-0.6, len(conditions) - 0.4)
         axis.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
-    lowest = min(0.45, float(np.nanmin(table["low"].fillna(table["correct"]))) - 0.03)
-    axes[0].set_ylim(lowest, 1.02)
+    lowest = min(0.45, float(table["low"].fillna(table["correct"]).min()) - 0.03)
+    highest = max(
+        0.8, float(table["high"].fillna(table["correct"]).max()), *(v for by in rules.values() for v in by.values())
+    )
+    axes[0].set_ylim(lowest, min(1.08, highest + 0.07))
     axes[0].set_ylabel("correct", fontsize=8)
     figure.tight_layout()
     return save(figure, path)
 
 
-def page(title: str, lead: Sequence[str], warnings: Sequence[str], tables: Sequence[Table], figure: str, path: Path) -> Path:
+def page(
+    title: str, lead: Sequence[str], warnings: Sequence[str], tables: Sequence[Table], figure: str, path: Path
+) -> Path:
     """The report as one page, which loads nothing but the figure beside it."""
     css = (HERE.parents[1] / "report" / "gallery" / "templates" / "page.css").read_text(encoding="utf-8")
     environment = jinja2.Environment(
@@ -141,14 +165,24 @@ def page(title: str, lead: Sequence[str], warnings: Sequence[str], tables: Seque
              "text": table.text}
         )  # fmt: skip
     text = environment.get_template("report.html").render(
-        title=title, lead=lead, warnings=warnings, sections=sections, figure=figure, css=jinja2.utils.markupsafe.Markup(css)
+        title=title,
+        lead=lead,
+        warnings=warnings,
+        sections=sections,
+        figure=figure,
+        css=jinja2.utils.markupsafe.Markup(css),
     )
     write_atomic(path, text.encode())
     return path
 
 
 def write_records(
-    table: pd.DataFrame, trials: Trials, rules: Mapping[str, Mapping[str, float]], command: str, excluded: int, out: Path
+    table: pd.DataFrame,
+    trials: Trials,
+    rules: Mapping[str, Mapping[str, float]],
+    command: str,
+    excluded: int,
+    out: Path,
 ) -> list[Path]:
     """A record for each condition on each network: what people got right, and the rules beside them.
 
@@ -171,7 +205,16 @@ def write_records(
         )
         facts = {"text": text, "answers": int(row["answers"]), "excluded": excluded, "trials": trials.hash[:12]}
         metrics = [
-            Measurement("people_correct", "people right", "study", float(row["correct"]), interval, int(row["participants"]), True, facts)
+            Measurement(
+                "people_correct",
+                "people right",
+                "study",
+                float(row["correct"]),
+                interval,
+                int(row["participants"]),
+                True,
+                facts,
+            )
         ]
         for name, by in rules.items():
             if alias in by and ("," not in name or name.endswith(f", {condition}")):
@@ -179,7 +222,8 @@ def write_records(
                 definition = {"text": f"The same of the observer {name}, which is no person."}
                 metrics.append(Measurement(safe, name, "study", by[alias], None, len(shown), True, definition))
         record = Record(
-            suite=f"study-{trials.study}", model=trials.models[alias]["name"], alias=alias, method=condition, preset=None,
+            suite=f"study-{trials.study}", model=trials.models[alias]["name"], alias=alias, method=condition,
+            preset=None,
             config={"study": trials.made["study"], "trials": trials.hash}, config_hash=None, units=tuple(shown),
             labels=tuple(shown.values()), units_hash=units_hash(shown), n=int(row["participants"]), budget=None,
             failed_units=(), images=None, metrics=tuple(metrics), seconds_per_image=None, git_commit=git_commit(),
@@ -193,5 +237,3 @@ def write_records(
 def named(table: pd.DataFrame, labels: Mapping[str, str]) -> pd.DataFrame:
     """A table with the conditions' labels in place of their names."""
     return table.assign(condition=[labels.get(c, c) for c in table["condition"]]) if "condition" in table else table
-
-

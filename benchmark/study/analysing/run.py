@@ -15,7 +15,8 @@ from benchmark.study.trials import Trials
 from featvis.errors import UserError
 
 PAPER = (
-    "Fel et al. 2023, figure 5: both MACOs above Olah, Olah not above no visualization; ViT harder than ResNet50 and VGG16"
+    "Fel et al. 2023, figure 5: both MACOs above Olah, Olah not above no visualization; ViT harder than ResNet50 and "
+    "VGG16"
 )
 
 
@@ -108,9 +109,7 @@ def _warnings(found: Found, rules: Mapping[str, Mapping[str, float]]) -> list[st
     return said
 
 
-def _tables(
-    found: Found, labels: Mapping[str, str], rules: Mapping[str, Mapping[str, float]]
-) -> list[Table]:
+def _tables(found: Found, labels: Mapping[str, str], rules: Mapping[str, Mapping[str, float]]) -> list[Table]:
     tables = [
         Table("proportions", "Proportion correct", "With 95 % intervals from resampling participants.",
               report.named(found.proportions, labels), ("correct", "low", "high")),
@@ -118,12 +117,15 @@ def _tables(
     if found.model is not None:
         fit = found.model.fit
         deviations = ", ".join(f"{d:.2f}" for d in fit.deviations)
-        tables += [
-            Table("tests", "Mixed model: tests", "Logistic, with random intercepts for participants and units (deviations "
-                  f"{deviations} logits); Wald's tests.", found.model.tests),
-            Table("contrasts", "Mixed model: contrasts", "Differences of logits, conditions averaged over networks and "
-                  "networks over conditions; p-values corrected by Holm's method within each family.", found.model.contrasts),
-        ]  # fmt: skip
+        about = (
+            f"Logistic; random intercepts for participants and units (deviations {deviations} logits); Wald's tests."
+        )
+        tables.append(Table("tests", "Mixed model: tests", about, found.model.tests))
+        about = (
+            "Differences of logits, conditions averaged over networks and networks over conditions; p-values corrected "
+            "by Holm's method within each family."
+        )
+        tables.append(Table("contrasts", "Mixed model: contrasts", about, found.model.contrasts))
     tables.append(
         Table("agreement", "Agreement between participants", "Cohen's kappa, mean over pairs of participants of a "
               "condition: 0 is chance, 1 the same choices.", report.named(found.agreement, labels))

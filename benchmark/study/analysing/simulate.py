@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -75,18 +74,22 @@ def simulate(
     if unit_effects is None:
         unit_effects = {network: rng.normal(0, truth.units, units) for network in networks}
     parts = []
-    for condition, i in itertools.product(conditions, range(participants)):
-        mine = rng.normal(0, truth.people)
+    for condition in conditions:
+        people = rng.normal(0, truth.people, participants)
         for network in networks:
-            effects = np.repeat(unit_effects[network], images)
-            p = special.expit(truth.logits[condition, network] + mine + effects)
-            p = (1 - truth.lapse) * p + truth.lapse / 2
-            names = [f"{network}-{u}" for u in np.repeat(np.arange(len(unit_effects[network])), images)]
+            count = len(unit_effects[network])
+            logits = truth.logits[condition, network] + np.repeat(unit_effects[network], images)
+            p = (1 - truth.lapse) * special.expit(np.add.outer(people, logits)) + truth.lapse / 2
+            names = np.repeat([f"{network}-{u}" for u in range(count)], images)
             trials = [f"{name}-{k % images}" for k, name in enumerate(names)]
             parts.append(
                 pd.DataFrame(
-                    {"participant": f"{condition}-{i}", "condition": condition, "network": network, "unit": names,
-                     "trial": trials, "kind": "trial", "correct": (rng.random(len(p)) < p).astype(int)}
+                    {
+                        "participant": np.repeat([f"{condition}-{i}" for i in range(participants)], p.shape[1]),
+                        "condition": condition, "network": network, "unit": np.tile(names, participants),
+                        "trial": np.tile(trials, participants), "kind": "trial",
+                        "correct": (rng.random(p.shape) < p).astype(int).ravel(),
+                    }
                 )
             )  # fmt: skip
     rows = pd.concat(parts, ignore_index=True)
@@ -102,7 +105,7 @@ def chance_of_finding(
 ) -> float:  # fmt: skip
     """The share of simulated studies that find a difference between two conditions.
 
-    Both conditions have the same trials, so that what units differ in does not blur the comparison: it is Welch's t-test
+    Both conditions have the same trials, so that what units differ in does not blur the comparison. The test is Welch's
     of the participants' proportions, at .05 divided by the number of comparisons.
 
     Args:

@@ -7,6 +7,7 @@ rules need no visualization: what they reach is what the occluder gives away by 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def far_from_centre(size: tuple[int, int], side: int, corner: tuple[int, int]) -
         >>> far_from_centre((10, 10), 4, (3, 3)), far_from_centre((10, 10), 4, (0, 3))
         (0.0, 3.0)
     """
-    return float(np.hypot(*(c + side / 2 - n / 2 for c, n in zip(corner, size, strict=True))))
+    return math.hypot(*(c + side / 2 - n / 2 for c, n in zip(corner, size, strict=True)))
 
 
 def variance(image: Float[Tensor, "3 h w"], side: int, corner: tuple[int, int]) -> float:

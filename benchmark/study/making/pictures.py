@@ -146,7 +146,9 @@ class References:
             wanted = [_seed(unit, r) for unit in units for r in range(self.study.references)]
             folder = folder_of(generator, self.out / "generated", preset or condition.method)
             failed = produce(generator, wanted, folder)
-            if lost := [unit for unit in units if all(_seed(unit, r).id in failed for r in range(self.study.references))]:
+            if lost := [
+                unit for unit in units if all(_seed(unit, r).id in failed for r in range(self.study.references))
+            ]:
                 raise UserError(
                     f"conditions.{name}: the optimisation of {lost[0].id} ({lost[0].label}) did not stay finite; "
                     "leave the unit out, or change the method's options"

@@ -52,7 +52,8 @@ def make(name: str, study: Study, out: Path) -> Trials:
     """
     with locks.held(out):
         trials: list[Trial] = []
-        models, left_out = {}, {}
+        models: dict[str, dict[str, str]] = {}
+        left_out: dict[str, str] = {}
         shelf = Shelf(out / PICTURES)
         for number, given in enumerate(study.models):
             network = load(given, "float32", flag="models:")
@@ -108,8 +109,8 @@ def _of_network(
             live[unit] = _ranked(unit, moved)
         elif len(measured) < study.images:
             raise UserError(
-                f"{passes.source.name} has {len(measured)} images for {unit.id} ({unit.label}) of {network.alias}, which "
-                f"needs {study.images} trials; lower images, or name more data"
+                f"{passes.source.name} has {len(measured)} images for {unit.id} ({unit.label}) of {network.alias}, "
+                f"which needs {study.images} trials; lower images, or name more data"
             )
         else:
             left_out[unit.id] = f"the occluder changes its activation on {len(moved)} of {len(measured)} images"
@@ -162,7 +163,9 @@ def _obvious(
 
     Gaps of units of different layers are on different scales, so each is compared with the median of its layer.
     """
-    kinds: list[Kind] = ["example"] * min(1, study.practice) + ["practice"] * study.practice + ["catch"] * study.catch
+    kinds: list[Kind] = ["example"] if study.practice else []
+    kinds += ["practice" for _ in range(study.practice)]
+    kinds += ["catch" for _ in range(study.catch)]
     layers: dict[str, list[float]] = {}
     for unit, ranked in live.items():
         layers.setdefault(unit.layer, []).extend(c.found.gap for c in ranked)

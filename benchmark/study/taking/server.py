@@ -1,8 +1,8 @@
 """A small server for a lab: the page, conditions dealt out evenly, answers into SQLite. A Starlette application.
 
-    POST /api/start     {"participant": ID}     -> {"condition": NAME}
-    POST /api/answers   a participation         -> {"kept": true}, the same one again included
-    GET  /api/export    Authorization: Bearer TOKEN -> all participations
+POST /api/start     {"participant": ID}     -> {"condition": NAME}
+POST /api/answers   a participation         -> {"kept": true}, the same one again included
+GET  /api/export    Authorization: Bearer TOKEN -> all participations
 """
 
 from __future__ import annotations

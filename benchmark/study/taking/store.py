@@ -1,4 +1,4 @@
-"""Participations in SQLite: conditions dealt out evenly, one participation each, nothing acknowledged that is not on disk.
+"""Participations in SQLite: conditions dealt out evenly, one participation each, and what is acknowledged is on disk.
 
 Every call opens the database, which costs a fraction of a millisecond, so that any thread or process may call.
 """
@@ -45,7 +45,13 @@ class Store:
     """
 
     def __init__(
-        self, path: Path, name: str, digest: str, conditions: Sequence[str], wait: float = 10.0, patience: float = 3600.0
+        self,
+        path: Path,
+        name: str,
+        digest: str,
+        conditions: Sequence[str],
+        wait: float = 10.0,
+        patience: float = 3600.0,
     ) -> None:
         self.path, self.conditions, self.wait, self.patience = path, list(conditions), wait, patience
         try:
@@ -77,7 +83,9 @@ class Store:
                 try:
                     yield db
                 except BaseException:
-                    db.execute("rollback")
+                    # On a full disk SQLite has done it already.
+                    if db.in_transaction:
+                        db.execute("rollback")
                     raise
                 db.execute("commit")
         except sqlite3.OperationalError as error:
@@ -121,9 +129,7 @@ class Store:
                 raise UserError(
                     f"participant {given.participant} was in the condition {started[0]}, not {given.condition}"
                 )
-            there = db.execute(
-                "select data from participations where participant = ?", (given.participant,)
-            ).fetchone()
+            there = db.execute("select data from participations where participant = ?", (given.participant,)).fetchone()
             if there is not None and there[0] != data:
                 raise UserError(f"participant {given.participant} has taken part already, with other answers")
             if there is not None:

@@ -27,7 +27,7 @@
     write(key, value) { try { localStorage.setItem(key, JSON.stringify(value)); } catch { /* private browsing */ } },
   };
   const home = `featvis/${study.hash.slice(0, 16)}`;
-  const given = (query.get("PROLIFIC_PID") || query.get("participant") || "").replace(/[^\x20-\x7e]/g, "").slice(0, 128);
+  const given = (query.get("PROLIFIC_PID") || query.get("participant") || "").replace(/[\p{C}\p{Z}]+/gu, " ").trim().slice(0, 128);
   const random = () => [...crypto.getRandomValues(new Uint8Array(12))].map((b) => b.toString(16).padStart(2, "0")).join("");
   const participant = given || kept.read(`${home}/me`) || random();
   if (!given) kept.write(`${home}/me`, participant);
