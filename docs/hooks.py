@@ -108,13 +108,16 @@ def commands() -> str:
 
     os.environ["COLUMNS"] = "80"
     parts = []
-    for name in COMMANDS:
-        out = io.StringIO()
-        with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
-            main([name, "--help"])
-        # A backspace stands for an empty metavar, and where this checkout lies is no one's business.
-        text = out.getvalue().replace("\b", "").replace(f"{ROOT}/", "").strip()
-        parts.append(f"## {name}\n\n```text\n{text}\n```")
+    for name, command in COMMANDS.items():
+        # A command with parts of its own (`study make`) has them below it.
+        parts_of_it = list(command) if isinstance(command, dict) else []
+        for words in ([name], *([name, part] for part in parts_of_it)):
+            out = io.StringIO()
+            with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
+                main([*words, "--help"])
+            # A backspace stands for an empty metavar, and where this checkout lies is no one's business.
+            text = out.getvalue().replace("\b", "").replace(f"{ROOT}/", "").strip()
+            parts.append(f"{'#' * (1 + len(words))} {' '.join(words)}\n\n```text\n{text}\n```")
     return "\n\n".join(parts)
 
 

@@ -195,8 +195,9 @@ def fit(y: Vector, x: Vector, groups: NDArray[np.int64], names: Sequence[str]) -
     hessian = (hessian + hessian.T) / 2
     # A deviation at its end is held there: it has no curvature to share.
     free = [i for i in range(len(start)) if i < count or SMALLEST + 0.5 < found.x[i] < LARGEST - 0.1]
-    covariance = np.linalg.pinv(hessian[np.ix_(free, free)], hermitian=True)[:count, :count]
-    deviations: Vector = np.asarray(np.exp(found.x[count:]), dtype=np.float64)
+    inverse: Vector = np.asarray(np.linalg.pinv(hessian[np.ix_(free, free)], hermitian=True), dtype=np.float64)
+    covariance = inverse[:count, :count]
+    deviations = np.exp(found.x[count:])
     return Fit(tuple(names), found.x[:count], covariance, deviations, -float(found.fun), bool(found.success))
 
 
