@@ -22,7 +22,7 @@ from featvis.paths import CONFIGS
 SMALL = {
     "models": ["efficientnet_lite0"], "units": "3,5,8",
     "conditions": {"maco": {"folder": "maco"}, "blurred": {"natural": True, "blur": 0.05}, "none": {}},
-    "images": 2, "candidates": 4, "stride": 60, "references": 2, "catch": 2, "practice": 1,
+    "images": 2, "candidates": 4, "stride": 134, "references": 2, "catch": 2, "practice": 1,
 }  # fmt: skip
 
 
