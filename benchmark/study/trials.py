@@ -138,7 +138,8 @@ def write(trials: Trials, folder: Path) -> Trials:
     """Write `trials.json`; the same with its hash."""
     plain = asdict(trials) | {"hash": ""}
     plain["hash"] = _digest(plain)
-    text = json.dumps(plain, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    # Conditions stay in the order of the YAML, in which tables and figures have them.
+    text = json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False)
     write_atomic(folder / FILE, f"{text}\n".encode())
     done: Trials = parse(Trials, json.loads(text), FILE)
     return done

@@ -115,6 +115,8 @@ def of_participations(given: Iterable[tuple[str, Any]], trials: Trials) -> Answe
                 (one.participant, one.condition, trial.model, trial.unit, trial.id, trial.kind, int(correct), stands,
                  answer.choice, answer.confidence, answer.ms)
             )  # fmt: skip
+    places = {name: i for i, name in enumerate([*trials.conditions, *trials.models])}
+    rows.sort(key=lambda row: (places[row[1]], places[row[2]]))
     columns = [
         "participant", "condition", "network", "unit", "trial", "kind", "correct", "choice", "side", "confidence", "ms",
     ]  # fmt: skip

@@ -50,7 +50,7 @@ class Table:
         told = self.data.copy().astype(object)
         for column in told:
             told[column] = [self._cell(str(column), value) for value in self.data[column]]
-        return told.rename(columns=lambda name: str(name).replace("_", " "))
+        return told.rename(columns={"odds_ratio": "odds ratio"})
 
     def _cell(self, column: str, value: Any) -> str:
         if isinstance(value, str):
@@ -123,15 +123,7 @@ def figure5(
         if best:
             name = max(best, key=lambda key: best[key])
             axis.axhline(best[name], color="#3A3A3A", linewidth=0.8, linestyle=":")
-            axis.annotate(
-                f"rule: {name}",
-                (len(conditions) - 0.5, best[name]),
-                (0, 2),
-                textcoords="offset points",
-                ha="right",
-                fontsize=6.5,
-                color="#3A3A3A",
-            )
+            axis.set_xlabel(f"dotted: the rule “{name}”, {best[name]:.0%}", fontsize=6.5, color="#3A3A3A")
         axis.set_title(network, fontsize=8.5, loc="left")
         axis.set_xticks(range(len(conditions)), [labels.get(c, c.replace("_", " ")) for c in conditions], fontsize=7)
         for label in axis.get_xticklabels():
@@ -236,4 +228,7 @@ def write_records(
 
 def named(table: pd.DataFrame, labels: Mapping[str, str]) -> pd.DataFrame:
     """A table with the conditions' labels in place of their names."""
-    return table.assign(condition=[labels.get(c, c) for c in table["condition"]]) if "condition" in table else table
+    if "contrast" in table:
+        pairs = [str(text).split(" - ") for text in table["contrast"]]
+        return table.assign(contrast=[" - ".join(labels.get(name, name) for name in pair) for pair in pairs])
+    return table.assign(condition=[labels.get(c, c) for c in table["condition"]])

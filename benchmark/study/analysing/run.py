@@ -125,7 +125,7 @@ def _tables(found: Found, labels: Mapping[str, str], rules: Mapping[str, Mapping
             "Differences of logits, conditions averaged over networks and networks over conditions; p-values corrected "
             "by Holm's method within each family."
         )
-        tables.append(Table("contrasts", "Mixed model: contrasts", about, found.model.contrasts))
+        tables.append(Table("contrasts", "Mixed model: contrasts", about, report.named(found.model.contrasts, labels)))
     tables.append(
         Table("agreement", "Agreement between participants", "Cohen's kappa, mean over pairs of participants of a "
               "condition: 0 is chance, 1 the same choices.", report.named(found.agreement, labels))
