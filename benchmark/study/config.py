@@ -52,7 +52,7 @@ class Condition:
 
 @dataclass(frozen=True)
 class Exclusions:
-    """Whose answers are left out; the defaults are those of Fel et al. 2023, appendix on the study's data.
+    """Whose answers are left out.
 
     Attributes:
         instructions_under: seconds that the instructions were looked at.
