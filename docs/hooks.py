@@ -110,7 +110,7 @@ def commands() -> str:
     parts = []
     for name, command in COMMANDS.items():
         # A command with parts of its own (`study make`) has them below it.
-        parts_of_it = list(command) if isinstance(command, dict) else []
+        parts_of_it = [part for part in command if part != "_help"] if isinstance(command, dict) else []
         for words in ([name], *([name, part] for part in parts_of_it)):
             out = io.StringIO()
             with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):

@@ -35,6 +35,10 @@ def full_disk(error: BaseException) -> str | None:
     )
 
 
+MOST = 24
+"""Names that are listed where none is close."""
+
+
 def nearest(word: str, known: Iterable[str], n: int = 3) -> str:
     """The known names closest to `word`, as the end of a sentence.
 
@@ -53,5 +57,5 @@ def nearest(word: str, known: Iterable[str], n: int = 3) -> str:
         return "did you mean " + ", ".join(lowered[c] for c in close) + "?"
     if not names:
         return "there is none to choose from"
-    shown = ", ".join(names[:12])
-    return f"choose one of {shown}" + (f" … ({len(names)} in all)" if len(names) > 12 else "")
+    shown = ", ".join(names[:MOST])
+    return f"choose one of {shown}" + (f" … ({len(names)} in all)" if len(names) > MOST else "")

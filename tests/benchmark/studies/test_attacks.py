@@ -186,7 +186,7 @@ def test_the_page_shows_what_the_files_say(out):
         row = next(r for r in csv.DictReader(file) if r["judge"] == first.alias)
     assert f"<span>{row['label']}</span>" in page.replace("&#39;", "'")
     assert {p.name for p in (out / "figures").iterdir()} == {
-        "epsilon.png", *(f"{a}-{m}.png" for a, m in records_of(out)),
+        "epsilon.png", "grid.png", *(f"{a}-{m}.png" for a, m in records_of(out)),
     }  # fmt: skip
 
 
