@@ -28,7 +28,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 
-from warm import SINGLE, WARM
+from warm import SINGLE, start
 
 ROOT = Path(__file__).parents[1]
 HANGS = 1200
@@ -81,12 +81,7 @@ class Faults:
 
     def start(self, *arguments: str) -> Any:
         """A command in a process group of its own: what is needed of `subprocess.Popen`."""
-        if self.warm and WARM.possible:
-            return WARM.start(*arguments, cwd=self.work, merged=True)
-        return subprocess.Popen(
-            [sys.executable, *arguments], cwd=self.work, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **SINGLE}, start_new_session=True,
-        )  # fmt: skip
+        return start(*arguments, cwd=self.work, warm=self.warm)
 
     def finish(self, *arguments: str, code: int = 0) -> str:
         """A command to its end; what it said."""

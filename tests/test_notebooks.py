@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
 from places import SHARED
-from warm import SINGLE, WARM
+from warm import SINGLE, start
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -83,10 +81,7 @@ def surroundings(tmp_path, monkeypatch) -> None:
 def run(path: Path, folder: Path) -> tuple[str, int]:
     """The text that a notebook prints, and its number of pictures, after few steps of every optimisation."""
     arguments = ("-c", CODE, str(path), str(folder / "said.json"), STEPS)
-    if WARM.possible:
-        assert WARM.start(*arguments, cwd=ROOT).wait(1200) == 0
-    else:
-        subprocess.run([sys.executable, *arguments], cwd=ROOT, check=True, timeout=1200)
+    assert start(*arguments, cwd=ROOT).wait(1200) == 0
     said = json.loads((folder / "said.json").read_text())
     assert said["error"] is None, f"{said['error']}\n{said['text'][-3000:]}"
     return said["text"], said["pictures"]

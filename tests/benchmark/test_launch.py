@@ -6,13 +6,12 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-from commands import ROOT, command
+from commands import command
+from warm import start
 
 from benchmark import launch
 from benchmark.records import record as records
@@ -29,7 +28,6 @@ classifiers: [efficientnet_lite0]
 frechet: efficientnet_lite0
 metrics: [plausibility, spectrum]
 """
-ENVIRONMENT = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
 def free_port() -> int:
@@ -52,24 +50,17 @@ def data(sample, tmp_path_factory) -> Path:
 
 
 def test_two_nodes_of_one_process_make_what_one_makes(data):
-    """torchrun twice on the loopback, as on two machines with a shared file system."""
+    """With what torchrun tells its processes, as on two machines with a shared file system."""
     (data / "small.yaml").write_text(SUITE)
     run = ["run", "--suite", "small.yaml", *RUN[5:]]
     done = command(*run, "--out", "one/run", cwd=data)
     assert done.returncode == 0, done.stderr[-3000:]
-    port = free_port()
+    world = {"WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "TORCHELASTIC_RUN_ID": "none"}
+    world |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     nodes = [
-        subprocess.Popen(
-            [
-                sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--node-rank", str(rank),
-                "--nproc-per-node", "1", "--master-addr", "127.0.0.1", "--master-port", str(port),
-                "-m", "benchmark", *run, "--out", "two/run",
-            ],
-            cwd=data, env={**os.environ, **ENVIRONMENT}, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        start("-m", "benchmark", *run, "--out", "two/run", cwd=data, **world, RANK=str(rank), GROUP_RANK=str(rank))
         for rank in (0, 1)
-    ]  # fmt: skip
+    ]
     try:
         said = [node.communicate(timeout=1500)[0] for node in nodes]
     finally:
@@ -133,10 +124,7 @@ def test_a_stopped_run_says_how_to_go_on_and_leaves_no_half_written_file(tmp_pat
         "run", "--methods", "maco", "--units", "301,323,953,0", "--batch-size", "1", "--steps", "12", "--crops", "2",
         "--canvas", "64", "--wandb", "disabled", "--out", "out",
     ]  # fmt: skip
-    process = subprocess.Popen(
-        [sys.executable, "-m", "benchmark", *arguments], cwd=tmp_path, text=True, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, env={**os.environ, **ENVIRONMENT}, start_new_session=True,
-    )  # fmt: skip
+    process = start("-m", "benchmark", *arguments, cwd=tmp_path)
     until = time.monotonic() + 900
     while not list(tmp_path.rglob("[0-9]*.png")) and process.poll() is None and time.monotonic() < until:
         time.sleep(0.02)
@@ -145,7 +133,7 @@ def test_a_stopped_run_says_how_to_go_on_and_leaves_no_half_written_file(tmp_pat
         os.killpg(process.pid, sign)
     else:
         process.send_signal(sign)
-    _, said = process.communicate(timeout=600)
+    said = process.communicate(timeout=600)[0]
     assert process.returncode == 128 + sign, said[-3000:]
     assert "stopped; what is finished stays, and the same command goes on from there" in said
     assert said.count("featvis: stopped") == 1

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from warm import start
 
 from benchmark.running.produce import missing, produce
 from featvis.generators import AM, MACO, Generator, callbacks
@@ -124,14 +121,8 @@ produce(method, units, Path(sys.argv[1]), batch_size=16)
 
 def test_sixteen_channels_share_a_batch_and_lose_nothing_when_killed(classifier, tmp_path):
     """One bar and one batch for all; a SIGKILL in the middle, and the bytes of an undisturbed run."""
-    root = Path(__file__).parents[2]
-    env = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-
-    def start(folder: str) -> subprocess.Popen[str]:
-        arguments = [sys.executable, "-c", SCRIPT, str(tmp_path / folder), "30"]
-        return subprocess.Popen(arguments, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-    process = start("killed")
+    arguments = ("-c", SCRIPT, str(tmp_path / "killed"), "30")
+    process = start(*arguments, cwd=tmp_path)
     end = time.monotonic() + 600
     while not list((tmp_path / "killed").glob(".batch-*.safetensors")) and time.monotonic() < end:
         time.sleep(0.02)
@@ -139,7 +130,7 @@ def test_sixteen_channels_share_a_batch_and_lose_nothing_when_killed(classifier,
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not list((tmp_path / "killed").glob("*.png"))
-    again = start("killed")
+    again = start(*arguments, cwd=tmp_path)
     said = again.communicate(timeout=900)[0]
     assert again.returncode == 0, said
     assert "/30" in said, "one bar counts the steps of the one batch"

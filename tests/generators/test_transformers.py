@@ -62,6 +62,6 @@ def test_an_inversion_comes_nearer_to_what_the_image_does_to_the_block(transform
         reached = torch.from_numpy(tokens_of(transformer, layer, canvas)).flatten(1)
         cosines.append(torch.cosine_similarity(reached[:, None], target[None], dim=2))
     early, late = cosines
-    # Whatever the rounding: a third of the way to a perfect match at least, and nearer to its own image than to another.
+    # Whatever the rounding: a third of the way to a perfect match at least, and nearest to its own image.
     assert bool((1 - late.diagonal() < 0.67 * (1 - early.diagonal())).all()), (early, late)
     assert late.argmax(1).tolist() == list(range(len(paths)))

@@ -278,12 +278,13 @@ class Warm:
         self._connect()
         return self.alone
 
-    def start(self, *arguments: str, cwd: Path, merged: bool = False) -> Process:
-        """`python ARGUMENTS` in a folder; with standard error among the output where they are `merged`."""
+    def start(self, *arguments: str, cwd: Path, merged: bool = False, **more: str) -> Process:
+        """`python ARGUMENTS` in a folder, with `more` in its environment; with standard error among the output where
+        they are `merged`."""
         out = tempfile.TemporaryFile("w+")  # noqa: SIM115
         err = out if merged else tempfile.TemporaryFile("w+")  # noqa: SIM115
         here, there = socket.socketpair()
-        env = {**os.environ, "PYTHONPATH": str(ROOT), **SINGLE}
+        env = {**os.environ, "PYTHONPATH": str(ROOT), **SINGLE, **more}
         asked = json.dumps({"arguments": arguments, "cwd": str(cwd), "env": env}).encode()
         line = self._connect()
         assert len(asked) < 1 << 16
@@ -294,6 +295,19 @@ class Warm:
 
 
 WARM = Warm()
+
+
+def start(*arguments: str, cwd: Path, warm: bool = True, **more: str) -> Any:
+    """`python ARGUMENTS` in a process group of its own, output and errors together: what is needed of `Popen`.
+
+    A copy where that is as good, unless `warm` is false.
+    """
+    if warm and WARM.possible:
+        return WARM.start(*arguments, cwd=cwd, merged=True, **more)
+    return subprocess.Popen(
+        [sys.executable, *arguments], cwd=cwd, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **SINGLE, **more}, start_new_session=True,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -6,8 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from commands import ROOT, command
 from PIL import Image
 from safetensors.torch import save_file
 from wandb_files import written
+from warm import start
 
 from benchmark.cli import main
 from benchmark.records import record as records
@@ -170,11 +169,7 @@ def test_killed_three_times_and_resumed_the_images_are_the_same(undisturbed):
     out = folder / "killed"
     seen = []
     for kill in range(3):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "benchmark", "generate", "--config", str(path)], cwd=folder,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
+        process = start("-m", "benchmark", "generate", "--config", str(path), cwd=folder)
         # Different moments: at the claim of the folder, and in the middle of later batches.
         moments = [(out / "config.yaml").is_file, *[lambda n=n: len(pngs(out)) >= n for n in (1, 5)]]
         started = time.monotonic()
