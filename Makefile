@@ -3,7 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/pip --disable-pip-version-check --quiet
+# Modules are compiled when they are first imported: most of them never are, and all of them take a minute.
+INSTALL := $(BIN)/pip --disable-pip-version-check --quiet install --no-compile
 
 # Each variable is the flag of `featvis run` of the same name; empty ones are left to the suite.
 flags = $(if $(SUITE),--suite $(SUITE)) $(if $(MODEL),--model $(MODEL)) $(if $(METHODS),--methods $(METHODS)) \
@@ -47,7 +48,7 @@ perf-peers: $(VENV)/.ready .peers/.ready  ## MACO's speed and pictures beside ho
 		$(if $(WANDB),--wandb $(WANDB))
 
 .peers/.ready: Makefile | $(VENV)/bin/python
-	@$(PIP) install --no-deps --upgrade --target .peers horama==0.3.0 dreamlens==0.1.1
+	@$(INSTALL) --no-deps --upgrade --target .peers horama==0.3.0 dreamlens==0.1.1
 	@touch $@
 
 lint: $(VENV)/.ready-test $(VENV)/.ready-lint  ## ruff, mypy, and who may import whom
@@ -70,9 +71,12 @@ $(VENV)/bin/python:
 # The lock is a constraints file: pinned where a package applies, harmless where it does not.
 $(VENV)/.ready: pyproject.toml requirements.lock | $(VENV)/bin/python
 	@echo "installing featvis into $(VENV) (a few minutes the first time)"
-	@$(PIP) install -c requirements.lock -e '.[embedded,fast]'
+	@$(INSTALL) -c requirements.lock -e '.[embedded,fast]'
 	@touch $@
 
-$(VENV)/.ready-test $(VENV)/.ready-lint $(VENV)/.ready-docs $(VENV)/.ready-release: $(VENV)/.ready-%: $(VENV)/.ready
-	@$(PIP) install -c requirements.lock -e '.[embedded,fast,$*]'
-	@touch $@
+# Without waiting for .ready, whose packages these have too: a fresh machine resolves and installs them once.
+$(VENV)/.ready-test $(VENV)/.ready-lint $(VENV)/.ready-docs $(VENV)/.ready-release: $(VENV)/.ready-%: \
+		pyproject.toml requirements.lock | $(VENV)/bin/python
+	@echo "installing featvis with what '$*' needs into $(VENV) (a few minutes the first time)"
+	@$(INSTALL) -c requirements.lock -e '.[embedded,fast,$*]'
+	@touch $(VENV)/.ready $@
