@@ -37,7 +37,7 @@ def drawn(path: Path, shown: str, draw: Callable[[], Figure]) -> Path:
     try:
         data = path.read_bytes()
         with Image.open(io.BytesIO(data)) as there:
-            if getattr(there, "text", {}).get(KEY) == key and data.endswith(END):
+            if there.info.get(KEY) == key and data.endswith(END):
                 return path
     except OSError:
         pass  # there is none, or none that can be read
