@@ -3,6 +3,10 @@
 (() => {
   const study = window.STUDY, server = window.STUDY_SERVER || {}, query = new URLSearchParams(location.search);
   const main = document.getElementById("screen"), bar = document.querySelector(".bar");
+  if (!study) {
+    main.textContent = "The study did not arrive whole. Please check your connection and load the page again.";
+    return;
+  }
   const byKind = (kind) => study.trials.filter((t) => t.kind === kind);
   const SURE = ["a guess", "fairly sure", "sure"];
 
@@ -109,10 +113,14 @@
     consent() {
       progress(null);
       running = false;
+      const trouble = make("p", { class: "note bad", role: "alert", hidden: true });
       const agree = async (event) => {
-        event.target.disabled = true;
+        const pressed = event.currentTarget;
+        pressed.disabled = true;
         const problem = await assign();
-        if (problem) { event.target.disabled = false; say(problem); event.target.before(make("p", { class: "note bad" }, problem)); return; }
+        pressed.disabled = false;
+        Object.assign(trouble, { hidden: !problem, textContent: problem || "" });
+        if (problem) return;
         since = performance.now();
         running = true;
         go("instructions");
@@ -120,7 +128,7 @@
       show(text(study.title,
         study.consent.map((line) => make("p", {}, line)),
         make("p", {}, `It takes about ${study.minutes} minutes.`, study.contact ? ` Questions: ${study.contact}` : ""),
-        button("I agree and want to take part", agree)), "Welcome");
+        trouble, button("I agree and want to take part", agree)), "Welcome");
     },
 
     instructions() {
@@ -191,6 +199,9 @@
     done() { finish("Thank you", "That was the last one."); },
   };
 
+  // Drawn with the rest of the screen and not a frame later, which would be counted.
+  const picture = (name, alt) => make("img", { src: `pictures/${name}`, alt, decoding: "sync", draggable: "false" });
+
   // The pictures of a trial. With an answer it is an example: nothing can be chosen.
   const board = (t, options = {}) => {
     const refs = t.references[state.condition] || [];
@@ -198,13 +209,13 @@
     const side = (name) => make(fixed ? "div" : "button", {
       class: `query${fixed && name === options.answer ? " right" : ""}`, type: fixed ? null : "button", role: fixed ? null : "radio", "aria-checked": fixed ? null : "false",
       "data-side": name, onclick: fixed ? () => {} : () => options.choose(name),
-    }, make("img", { src: `pictures/${t[name]}`, alt: `The photograph, a part of it hidden: ${name} picture`, draggable: "false" }),
+    }, picture(t[name], `The photograph, a part of it hidden: ${name} picture`),
     fixed ? null : make("span", { class: "keys", "aria-hidden": "true" }, make("kbd", {}, name === "left" ? "←" : "→")));
     const across = refs.length <= 2 ? refs.length : refs.length === 4 ? 2 : 3;
     return make("div", { class: `trial${refs.length ? " with" : ""}` },
       refs.length ? make("section", { class: `refs${refs.length > 3 ? " many" : ""}` }, make("h2", {}, "The unit responds most to pictures like these"),
-        make("ul", { "data-across": across }, refs.map((name, i) => make("li", {}, make("img", { src: `pictures/${name}`, alt: `What the unit responds to, ${i + 1} of ${refs.length}`, draggable: "false" }))))) : null,
-      make("div", {}, make("figure", { class: "whole" }, make("img", { src: `pictures/${t.image}`, alt: "The whole photograph", draggable: "false" }), make("figcaption", {}, "the whole photograph"))),
+        make("ul", { "data-across": across }, refs.map((name, i) => make("li", {}, picture(name, `What the unit responds to, ${i + 1} of ${refs.length}`))))) : null,
+      make("div", {}, make("figure", { class: "whole" }, picture(t.image, "The whole photograph"), make("figcaption", {}, "the whole photograph"))),
       make("div", {}, make("h2", { id: "ask" }, "To which of the two does the unit respond more?"),
         make("div", { class: "pair", role: fixed ? null : "radiogroup", "aria-labelledby": fixed ? null : "ask" }, side("left"), side("right")),
         fixed ? null : make("div", { class: "sure" })));
@@ -212,13 +223,10 @@
 
   let keys = null;
   const ask = (t, answered) => {
-    let choice = null, over = false;
-    const node = board(t, { choose: (name) => choose(name) });
-    const under = node.querySelector(".sure");
+    let choice = null, over = false, node = null, under = null;
     const buttons = SURE.map((label, i) => make("button", { type: "button", disabled: true, "data-sure": i + 1, onclick: () => sure(i + 1) }, make("kbd", { class: "keys" }, `${i + 1}`), ` ${label}`));
-    under.append(make("p", { id: "how" }, "How sure are you?"), make("div", { role: "group", "aria-labelledby": "how" }, buttons));
     const choose = (name) => {
-      if (over) return;
+      if (over || node === null) return;
       choice = name;
       node.querySelectorAll(".query").forEach((q) => q.setAttribute("aria-checked", String(q.dataset.side === name)));
       buttons.forEach((b) => { b.disabled = false; });
@@ -239,6 +247,10 @@
     shownAt = null;
     const start = () => Promise.all(files(t).map(load)).then(() => {
       clearTimeout(waiting);
+      // Not before the pictures are there: an <img> that has failed once stays broken.
+      node = board(t, { choose });
+      under = node.querySelector(".sure");
+      under.append(make("p", { id: "how" }, "How sure are you?"), make("div", { role: "group", "aria-labelledby": "how" }, buttons));
       show(node, study.title);
       requestAnimationFrame(() => { tick(); shownAt = performance.now(); });
     }, () => {
@@ -262,17 +274,17 @@
 
   const assign = async () => {
     const known = Object.keys(study.conditions), asked = query.get("condition");
-    if (state.condition in study.conditions) return null;
+    if (known.includes(state.condition)) return null;
     if (server.start) {
       try {
         const reply = await fetch(server.start, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ participant }) });
         const said = await reply.json();
-        if (!reply.ok) return said.error || "The server cannot take you in now. Please try again.";
+        if (!reply.ok) return reply.status < 500 && said.error ? `The server says: ${said.error}.` : "The server cannot take you in now. Please try again in a moment.";
         state.condition = said.condition;
       } catch {
         return "The server does not answer. Please check your connection and try again.";
       }
-    } else state.condition = asked in study.conditions ? asked : known[scramble(`${study.seed}/${participant}/condition`) % known.length];
+    } else state.condition = known.includes(asked) ? asked : known[scramble(`${study.seed}/${participant}/condition`) % known.length];
     save();
     return null;
   };
