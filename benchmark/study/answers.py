@@ -10,7 +10,7 @@ from benchmark.records.schema import parse
 from benchmark.study.trials import Trials
 from featvis.errors import UserError
 
-MOST_ID, MOST_ROUNDS = 128, 6
+MOST_ID = 128
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,9 @@ def check(data: Any, trials: Trials, source: str = "the answers") -> Participati
         raise UserError(f"{who} answered another making of the study ({given.hash:.12}, not {trials.hash:.12})")
     if given.condition not in trials.conditions:
         raise UserError(f"{who} is in the condition {given.condition!r}, which the study does not have")
-    if not 0 <= given.practice_rounds <= MOST_ROUNDS:
-        raise UserError(
-            f"{who} has {given.practice_rounds} rounds of practice, of which there are at most {MOST_ROUNDS}"
-        )
+    last = trials.exclude["practice_over"] + 1
+    if not 0 <= given.practice_rounds <= last:
+        raise UserError(f"{who} has {given.practice_rounds} rounds of practice, of which there are at most {last}")
     _check_answers(given, trials, who)
     spent = sum(answer.ms for answer in given.answers)
     # The page rounds; and clocks of browsers are coarse.
@@ -90,7 +89,7 @@ def _check_answers(given: Participation, trials: Trials, who: str) -> None:
     if twice := [i for i, n in Counter(ids).items() if n > 1]:
         raise UserError(f"{who} answered {twice[0]} twice")
     # Whoever did not understand the task in practice is let go without a trial.
-    if ids or given.practice_rounds < MOST_ROUNDS:
+    if ids or given.practice_rounds <= trials.exclude["practice_over"]:
         if len(ids) != len(expected):
             raise UserError(f"{who} answered {len(ids)} of {len(expected)} trials")
         if ids != expected:

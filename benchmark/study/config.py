@@ -59,7 +59,7 @@ class Exclusions:
         total_under: seconds that all of it took.
         total_over: the same.
         catch_under: share of the catch trials that were right.
-        practice_over: rounds of practice.
+        practice_over: rounds of practice, after which the page ends.
         one_side: leave out who chose the same side every time.
     """
 
@@ -182,6 +182,8 @@ def checked(data: dict[str, Any], source: str) -> Study:
     for key, (low, high) in RANGES.items():
         if not low <= getattr(study, key) <= high:
             raise UserError(f"{source}: {key} must be between {low:g} and {high:g}, not {getattr(study, key):g}")
+    if not 1 <= study.exclude.practice_over <= 100:
+        raise UserError(f"{source}: exclude.practice_over must be between 1 and 100, not {study.exclude.practice_over}")
     if study.images > study.candidates:
         raise UserError(
             f"{source}: images ({study.images}) are chosen among the candidates, of which there must be at least as "

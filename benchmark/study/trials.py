@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -134,12 +134,15 @@ def mirrored(seed: int, participant: str) -> bool:
     return bool(scramble(f"{seed}/{participant}/mirror") & 1)
 
 
+def sealed(trials: Trials) -> Trials:
+    """The same with its hash."""
+    return replace(trials, hash=_digest(asdict(trials)))
+
+
 def write(trials: Trials, folder: Path) -> Trials:
     """Write `trials.json`; the same with its hash."""
-    plain = asdict(trials) | {"hash": ""}
-    plain["hash"] = _digest(plain)
     # Conditions stay in the order of the YAML, in which tables and figures have them.
-    text = json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(asdict(sealed(trials)), indent=1, ensure_ascii=False, allow_nan=False)
     write_atomic(folder / FILE, f"{text}\n".encode())
     done: Trials = parse(Trials, json.loads(text), FILE)
     return done

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +35,16 @@ def picture(folder: Path, name: str, rng: np.random.Generator) -> str:
 
 
 def small_study(out: Path, units: int = 4, seed: int = 0) -> tuple[Study, Trials]:
-    """The study, its folder with trials and page."""
+    """The study, its folder with trials and page: a copy of one that is made once a process."""
+    study, trials, folder = _made(units, seed)
+    shutil.copytree(folder.name, out, dirs_exist_ok=True)
+    return study, trials
+
+
+@functools.cache
+def _made(units: int, seed: int) -> tuple[Study, Trials, tempfile.TemporaryDirectory[str]]:
+    place = tempfile.TemporaryDirectory("small-study")
+    out = Path(place.name)
     study = checked(STUDY | {"seed": seed}, "small")
     rng = np.random.default_rng(seed)
     folder = out / "page" / "pictures"
@@ -64,7 +76,7 @@ def small_study(out: Path, units: int = 4, seed: int = 0) -> tuple[Study, Trials
     )  # fmt: skip
     written = write(made, out)
     publish(study, written, out)
-    return study, written
+    return study, written, place
 
 
 def participation(trials: Trials, who: str, condition: str = "maco", share: float = 1.0) -> dict:

@@ -57,9 +57,8 @@ def status(folder: str, database: str | None = None) -> int:
 
     found = trials.read(Path(folder))
     path = Path(database) if database else Path(folder) / store.FILE
-    if not path.is_file():
-        raise UserError(f"there is no database {path}; `featvis study serve` makes one")
-    counts = store.Store(path, found.study, found.hash, list(found.conditions)).counts()
+    store.check_study(path, found.hash)
+    counts = store.counts(path, list(found.conditions))
     width = max(len(name) for name in [*counts, "condition"])
     print(f"{'condition':{width}}  started  finished")
     for name, (started, done) in counts.items():

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from benchmark.study.answers import Participation, check
@@ -52,7 +53,7 @@ def read(path: Path, trials: Trials | None) -> Answers:
         UserError: when there is none, or a CSV lacks columns.
     """
     if path.suffix.lower() == ".csv":
-        return of_table(path)
+        return of_table(path, trials)
     if trials is None:
         raise UserError(f"{path} can be read with the study's trials alone; name its folder with --study")
     if path.is_dir():
@@ -123,11 +124,15 @@ def of_participations(given: Iterable[tuple[str, Any]], trials: Trials) -> Answe
     return Answers(pd.DataFrame(rows, columns=columns), pd.DataFrame(people, columns=list(PERSON)), tuple(refused))
 
 
-def of_table(path: Path) -> Answers:
-    """The same of a CSV, an answer a line.
+def of_table(path: Path, trials: Trials | None = None) -> Answers:
+    """The same of a CSV, an answer a line; lines that cannot be are left out, with a sentence.
+
+    Args:
+        path: of the file.
+        trials: of the study, where it is known: the column `trial`, if it is there, must name its trials.
 
     Raises:
-        UserError: for columns that are missing, or a `correct` that is neither 0 nor 1.
+        UserError: for columns that are missing, or where no line can be used.
     """
     if not path.is_file():
         raise UserError(f"there is no file {path}; name a CSV with the columns {', '.join(NEEDED)}")
@@ -139,16 +144,14 @@ def of_table(path: Path) -> Answers:
         raise UserError(f"{path} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}")
     table["correct"] = table["correct"].replace({"true": 1, "false": 0, "True": 1, "False": 0})
     table["correct"] = pd.to_numeric(table["correct"], errors="coerce")
-    wrong = table[list(NEEDED)].isna().any(axis=1) | ~table["correct"].isin([0, 1])
-    refused = [
-        f"{path.name}, line {i + 2}: a value is missing, or correct is neither 0 nor 1" for i in table.index[wrong]
-    ]
-    table = table[~wrong].copy()
+    reasons = _reasons(table, trials)
+    refused = [f"{path.name}, line {int(i) + 2}: {why}" for i, why in reasons.items() if why]
+    table = table[reasons == ""].copy()
     for name, default in OPTIONAL.items():
         if name not in table:
             table[name] = pd.Series(default, index=table.index)
     if "catch" in table:
-        table["kind"] = table["catch"].astype(bool).map({True: "catch", False: "trial"})
+        table["kind"] = np.where(table["catch"].isin([1, True]), "catch", "trial")
     both = table.groupby("participant")["condition"].nunique()
     if spoiled := sorted(both.index[both > 1]):
         refused += [f"{path.name}: participant {who} is in two conditions, and is left out" for who in spoiled]
@@ -158,6 +161,21 @@ def of_table(path: Path) -> Answers:
     table["correct"] = table["correct"].astype(int)
     people = table.groupby("participant", sort=False)[list(PERSON[1:])].first().reset_index()
     return Answers(table, people, tuple(refused))
+
+
+def _reasons(table: pd.DataFrame, trials: Trials | None) -> pd.Series:
+    """Why each line of a table cannot be used; empty where it can."""
+    missing = table[list(NEEDED)].isna().any(axis=1) | ~table["correct"].isin([0, 1])
+    found = [(missing, "a value is missing, or correct is neither 0 nor 1")]
+    if "trial" in table:
+        named = table["trial"].notna()
+        found.append((named & table.duplicated(["participant", "trial"]), "the participant has answered it before"))
+        if trials is not None:
+            known = [t.id for t in trials.shown()]
+            found.append((named & ~table["trial"].isin(known), "the study has no such trial"))
+    if "ms" in table:
+        found.append((pd.to_numeric(table["ms"], errors="coerce") <= 0, "it was answered in no time"))
+    return pd.Series(np.select([where for where, _ in found], [why for _, why in found], ""), index=table.index)
 
 
 def tell(answers: Answers) -> None:

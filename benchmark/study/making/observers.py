@@ -22,6 +22,7 @@ from benchmark.study.config import Study
 from benchmark.study.taking.publish import FOLDER
 from benchmark.study.trials import Trial, Trials
 from featvis.data.files import fit, open_rgb, to_tensor
+from featvis.errors import UserError
 from featvis.metrics.functional.units import directions
 from featvis.networks.classifier import Classifier
 from featvis.networks.devices import default_device
@@ -140,9 +141,21 @@ def write(scores: Scores, out: Path) -> None:
 
 
 def read(out: Path) -> Scores:
-    """The answers that were kept; none where there are none."""
+    """The answers that were kept; none where there are none.
+
+    Raises:
+        UserError: for a file that is not what `write` has written.
+    """
     path = out / FILE
-    return json.loads(path.read_text()) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    try:
+        return {
+            str(name): {str(k): float(v) for k, v in given.items()}
+            for name, given in json.loads(path.read_text()).items()
+        }
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} cannot be read ({error}); `featvis study make` makes it again") from error
 
 
 def means(scores: Scores, trials: Trials) -> dict[str, dict[str, float]]:

@@ -16,7 +16,8 @@ from benchmark.study.config import Study
 from benchmark.study.making.occlusion import Occlusion, occlude
 from benchmark.study.making.passes import Passes, as_bytes, ordered
 from benchmark.study.making.pictures import References, Shelf
-from benchmark.study.trials import Kind, Trial, Trials, write
+from benchmark.study.taking import store
+from benchmark.study.trials import Kind, Trial, Trials, sealed, write
 from featvis.data.sets import ImageSet, open_images
 from featvis.errors import UserError
 from featvis.networks.classifier import Classifier
@@ -68,14 +69,12 @@ def make(name: str, study: Study, out: Path) -> Trials:
             trials += made
         for unit, why in left_out.items():
             print(f"featvis: {unit} is left out: {why}", file=sys.stderr)
-        facts = json.dumps(shelf.facts, indent=1, sort_keys=True, ensure_ascii=False)
-        images.write_atomic(out / "facts.json", f"{facts}\n".encode())
         plain = json.loads(json.dumps(asdict(study)))
         # Where things lie on this machine is no part of a study.
         plain["data"] = Path(str(study.data)).name
         for condition in plain["conditions"].values():
             condition["folder"] = condition["folder"] and Path(condition["folder"]).name
-        return write(
+        whole = sealed(
             Trials(
                 study=name,
                 seed=study.seed,
@@ -85,9 +84,25 @@ def make(name: str, study: Study, out: Path) -> Trials:
                 exclude=asdict(study.exclude),
                 left_out=left_out,
                 made={"study": plain, "versions": versions()},
-            ),
-            out,
+            )
         )
+        _keep_answered(out, whole)
+        facts = json.dumps(shelf.facts, indent=1, sort_keys=True, ensure_ascii=False)
+        images.write_atomic(out / "facts.json", f"{facts}\n".encode())
+        return write(whole, out)
+
+
+def _keep_answered(out: Path, trials: Trials) -> None:
+    """Refuse to replace trials that people have answered: their answers could not be read without them."""
+    database = out / store.FILE
+    if database.is_file():
+        try:
+            store.check_study(database, trials.hash)
+        except UserError as error:
+            raise UserError(
+                f"{database} holds answers to the trials that are there, and what is asked for now makes others; name "
+                "another folder with --out, or move that database away"
+            ) from error
 
 
 def _of_network(

@@ -58,12 +58,10 @@ class Store:
             with self._open() as db:
                 db.execute("pragma journal_mode = wal")
                 db.executescript(TABLES)
-                db.execute("insert or ignore into study values (?, ?)", (digest, name))
-                known = [row[0] for row in db.execute("select hash from study")]
+                db.execute("insert into study select ?, ? where not exists (select * from study)", (digest, name))
         except (sqlite3.DatabaseError, OSError) as error:
             raise UserError(f"{path} cannot be used as a database ({error}); name another with --database") from error
-        if known != [digest]:
-            raise UserError(f"{path} holds the answers to another making of the study; name another with --database")
+        check_study(path, digest)
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
@@ -139,33 +137,53 @@ class Store:
             db.execute("insert into participations values (?, ?, ?)", (given.participant, data, time.time()))
         return True
 
-    def counts(self) -> dict[str, tuple[int, int]]:
-        """How many have started and how many have finished in each condition."""
-        with self._open() as db:
-            started = dict(db.execute("select condition, count(*) from starts group by condition"))
-            done = dict(
-                db.execute(
-                    "select condition, count(*) from starts where participant in "
-                    "(select participant from participations) group by condition"
-                )
-            )
-        return {c: (started.get(c, 0), done.get(c, 0)) for c in self.conditions}
 
-
-def export(path: Path) -> list[dict[str, Any]]:
-    """Every participation in a database, in the order of their arrival; the database is left as it is.
-
-    Raises:
-        UserError: for a file that is no database of answers.
-    """
+def _read(path: Path, question: str) -> list[tuple[Any, ...]]:
+    """What a database answers to a question; it is left as it is."""
     if not path.is_file():
         raise UserError(f"there is no database {path}; `featvis study serve` makes one")
     try:
         db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=10)
         try:
-            rows = db.execute("select data from participations order by arrived, participant").fetchall()
+            return db.execute(question).fetchall()
         finally:
             db.close()
     except sqlite3.DatabaseError as error:
         raise UserError(f"{path} cannot be read as a database of answers ({error})") from error
+
+
+def check_study(path: Path, digest: str) -> None:
+    """Check that a database is of the study whose trials have this hash.
+
+    Raises:
+        UserError: for a database of another study, or a file that is none.
+    """
+    if _read(path, "select hash from study") != [(digest,)]:
+        raise UserError(f"{path} holds the answers to another making of the study; name another with --database")
+
+
+def counts(path: Path, conditions: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """How many have started and how many have finished in each condition.
+
+    Raises:
+        UserError: for a file that is no database of answers.
+    """
+    started = dict(_read(path, "select condition, count(*) from starts group by condition"))
+    done = dict(
+        _read(
+            path,
+            "select condition, count(*) from starts where participant in (select participant from participations) "
+            "group by condition",
+        )
+    )
+    return {c: (started.get(c, 0), done.get(c, 0)) for c in conditions}
+
+
+def export(path: Path) -> list[dict[str, Any]]:
+    """Every participation in a database, in the order of their arrival.
+
+    Raises:
+        UserError: for a file that is no database of answers.
+    """
+    rows = _read(path, "select data from participations order by arrived, participant")
     return [json.loads(row[0]) for row in rows]

@@ -174,10 +174,21 @@ def test_a_table_of_somebody_elses(tmp_path, capsys):
         check_sentence(main(["study", "analyse", str(tmp_path / name), *flags]), capsys.readouterr().err, words)
     assert tree(tmp_path) == before
     table.loc[0, "correct"] = 7
+    table.loc[1, "ms"] = 0
+    table.loc[len(table)] = table.loc[2]
+    table["catch"] = [True, *[False] * (len(table) - 1)]
+    table.loc[3, "catch"] = None
     table.to_csv(tmp_path / "odd.csv", index=False)
-    assert reading.of_table(tmp_path / "odd.csv").refused == (
+    found = reading.of_table(tmp_path / "odd.csv")
+    assert found.refused == (
         "odd.csv, line 2: a value is missing, or correct is neither 0 nor 1",
+        "odd.csv, line 3: it was answered in no time",
+        f"odd.csv, line {len(table) + 1}: the participant has answered it before",
     )
+    assert set(found.rows["kind"]) == {"trial"}
+    _, trials = small_study(tmp_path / "study")
+    with pytest.raises(UserError, match="no answer that can be used .*line 2"):
+        reading.of_table(tmp_path / "odd.csv", trials)
 
 
 def test_power_is_that_of_a_t_test_where_this_has_a_formula():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from PIL import Image
 from benchmark.cli import main
 from benchmark.study.config import checked, read
 from benchmark.study.making import observers, passes, stimuli
+from benchmark.study.taking import store
 from featvis.errors import UserError
 from featvis.paths import CONFIGS
 
@@ -112,6 +114,18 @@ def test_a_file_that_a_kill_cut_off_is_measured_anew(made, place, monkeypatch):
     path.write_bytes(whole[: len(whole) // 2])
     assert stimuli.make("small", made[0], place / "out").hash == made[1].hash
     assert path.read_bytes() == whole
+
+
+def test_trials_that_people_have_answered_are_not_replaced(made, place, monkeypatch, tmp_path):
+    monkeypatch.chdir(place)
+    out = tmp_path / "out"
+    shutil.copytree(place / "out", out)
+    store.Store(out / store.FILE, "small", made[1].hash, list(made[1].conditions))
+    assert stimuli.make("small", made[0], out) == made[1]
+    before = (out / "trials.json").read_bytes()
+    with pytest.raises(UserError, match=r"answers.sqlite holds answers to the trials that are there"):
+        stimuli.make("small", replace(made[0], seed=1), out)
+    assert (out / "trials.json").read_bytes() == before
 
 
 def test_a_unit_that_the_occluder_does_not_change_is_left_out_and_named(place, monkeypatch, tmp_path, capsys):

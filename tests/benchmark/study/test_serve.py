@@ -28,6 +28,7 @@ from starlette.testclient import TestClient
 from benchmark.study.answers import check
 from benchmark.study.taking.server import MOST_BYTES, application
 from benchmark.study.taking.store import FILE, Busy, Store, export
+from featvis.errors import UserError
 
 TOKEN = "secret"
 
@@ -148,11 +149,17 @@ def test_a_file_that_is_no_database_or_of_another_study_is_refused(tmp_path, cap
     small_study(tmp_path / "b", seed=1)
     (tmp_path / "text.sqlite").write_text("no database " * 100)
     args = ["study", "status", str(tmp_path / "a"), "--database", str(tmp_path / "text.sqlite")]
-    check_sentence(main(args), capsys.readouterr().err, ["text.sqlite", "cannot be used as a database"])
+    check_sentence(main(args), capsys.readouterr().err, ["text.sqlite", "cannot be read as a database"])
     check_sentence(main(["study", "status", str(tmp_path / "a")]), capsys.readouterr().err, ["there is no database"])
     Store(tmp_path / "a.sqlite", trials.study, trials.hash, list(trials.conditions))
+    before = (tmp_path / "a.sqlite").read_bytes()
     args = ["study", "status", str(tmp_path / "b"), "--database", str(tmp_path / "a.sqlite")]
     check_sentence(main(args), capsys.readouterr().err, ["another making of the study"])
+    assert (tmp_path / "a.sqlite").read_bytes() == before
+    with pytest.raises(UserError, match="another making"):
+        Store(tmp_path / "a.sqlite", "small", "0" * 64, list(trials.conditions))
+    # Whoever named the wrong one has spoiled nothing.
+    assert main(["study", "status", str(tmp_path / "a"), "--database", str(tmp_path / "a.sqlite")]) == 0
 
 
 # --- two hundred at once ----------------------------------------------------------------------------------------------
@@ -164,24 +171,12 @@ def free_port() -> int:
         return s.getsockname()[1]
 
 
-def serve(folder: Path, port: int) -> subprocess.Popen:
-    command = [
-        sys.executable,
-        "-m",
-        "benchmark",
-        "study",
-        "serve",
-        str(folder),
-        "--port",
-        str(port),
-        "--rate",
-        "1000000",
-    ]
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+def serve(folder: Path, port: int) -> subprocess.Popen[bytes]:
+    """A server in a process of its own; it does without PyTorch, so it starts quickly."""
+    command = ["-m", "benchmark", "study", "serve", str(folder), "--port", str(port), "--rate", "1000000"]
     process = subprocess.Popen(
-        command, cwd=folder, env={**os.environ, "PYTHONPATH": path, "FEATVIS_STUDY_TOKEN": TOKEN},
-        stdout=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
+        [sys.executable, *command], cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL
+    )
     for _ in range(600):
         try:
             with socket.create_connection(("127.0.0.1", port), timeout=1):
@@ -228,7 +223,7 @@ def test_two_hundred_people_at_once_and_a_server_that_is_killed(tmp_path):
             tasks = [asyncio.create_task(take_part(client, trials, f"p{i}", acknowledged, dealt)) for i in range(200)]
             while len(acknowledged) < 60:
                 await asyncio.sleep(0.01)
-            os.killpg(processes[0].pid, signal.SIGKILL)
+            processes[0].send_signal(signal.SIGKILL)
             processes[0].wait()
             before = set(acknowledged)
             there = {p["participant"] for p in export(tmp_path / FILE)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -94,5 +95,10 @@ def test_answers_that_cannot_be_are_refused(tmp_path):
     for words, answers in cases.items():
         with pytest.raises(UserError, match=words):
             check(whole | {"answers": answers}, trials)
-    # Whoever did not pass the practice has none.
+    # Whoever did not pass the practice has none; how many rounds that takes is the study's.
     check(whole | {"answers": [], "practice_rounds": 6}, trials)
+    strict = replace(trials, exclude=trials.exclude | {"practice_over": 2})
+    check(whole | {"answers": [], "practice_rounds": 3}, strict)
+    for rounds, words in {2: r"answered 0 of \d+ trials", 4: "at most 3"}.items():
+        with pytest.raises(UserError, match=words):
+            check(whole | {"answers": [], "practice_rounds": rounds}, strict)
