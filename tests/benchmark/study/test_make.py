@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from commands import check_sentence, tree
+from commands import check_sentence, python, tree
 from PIL import Image
 
 from benchmark.cli import main
@@ -116,6 +117,39 @@ def test_a_file_that_a_kill_cut_off_is_measured_anew(made, place, monkeypatch):
     assert path.read_bytes() == whole
 
 
+UNTIL_KILLED = """
+import os, signal, sys
+from benchmark.cli import main
+from benchmark.study.making import passes
+
+measured, occlusions = [], passes.occlusions
+
+def until_killed(*args):
+    if len(measured) == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    measured.append(args)
+    return occlusions(*args)
+
+passes.occlusions = until_killed
+main(sys.argv[1:])
+"""
+
+
+def test_what_was_killed_goes_on_and_gives_the_same_bytes(made, place, monkeypatch):
+    monkeypatch.chdir(place)
+    Path("small.yaml").write_text(json.dumps(SMALL))
+    flags = ("--data", "data", "--out", "killed")
+    process = python("-c", UNTIL_KILLED, "study", "make", "small.yaml", *flags, cwd=place)
+    assert process.returncode == -signal.SIGKILL, process.stderr
+    kept = tree(place / "killed" / "cache")
+    assert len(kept) == 5
+    measured, occlusions = [], passes.occlusions
+    monkeypatch.setattr(passes, "occlusions", lambda *args: measured.append(args) or occlusions(*args))
+    assert stimuli.make("small", made[0], place / "killed") == made[1]
+    assert len(measured) == len(tree(place / "out" / "cache")) - 1 - 5, "what was measured is not measured again"
+    assert tree(place / "killed") == tree(place / "out")
+
+
 def test_trials_that_people_have_answered_are_not_replaced(made, place, monkeypatch, tmp_path):
     monkeypatch.chdir(place)
     out = tmp_path / "out"
@@ -130,11 +164,11 @@ def test_trials_that_people_have_answered_are_not_replaced(made, place, monkeypa
 
 def test_a_unit_that_the_occluder_does_not_change_is_left_out_and_named(place, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(place)
-    still = passes.occlusions
 
     def frozen(measure, image, side, stride, batch_size):
-        found = still(measure, image, side, stride, batch_size)
-        return [one if u else passes.Occlusion(one.most, one.most, one.whole, 1.0, 1.0) for u, one in enumerate(found)]
+        moved = passes.Occlusion((0, 0), (134, 134), 1.0, 2.0, 0.0)
+        still = passes.Occlusion((0, 0), (0, 0), 1.0, 1.0, 1.0)
+        return [moved if u else still for u in range(measure(image[None].float() / 255).shape[1])]
 
     monkeypatch.setattr(passes, "occlusions", frozen)
     study = checked(SMALL | {"data": "data", "own": False, "conditions": {"none": {}}, "candidates": 12}, "small")
@@ -146,8 +180,9 @@ def test_a_unit_that_the_occluder_does_not_change_is_left_out_and_named(place, m
         assert f"featvis: {name} is left out: {why}" in said
 
 
-def test_what_cannot_be_made_is_refused_in_a_sentence(place, monkeypatch, tmp_path):
+def test_what_cannot_be_made_is_refused_in_a_sentence(made, place, monkeypatch, tmp_path):
     monkeypatch.chdir(place)
+    shutil.copytree(place / "out" / "cache", tmp_path / "out" / "cache")
     cases = {
         "has 4 images for 3": {"images": 5, "candidates": 6, "units": "3"},
         "no picture of 9": {"units": "9", "candidates": 4, "images": 1, "catch": 1},

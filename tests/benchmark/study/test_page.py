@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
-from http.server import BaseHTTPRequestHandler, HTTPServer, SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import HTTPServer, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -204,9 +205,11 @@ def test_the_page_shows_each_picture_on_the_side_that_the_trials_say(browser, st
 
 
 def test_one_can_do_with_the_tab_key_and_a_screen_reader(browser, study):
-    visit = Visit(browser, study, "tabs", "maco", **DESK)
+    visit = Visit(browser, study, "tabs", "constructor", **DESK)
     visit.begin()
     page = visit.page
+    state = json.loads(page.evaluate("Object.entries(localStorage).find(([key]) => key.endsWith('/tabs'))[1]"))
+    assert state["condition"] in visit.trials.conditions, "a condition is one of the study's, whatever the address says"
     page.get_by_role("radiogroup", name="To which of the two does the unit respond more?").wait_for()
     assert all(page.locator("main img").evaluate_all("(all) => all.map((i) => i.alt.length > 0)"))
     radio = page.get_by_role("radio", name="left picture")
@@ -219,54 +222,63 @@ def test_one_can_do_with_the_tab_key_and_a_screen_reader(browser, study):
     visit.end()
 
 
-class Endpoint(BaseHTTPRequestHandler):
-    """Takes answers, but not the first two times."""
-
-    taken: list[Any] = []  # noqa: RUF012
-    asked = 0
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        type(self).asked += 1
-        refuse = type(self).asked <= 2
-        if not refuse:
-            type(self).taken.append(json.loads(body))
-        self.send_response(503 if refuse else 200)
-        self.end_headers()
-        self.wfile.write(b"{}")
-
-    def log_message(self, *args: Any) -> None:
-        pass
-
-
 class Site(SimpleHTTPRequestHandler):
-    """The page's folder, and the endpoint beside it."""
+    """The page's folder, and a study's server beside it, which is busy the first two times that it is asked for a thing.
+
+    Attributes:
+        taken: the bodies of the answers that it took.
+        asked: how often it was asked, by path.
+    """
+
+    taken: list[Any]
+    asked: Counter[str]
 
     def do_POST(self) -> None:
-        Endpoint.do_POST(self)  # type: ignore[arg-type]
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.asked[self.path] += 1
+        busy = self.asked[self.path] <= 2
+        if not busy and self.path == "/answers":
+            self.taken.append(body)
+        self.send_response(503 if busy else 200)
+        self.end_headers()
+        self.wfile.write(b'{"error": "busy"}' if busy else b'{"condition": "maco"}')
 
     def log_message(self, *args: Any) -> None:
         pass
 
 
-def test_answers_that_an_endpoint_does_not_take_are_kept_and_sent_again(browser, study, tmp_path):
+def test_what_a_busy_server_and_a_lost_connection_do_not_take_is_kept_and_asked_again(browser, study, tmp_path):
     trials, folder = study
-    handler = type("Handler", (Site,), {"taken": [], "asked": 0})
+    handler = type("Handler", (Site,), {"taken": [], "asked": Counter()})
     server: HTTPServer = ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(folder)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     before = (folder / "server.js").read_bytes()
-    (folder / "server.js").write_bytes(as_script("STUDY_SERVER", {"answers": "answers"}))
+    (folder / "server.js").write_bytes(as_script("STUDY_SERVER", {"start": "start", "answers": "answers"}))
     try:
         visit = Visit(browser, study, "sent", "maco", **DESK)
-        visit.address = f"http://127.0.0.1:{server.server_address[1]}/index.html?participant=sent&condition=maco"
-        visit.begin()
+        visit.address = f"http://127.0.0.1:{server.server_address[1]}/index.html?participant=sent"
+        page = visit.page
+        lesson = next(t for t in trials.trials if t.kind == "practice")
+        page.route(f"**/{lesson.pictures['most']}", lambda route: route.abort())
+        page.goto(visit.address)
+        for _ in range(2):
+            visit.press("I agree and want to take part")
+            page.get_by_text("The server cannot take you in now").wait_for()
+        assert page.locator(".note:visible").count() == 1, "one problem is told once"
+        visit.press("I agree and want to take part")
+        visit.press("Start with practice")
+        page.get_by_text("A picture did not arrive").wait_for()
+        page.unroute(f"**/{lesson.pictures['most']}")
+        visit.press("Try again")
+        page.locator("button.query").first.wait_for()
+        assert page.evaluate("[...document.images].every((i) => i.complete && i.naturalWidth > 0)")
         visit.practise()
         visit.press("Start")
         visit.answer(0, len(trials.shown()))
         # Not taken yet: they can be downloaded meanwhile.
         kept = visit.download(tmp_path)
         visit.page.get_by_text("Your answers have arrived").wait_for()
-        assert handler.asked == 3
+        assert handler.asked == {"/start": 3, "/answers": 3}
         assert handler.taken == [kept]
         assert choices(check(kept, trials)) == visit.clicked
         visit.context.close()

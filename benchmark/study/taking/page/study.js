@@ -280,6 +280,7 @@
         const reply = await fetch(server.start, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ participant }) });
         const said = await reply.json();
         if (!reply.ok) return reply.status < 500 && said.error ? `The server says: ${said.error}.` : "The server cannot take you in now. Please try again in a moment.";
+        if (!known.includes(said.condition)) return "The server has another study. Please load the page again.";
         state.condition = said.condition;
       } catch {
         return "The server does not answer. Please check your connection and try again.";
