@@ -17,7 +17,7 @@ MOST_REFERENCES = 9
 CONSENT = (
     "You are invited to take part in a study on how people understand what computer vision systems respond to.",
     "You will look at pictures and choose between two of them. Taking part is voluntary: you can stop at any time by "
-    "closing this page, and then nothing is kept.",
+    "closing this page, and then none of your answers is sent.",
     "We record your answers, how long they took, and a participant number, and nothing else about you.",
 )
 

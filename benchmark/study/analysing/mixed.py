@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg, optimize, special, stats
+from threadpoolctl import threadpool_limits
 
 from featvis.errors import UserError
 
@@ -149,6 +150,8 @@ class _Likelihood:
         return np.asarray(gradient)
 
 
+# The matrices are small: further threads of the linear algebra's cost several times what they save.
+@threadpool_limits.wrap(limits=1, user_api="blas")
 def fit(y: Vector, x: Vector, groups: NDArray[np.int64], names: Sequence[str]) -> Fit:
     """Fit the model.
 

@@ -30,7 +30,8 @@ def public(study: Study, trials: Trials) -> dict[str, Any]:
         "back": study.back,
         "conditions": shown,
         "rounds": trials.exclude["practice_over"],
-        "trials": [_public(trial) for trial in trials.trials],
+        # In the order of their ids: as they were made, sides alternate and catch trials come last.
+        "trials": [_public(trial) for trial in sorted(trials.trials, key=lambda t: t.id)],
     }
 
 

@@ -200,10 +200,15 @@ def test_rules_and_machines_take_the_study(made, place):
     assert set(scores) == set(observers.RULES)
     for t in trials.shown():
         image = see(place, t.pictures["image"])[0].numpy().astype(np.float64)
-        spread = {}
+        spread, rough, away = {}, {}, {}
         for which, (row, column) in (("most", t.most), ("least", t.least)):
-            spread[which] = image[:, row : row + t.side, column : column + t.side].reshape(3, -1).var(1).mean()
+            patch = image[:, row : row + t.side, column : column + t.side]
+            spread[which] = patch.reshape(3, -1).var(1).mean()
+            rough[which] = sum((np.diff(patch, axis=axis) ** 2).mean() for axis in (1, 2))
+            away[which] = (row + t.side / 2 - 112) ** 2 + (column + t.side / 2 - 112) ** 2
         assert scores["variance"][t.id] == float(spread["most"] < spread["least"])
+        assert scores["edges"][t.id] == float(rough["most"] < rough["least"])
+        assert scores["centre"][t.id] == (1 + np.sign(away["most"] - away["least"])) / 2
     from featvis.networks.loading import load
 
     machine = observers.Machine(load("efficientnet_lite0", "float32"), place / "out" / "page" / "pictures")
@@ -232,6 +237,7 @@ BAD = {
     "two kinds": ({"conditions": {"a": {"method": "maco", "natural": True}}}, ["conditions.a", "one of method"]),
     "no such method": ({"conditions": {"a": {"method": "maca"}}}, ["maca", "did you mean maco"]),
     "no such network": ({"models": ["flexvit"]}, ["models: flexvit", "flexivit"]),
+    "practice without end": ({"exclude": {"practice_over": 0}}, ["exclude.practice_over must be between 1 and 100"]),
     "no such folder": ({"conditions": {"a": {"folder": "nowhere"}}}, ["conditions.a.folder nowhere is not a folder"]),
 }
 
@@ -243,6 +249,11 @@ def test_a_study_that_cannot_be_is_refused_and_nothing_written(change, words, tm
     Path("mine.yaml").write_text(json.dumps(SMALL | change))
     before = tree(tmp_path)
     check_sentence(main(["study", "make", "mine.yaml", "--data", "maco"]), capsys.readouterr().err, words)
+    assert tree(tmp_path) == before
+
+
+def test_a_study_without_photographs_or_of_no_known_name_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     check_sentence(main(["study", "make", "paper"]), capsys.readouterr().err, ["--data is missing"])
     check_sentence(main(["study", "make", "papier", "--data", "maco"]), capsys.readouterr().err, ["did you mean paper"])
-    assert tree(tmp_path) == before
+    assert tree(tmp_path) == {}

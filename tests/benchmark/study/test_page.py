@@ -17,7 +17,7 @@ from small_study import choices, small_study
 
 from benchmark.study.answers import check
 from benchmark.study.taking.publish import as_script
-from benchmark.study.trials import Trials, order, scramble
+from benchmark.study.trials import Trials, mirrored, order, scramble
 
 PHONE = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True, "color_scheme": "dark"}
 DESK = {"viewport": {"width": 1600, "height": 900}}
@@ -104,11 +104,15 @@ class Visit:
                 self.press("Practise again")
 
     def answer(self, first: int, last: int) -> None:
-        """Answer trials, sides and confidences by a rule of the test's own."""
-        all_ = len(self.trials.shown())
+        """Answer trials by a rule of the test's own; pictures must stand on the side that the trials say."""
+        all_, known = len(self.trials.shown()), {t.id: t for t in self.trials.shown()}
         for i in range(first, last):
             self.page.get_by_text(f"{i + 1} of {all_}", exact=True).wait_for()
             self.fits()
+            # The order and the mirrored sides are the same arithmetic in two languages.
+            t = known[order(self.trials.seed, self.who, list(known))[i]]
+            most = self.page.locator(f".query:has(img[src$='{t.pictures['most']}'])")
+            assert most.get_attribute("data-side") == self.trials.right(t, self.who)
             side, sure = ("left", "right")[scramble(f"{self.who}{i}") % 2], 1 + i % 3
             self.choose(side, sure)
             self.clicked.append((side, sure))
@@ -133,7 +137,7 @@ def test_three_people_take_the_study_and_their_answers_are_what_they_clicked(bro
     trials, _ = study
     count = len(trials.shown())
 
-    keys = Visit(browser, study, "keys", "maco", **DESK)
+    keys = Visit(browser, study, "Zoë 3", "maco", **DESK)
     keys.begin()
     keys.practise(wrong_rounds=1)
     keys.press("Start")
@@ -141,7 +145,7 @@ def test_three_people_take_the_study_and_their_answers_are_what_they_clicked(bro
     keys_found = check(keys.download(tmp_path), trials)
     keys.end()
 
-    touch = Visit(browser, study, "touch", "olah", **PHONE)
+    touch = Visit(browser, study, "thumb", "olah", **PHONE)
     touch.begin()
     touch.practise()
     touch.press("Start")
@@ -163,6 +167,7 @@ def test_three_people_take_the_study_and_their_answers_are_what_they_clicked(bro
     assert check(again.download(tmp_path), trials).answers == again_found.answers
     again.end()
 
+    assert {mirrored(trials.seed, visit.who) for visit in (keys, touch, again)} == {True, False}
     for visit, found, condition, rounds in (
         (keys, keys_found, "maco", 2), (touch, touch_found, "olah", 1), (again, again_found, "none", 1)
     ):  # fmt: skip
@@ -188,22 +193,6 @@ def test_after_five_rounds_the_study_ends(browser, study, tmp_path):
     lost.end()
 
 
-def test_the_page_shows_each_picture_on_the_side_that_the_trials_say(browser, study):
-    """The order, the mirrored sides and the hash are the same arithmetic in two languages."""
-    trials, _ = study
-    known = {t.id: t for t in trials.shown()}
-    for who in ("ann", "Zoë 3"):
-        visit = Visit(browser, study, who, "maco", **DESK)
-        visit.begin()
-        visit.practise()
-        visit.press("Start")
-        t = known[order(trials.seed, who, list(known))[0]]
-        visit.page.locator(f".query img[src$='{t.pictures['most']}']").wait_for()
-        side = visit.page.locator(f".query:has(img[src$='{t.pictures['most']}'])").get_attribute("data-side")
-        assert side == trials.right(t, who)
-        visit.context.close()
-
-
 def test_one_can_do_with_the_tab_key_and_a_screen_reader(browser, study):
     visit = Visit(browser, study, "tabs", "constructor", **DESK)
     visit.begin()
@@ -223,7 +212,7 @@ def test_one_can_do_with_the_tab_key_and_a_screen_reader(browser, study):
 
 
 class Site(SimpleHTTPRequestHandler):
-    """The page's folder, and a study's server beside it, which is busy the first two times that it is asked for a thing.
+    """The page's folder, and a study's server beside it, busy the first two times that it is asked for a thing.
 
     Attributes:
         taken: the bodies of the answers that it took.

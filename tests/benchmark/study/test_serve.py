@@ -208,7 +208,7 @@ async def take_part(client: httpx.AsyncClient, trials, who: str, acknowledged: s
     acknowledged.add(who)
 
 
-def test_two_hundred_people_at_once_and_a_server_that_is_killed(tmp_path):
+def test_two_hundred_people_at_once_and_a_server_that_is_killed(tmp_path, capsys):
     _, trials = small_study(tmp_path)
     port = free_port()
     acknowledged: set[str] = set()
@@ -246,3 +246,6 @@ def test_two_hundred_people_at_once_and_a_server_that_is_killed(tmp_path):
         assert one == json.loads(json.dumps(participation(trials, one["participant"], dealt[one["participant"]])))
     counts = Counter(dealt.values())
     assert max(counts.values()) - min(counts.values()) <= 1, counts
+    assert main(["study", "status", str(tmp_path)]) == 0
+    told = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+    assert told == [[c, str(counts[c]), str(counts[c])] for c in trials.conditions] + [["all", "200", "200"]]

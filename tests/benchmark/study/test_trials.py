@@ -55,6 +55,8 @@ def test_the_page_is_not_told_which_answers_are_right(tmp_path):
     counted = [t for t in told["trials"] if t["kind"] == "trial"]
     assert len(counted) == len(trials.shown())
     assert {key for t in counted for key in t} == {"id", "kind", "image", "left", "right", "references"}
+    # Nor by their place in the file: sides alternate in the order in which trials are made.
+    assert told["trials"] == public(study, replace(trials, trials=trials.trials[::-1]))["trials"]
     assert [t for t in told["trials"] if "answer" in t] == [
         t for t in told["trials"] if t["kind"] in ("practice", "example")
     ]
