@@ -71,9 +71,9 @@ def publish(study: Study, trials: Trials, out: Path) -> Path:
     write_atomic(folder / "data.js", as_script("STUDY", public(study, trials)))
     write_atomic(folder / "server.js", as_script("STUDY_SERVER", {"answers": study.endpoint}))
     wanted = {p for t in trials.trials for p in (*t.pictures.values(), *(r for v in t.references.values() for r in v))}
-    for path in (folder / "pictures").glob("*.webp"):
+    for path in (folder / "pictures").iterdir():
         if path.name not in wanted:
-            path.unlink()  # of another making
+            path.unlink()  # of another making, or what a kill has left half-written
     return folder
 
 

@@ -87,6 +87,7 @@ class Visit:
         self.press("I agree and want to take part")
         self.page.get_by_role("heading", name="How it works").wait_for()
         self.fits()
+        assert self.page.locator("p.keys").is_visible() != self.touch, "a phone has no arrow keys"
         self.press("Start with practice")
 
     def practise(self, wrong_rounds: int = 0) -> None:

@@ -15,7 +15,7 @@ from small_study import participation, small_study
 
 from benchmark.cli import main
 from benchmark.study.answers import check
-from benchmark.study.taking.publish import public
+from benchmark.study.taking.publish import public, publish
 from benchmark.study.trials import mirrored, order, read
 from featvis.errors import UserError
 
@@ -60,6 +60,16 @@ def test_the_page_is_not_told_which_answers_are_right(tmp_path):
     assert [t for t in told["trials"] if "answer" in t] == [
         t for t in told["trials"] if t["kind"] in ("practice", "example")
     ]
+
+
+def test_what_a_kill_and_another_making_have_left_is_not_published(tmp_path):
+    study, trials = small_study(tmp_path)
+    pictures = tmp_path / "page" / "pictures"
+    before = sorted(path.name for path in pictures.iterdir())
+    (pictures / ".0a.webp.17-0a1b2c.tmp").write_bytes(b"RIFF")
+    (pictures / "0b.webp").write_bytes(b"RIFF")
+    publish(study, trials, tmp_path)
+    assert sorted(path.name for path in pictures.iterdir()) == before
 
 
 BAD = {
