@@ -20,18 +20,13 @@ SMALL = ("--steps", "2", "--crops", "1", "--canvas", "64", "--wandb", "disabled"
 
 
 def command(*args: str, cwd: Path, timeout: float = 1200, **env: str) -> subprocess.CompletedProcess[str]:
-    """`featvis args` in a process of its own."""
-    return python("-m", "benchmark", *args, cwd=cwd, timeout=timeout, **env)
-
-
-def python(*args: str, cwd: Path, timeout: float = 1200, **env: str) -> subprocess.CompletedProcess[str]:
-    """`python args` in a process of its own: a copy of one that has imported everything, or a new one for an `env`."""
+    """`featvis args` in a process of its own: a copy of one that has imported everything, or a new one for an `env`."""
     if not env and WARM.possible:
-        process = WARM.start(*args, cwd=cwd)
+        process = WARM.start("-m", "benchmark", *args, cwd=cwd)
         out, err = process.communicate(timeout)
         return subprocess.CompletedProcess(args, process.wait(), out, err)
     return subprocess.run(
-        [sys.executable, *args],
+        [sys.executable, "-m", "benchmark", *args],
         cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False,
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **env},
     )  # fmt: skip

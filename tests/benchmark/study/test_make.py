@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from commands import check_sentence, python, tree
+from commands import check_sentence, tree
 from PIL import Image
+from warm import start
 
 from benchmark.cli import main
 from benchmark.study.config import checked, read
@@ -139,8 +140,8 @@ def test_what_was_killed_goes_on_and_gives_the_same_bytes(made, place, monkeypat
     monkeypatch.chdir(place)
     Path("small.yaml").write_text(json.dumps(SMALL))
     flags = ("--data", "data", "--out", "killed")
-    process = python("-c", UNTIL_KILLED, "study", "make", "small.yaml", *flags, cwd=place)
-    assert process.returncode == -signal.SIGKILL, process.stderr
+    process = start("-c", UNTIL_KILLED, "study", "make", "small.yaml", *flags, cwd=place)
+    assert process.wait(600) == -signal.SIGKILL, process.communicate()[0]
     kept = tree(place / "killed" / "cache")
     assert len(kept) == 5
     measured, occlusions = [], passes.occlusions
