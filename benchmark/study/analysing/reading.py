@@ -145,7 +145,7 @@ def of_table(path: Path, trials: Trials | None = None) -> Answers:
     table["correct"] = table["correct"].replace({"true": 1, "false": 0, "True": 1, "False": 0})
     table["correct"] = pd.to_numeric(table["correct"], errors="coerce")
     reasons = _reasons(table, trials)
-    refused = [f"{path.name}, line {int(i) + 2}: {why}" for i, why in reasons.items() if why]
+    refused = [f"{path.name}, line {i}: {why}" for i, why in enumerate(reasons, 2) if why]
     table = table[reasons == ""].copy()
     for name, default in OPTIONAL.items():
         if name not in table:
