@@ -1,0 +1,1 @@
+"""The leaderboard: records in, rows with ranks and intervals out. No torch."""

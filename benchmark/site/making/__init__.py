@@ -1,0 +1,1 @@
+"""Networks and real images in; a site's data and pictures out."""

@@ -1,0 +1,1 @@
+"""A site's data in, its pages out. No torch."""
