@@ -315,7 +315,7 @@ def write(out: Path, page: Any) -> Path:
     path = out / place(page)
     data = (canonical(dataclasses.asdict(page), "a page of the site") + "\n").encode()
     if not path.is_file() or path.read_bytes() != data:
-        write_atomic(path, data)
+        write_atomic(path, data, flush=False)
     return path
 
 

@@ -62,4 +62,4 @@ class Shelf:
             small.thumbnail((side, side), Image.Resampling.LANCZOS)
             buffer = BytesIO()
             small.save(buffer, "WEBP", quality=QUALITY, method=4)
-            write_atomic(self.folder / file, buffer.getvalue())
+            write_atomic(self.folder / file, buffer.getvalue(), flush=False)

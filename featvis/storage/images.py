@@ -26,8 +26,14 @@ class BadImage(OSError):
     """A file that is not a finished image of featvis; the message says why."""
 
 
-def write_atomic(path: Path, data: bytes) -> None:
+def write_atomic(path: Path, data: bytes, flush: bool = True) -> None:
     """Write a file that is either there and whole, or not there.
+
+    Args:
+        path: of the file; its folder is made.
+        data: all of it.
+        flush: wait until the disk has it. False for the many small files that are made anew in no time: they survive
+            the end of the process, though not that of the machine.
 
     Raises:
         OSError: as the system says it (a full disk, no permission); the half-written file is removed.
@@ -48,8 +54,9 @@ def write_atomic(path: Path, data: bytes) -> None:
     try:
         with temporary.open("wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            if flush:
+                file.flush()
+                os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

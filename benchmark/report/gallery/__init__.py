@@ -110,10 +110,10 @@ def build_page(records: Iterable[Record], out_dir: Path | str, compared: Sequenc
     return out / "index.html"
 
 
-def environment() -> jinja2.Environment:
-    """The templates, which escape what they are given and know no undefined name."""
+def environment(templates: Path = Path(__file__).parent / "templates") -> jinja2.Environment:
+    """A folder's templates, which escape what they are given and know no undefined name."""
     return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        loader=jinja2.FileSystemLoader(templates),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
