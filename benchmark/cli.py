@@ -27,12 +27,13 @@ from benchmark.commands.probe import probe
 from benchmark.commands.records import agree, path, rerun, tables, verify
 from benchmark.commands.reference import reference
 from benchmark.commands.run import run
+from benchmark.commands.site.make import site
 from benchmark.commands.study import STUDY
 from featvis.choice import chosen
 from featvis.errors import UserError, full_disk, nearest
 from featvis.storage.interrupt import WORKER, Stopped, stoppable
 
-SWITCHES = ("--dry_run", "--spectrum", "--files_only", "--sign")
+SWITCHES = ("--dry_run", "--spectrum", "--files_only", "--sign", "--render_only")
 """Flags that stand without a value."""
 
 COMMANDS = {
@@ -54,6 +55,7 @@ COMMANDS = {
     "perf": perf,
     "perf-peers": perf_peers,
     "study": STUDY,
+    "site": site,
 }
 
 

@@ -10,6 +10,7 @@ import shutil
 import statistics
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +83,7 @@ class Maker:
             for i in range(concepts)
         )  # fmt: skip
         dots = tuple(
-            Dot(*map(float, self.rng.random(2)), int(self.rng.integers(concepts)) + 1, self.picture())
+            Dot(self.rng.random(), self.rng.random(), int(self.rng.integers(concepts)) + 1, self.picture())
             for _ in range(40 if concepts else 0)
         )
         shown = tuple(Shown(m, tuple(self.picture() for _ in range(3))) for m in ("maco", "fourier"))
@@ -112,7 +113,7 @@ class Maker:
             write(self.out, page)
             for concept in page.concepts:
                 to = Reference("concept", alias, page.key, f"{name}, concept {concept.number}", None, concept.number)
-                points.append(Point(*map(float, self.rng.random(2)), to=_with(to, concept.visualization)))
+                points.append(Point(self.rng.random(), self.rng.random(), replace(to, picture=concept.visualization)))
         for index in range(units):
             write(self.out, self.unit_page(alias, index, elsewhere))
         tiles = tuple(Tile(i, key_of(LAYER, i), self.picture(), i % 3 == 0) for i in range(units))
@@ -123,10 +124,6 @@ class Maker:
         network = Network(alias, f"{alias}, made up", "No weights.", classes, layers)
         write(self.out, network)
         return network
-
-
-def _with(to: Reference, picture: Picture | None) -> Reference:
-    return Reference(to.kind, to.network, to.key, to.text, to.value, to.part, picture)
 
 
 def make(out: Path, networks: Sequence[str], names: Sequence[str], concepts: int, units: int, seed: int = 0) -> None:
@@ -153,7 +150,7 @@ def first_paint(page: Path, times: int = 5) -> float | None:
         from playwright.sync_api import sync_playwright
     except ImportError:
         return None
-    path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    path = next((place for name in BROWSERS if (place := shutil.which(name))), None)
     if path is None:
         return None
     script = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"

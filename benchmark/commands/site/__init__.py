@@ -1,0 +1,1 @@
+"""The commands `featvis site`, `featvis submit` and `featvis merge`."""
