@@ -10,6 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any
 
 from jsonargparse import auto_cli
@@ -28,13 +29,17 @@ from benchmark.commands.records import agree, path, rerun, tables, verify
 from benchmark.commands.reference import reference
 from benchmark.commands.run import run
 from benchmark.commands.site.make import site
+from benchmark.commands.site.packs import merge, submit
 from benchmark.commands.study import STUDY
 from featvis.choice import chosen
 from featvis.errors import UserError, full_disk, nearest
 from featvis.storage.interrupt import WORKER, Stopped, stoppable
 
-SWITCHES = ("--dry_run", "--spectrum", "--files_only", "--sign", "--render_only")
+SWITCHES = ("--dry_run", "--spectrum", "--files_only", "--sign", "--render_only", "--check_only")
 """Flags that stand without a value."""
+
+WORDS = {"site": "--model", "merge": "--packs"}
+"""The option that a command's words stand for, where there may be none or several of them."""
 
 COMMANDS = {
     "run": run,
@@ -56,6 +61,8 @@ COMMANDS = {
     "perf-peers": perf_peers,
     "study": STUDY,
     "site": site,
+    "submit": submit,
+    "merge": merge,
 }
 
 
@@ -88,6 +95,8 @@ def _command(given: list[str]) -> int:
         chosen()
     if given[:1] == ["generate"]:
         return generate(*given[1:])
+    if given and given[0] in WORDS and (words := list(takewhile(lambda a: not a.startswith("-"), given[1:]))):
+        given[1 : 1 + len(words)] = [WORDS[given[0]], ",".join(words)]
     # Flags are spelled with dashes; both spellings are read.
     given = [re.sub(r"^--[\w-]+", lambda m: "--" + m[0][2:].replace("-", "_"), a) for a in given]
     given = [

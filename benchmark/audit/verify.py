@@ -46,6 +46,7 @@ class Report:
         problems: what is wrong, a sentence each.
         unchecked: what could not be checked here, and why.
         unscored: how many tables of numbers are among that, for want of a network or of the real images.
+        follows: the numbers computed anew, by suite, alias, method and metric.
     """
 
     images: int = 0
@@ -53,6 +54,7 @@ class Report:
     problems: list[str] = field(default_factory=list)
     unchecked: list[str] = field(default_factory=list)
     unscored: int = 0
+    follows: dict[tuple[str, str, str, str], float] = field(default_factory=dict)
 
     @property
     def idle(self) -> bool:
@@ -300,6 +302,7 @@ def compare(
         report.unchecked.append(f"{where}: {why}")
         return
     report.numbers += 1
+    report.follows[record.suite, record.alias, record.method, said.name] = follows.value
     # One image more or less is what rounding can do to a share.
     slack = 1 / max(1, said.n) if said.group in share_groups() else 0.0
     if said.n != follows.n or abs(said.value - follows.value) > slack + TOLERANCE * max(1e-3, abs(follows.value)):

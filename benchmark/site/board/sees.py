@@ -29,5 +29,6 @@ def sees_of(record: Record) -> str:
     if record.method in REFERENCES:
         return ""
     generator: dict[str, Any] = record.config.get("generator") or {}
-    module, _, name = str(generator.get("class_path", "")).rpartition(".")
-    return DEFAULTS.get(name, UNKNOWN) if module == "featvis.generators" else UNKNOWN
+    path = str(generator.get("class_path", ""))
+    # Older records name the module too.
+    return DEFAULTS.get(path.rpartition(".")[2], UNKNOWN) if path.startswith("featvis.generators.") else UNKNOWN

@@ -17,7 +17,7 @@ from featvis.concepts.factors import Factors
 from featvis.networks.classifier import Classifier
 from featvis.networks.layers import tap
 
-DARK = 0.22
+DARK = 0.3
 """How bright an image stays where a concept is not."""
 
 

@@ -1,0 +1,126 @@
+"""Submissions verified and merged: packs in; their records beside ours, with what followed from the pictures, out."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmark.audit import verify
+from benchmark.records.record import REFERENCES, Record, load_all
+from benchmark.site.board import reports
+from benchmark.site.packs.pack import cell_of, unpack
+from featvis.errors import UserError
+from featvis.storage.images import write_atomic
+
+DIGITS = 6
+"""Significant ones of a number that was computed anew: further ones depend on the processor."""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A pack as it was laid out: its file and SHA-256, its folder, who sent it, and its records of methods."""
+
+    path: Path
+    digest: str
+    folder: Path
+    sender: str
+    records: tuple[Record, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of the packs: a sentence each, in the order of the packs' names; `refused` are those not merged."""
+
+    merged: tuple[str, ...]
+    refused: tuple[str, ...]
+
+
+def merge(
+    packs: Sequence[Path], records: Path, pictures: Path, data: dict[str, str | None], check_only: bool = False
+) -> Outcome:
+    """Verify packs, and add the rows of those that hold.
+
+    Each is taken as a whole or not at all, and which are does not depend on their order.
+
+    Args:
+        packs: the files.
+        records: folder of records; reports go to the folder `submissions` beside it.
+        pictures: folder of the submitted pictures, laid out as in a run.
+        data: where the real images lie here, by the names of the flags of `featvis run`.
+        check_only: write nothing.
+    """
+    with TemporaryDirectory() as scratch:
+        found, refused = [], []
+        for number, path in enumerate(sorted(set(packs))):
+            try:
+                found.append(_open(path, Path(scratch) / str(number) / "run"))
+            except UserError as error:
+                refused.append(str(error))
+        there = {cell_of(r): r for r in (load_all(records) if records.is_dir() else [])}
+        merged = []
+        for submission in found:
+            problems = _conflicts(submission, found, there)
+            report = verify.Report() if problems else verify.verify(submission.folder, data)
+            problems += report.problems
+            if report.idle:
+                problems.append(f"no number of it could be scored anew: {'; '.join(report.unchecked)}")
+            if problems:
+                refused += [f"{submission.path}: {text}" for text in problems]
+                continue
+            if not check_only:
+                _add(submission, report, records, pictures)
+            cells = ", ".join(" / ".join(cell_of(r)) for r in submission.records)
+            merged.append(f"{submission.path}: {cells}; {report.numbers} numbers verified")
+        return Outcome(tuple(merged), tuple(refused))
+
+
+def _open(path: Path, folder: Path) -> Submission:
+    manifest = unpack(path, folder)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    try:
+        found = [r for r in load_all(folder / "records") if r.method not in REFERENCES]
+    except UserError as error:
+        raise UserError(f"{path}: {str(error).replace(f'{folder}/', '')}") from error
+    return Submission(path, digest, folder, manifest.sender, tuple(found))
+
+
+def _conflicts(
+    submission: Submission, all_packs: Sequence[Submission], there: dict[tuple[str, str, str], Record]
+) -> list[str]:
+    """Rows of a pack that another one, or our own records, have too; the same record once more is none."""
+    rows = Counter(cell_of(r) for one in all_packs for r in one.records)
+    found = []
+    for record in submission.records:
+        cell = cell_of(record)
+        others = [o.path.name for o in all_packs if o is not submission and cell in map(cell_of, o.records)]
+        if rows[cell] > 1:
+            found.append(f"the row {' / '.join(cell)} is in {', '.join(others)} too; merge one of them")
+        elif cell in there and there[cell].to_json() != record.to_json():
+            found.append(f"there is a record of {' / '.join(cell)} already; give the method another name")
+    return found
+
+
+def _add(submission: Submission, report: verify.Report, records: Path, pictures: Path) -> None:
+    """Write the rows of a pack: pictures first, then what was verified, the record last."""
+    for record in submission.records:
+        if record.images is not None:
+            for path in sorted((submission.folder / record.images).iterdir()):
+                target = pictures / record.images / path.name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target)
+        cell = cell_of(record)
+        known = {m.name: m.value for m in record.metrics if m.value is not None}
+        verified = {k[3]: float(f"{v:.{DIGITS}g}") for k, v in report.follows.items() if k[:3] == cell}
+        reports.write(
+            records.parent / reports.FOLDER,
+            reports.Report(
+                *cell, submission.sender, submission.digest, known, verified,
+                tuple(t for t in report.unchecked if f"{record.alias} / {record.method}:" in t),
+            ),
+        )  # fmt: skip
+        write_atomic(reports.path_of(records, record), record.to_json().encode())
