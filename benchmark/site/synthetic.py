@@ -41,7 +41,7 @@ from benchmark.site.model import (
 from benchmark.site.pictures import Shelf
 from benchmark.site.rendering.render import render
 
-DIFFERENT = 24
+DIFFERENT = 12
 """Pictures that are drawn; pages share them."""
 LAYER = "blocks.4"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
