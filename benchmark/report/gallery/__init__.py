@@ -181,6 +181,12 @@ def _title(path: Path) -> str:
     return path.stem.replace("_", " ").replace("-", " ")
 
 
+def as_script(name: str, data: Any) -> bytes:
+    """Data as JavaScript, which a page that was opened as a file may load, as it may not load JSON."""
+    text = json.dumps(data, sort_keys=True, ensure_ascii=False).replace("</", "<\\/")
+    return f"window.{name} = {text};\n".encode()
+
+
 def link(out: Path, path: Path) -> str:
     """A path as a page in `out` links to it."""
     return quote(path.relative_to(out).as_posix())

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from benchmark.report.gallery import as_script
 from benchmark.site.model import Network
-from benchmark.study.taking.publish import as_script
 
 ROWS = 500
 """Of a part."""

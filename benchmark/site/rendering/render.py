@@ -10,6 +10,7 @@ from typing import TypeVar
 from PIL import Image
 
 from benchmark.records.record import Record, load_all
+from benchmark.report.gallery import as_script
 from benchmark.report.tables import csv
 from benchmark.site.board import reports
 from benchmark.site.board.boards import Board, Line, boards, facts
@@ -30,7 +31,6 @@ from benchmark.site.pictures import Shelf
 from benchmark.site.rendering.charts import histogram
 from benchmark.site.rendering.index import parts
 from benchmark.site.rendering.pages import Pages
-from benchmark.study.taking.publish import as_script
 from featvis.errors import UserError
 
 T = TypeVar("T")

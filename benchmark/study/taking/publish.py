@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from benchmark.report.gallery import as_script
 from benchmark.study.config import Study
 from benchmark.study.trials import Trial, Trials
 from featvis.storage.images import write_atomic
@@ -49,12 +49,6 @@ def _public(trial: Trial) -> dict[str, Any]:
         return told | {"answer": "left" if trial.left == "most" else "right"}
     # Whoever reads the page's source shall not find out which trials are the catch.
     return told | {"kind": "trial"}
-
-
-def as_script(name: str, data: Any) -> bytes:
-    """Data as JavaScript, which a page that was opened as a file may load, as it may not load JSON."""
-    text = json.dumps(data, sort_keys=True, ensure_ascii=False).replace("</", "<\\/")
-    return f"window.{name} = {text};\n".encode()
 
 
 def publish(study: Study, trials: Trials, out: Path) -> Path:

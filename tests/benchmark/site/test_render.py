@@ -1,4 +1,4 @@
-"""A site rendered from its data: every link leads somewhere, labels stay text, and what is there is not written again."""
+"""A site rendered from its data: every link leads somewhere, labels stay text, nothing is written twice."""
 
 from __future__ import annotations
 
@@ -111,7 +111,10 @@ def test_a_class_page_is_small_and_its_pictures_keep_their_place(site):
         (["--render-only", "--out", "nothing"], ["--out nothing holds no site"]),
         (["efficientnet_lite0", "--out", "x"], ["--classes and --layers are missing"]),
         (["--out", "x"], ["MODEL is missing"]),
-        (["efficientnet_lte0", "--classes", "1"], ["unknown MODEL efficientnet_lte0", "did you mean efficientnet_lite0"]),
+        (
+            ["efficientnet_lte0", "--classes", "1"],
+            ["unknown MODEL efficientnet_lte0", "did you mean efficientnet_lite0"],
+        ),
         (["efficientnet_lite0", "--classes", "1", "--methods", "maca"], ["maca", "did you mean maco"]),
         (["efficientnet_lite0", "--classes", "1", "--seeds", "0"], ["--seeds must be at least 1, not 0"]),
         (["efficientnet_lite0", "--classes", "1", "--data", "nowhere"], ["--data nowhere is not a folder"]),

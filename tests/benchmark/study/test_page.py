@@ -15,8 +15,8 @@ import pytest
 from browser import chromium
 from small_study import choices, small_study
 
+from benchmark.report.gallery import as_script
 from benchmark.study.answers import check
-from benchmark.study.taking.publish import as_script
 from benchmark.study.trials import Trials, mirrored, order, scramble
 
 PHONE = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True, "color_scheme": "dark"}
