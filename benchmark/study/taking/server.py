@@ -23,7 +23,7 @@ from starlette.staticfiles import StaticFiles
 
 from benchmark.study import answers
 from benchmark.study.taking import store
-from benchmark.study.taking.publish import FOLDER, as_script
+from benchmark.study.taking.publish import FOLDER
 from benchmark.study.taking.store import Busy, Store
 from benchmark.study.trials import Trials
 from featvis.errors import UserError
