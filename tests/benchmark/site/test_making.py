@@ -1,0 +1,241 @@
+"""What a site is computed of: a small site of a real network, its numbers held against the network itself."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from PIL import Image
+from places import SHARED
+
+from benchmark.cli import main
+from benchmark.running import produce
+from benchmark.site import model
+from benchmark.site.making import embedding, maps
+from benchmark.site.making.embedding import embed, principal
+from benchmark.site.making.seen import Photographs, correlations
+from featvis.concepts.craft import Concepts, Place
+from featvis.concepts.sobol import Effects
+from featvis.data.files import as_seen
+from featvis.networks.layers import Layer
+
+ALIAS, LAYER = "efficientnet_lite0", "blocks.1"
+CLASSES = ("n01440764", "n03888257")
+FLAGS = (
+    "--classes", "tench,parachute,ladybug", "--layers", LAYER, "--methods", "maco_fast", "--seeds", "1",
+    "--channels", "2", "--concepts", "2", "--images", "2", "--steps", "2", "--crops", "1", "--canvas", "48",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory) -> Path:
+    """Two photographs of each of two classes."""
+    whole = SHARED / "imagenette" / "train"
+    if not whole.is_dir():
+        pytest.skip("needs ../shared/imagenette")
+    folder = tmp_path_factory.mktemp("photographs")
+    for name in CLASSES:
+        (folder / name).mkdir()
+        for path in sorted((whole / name).iterdir())[:2]:
+            shutil.copy(path, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_umap():
+    """Principal components, because UMAP compiles itself in every process; it has a test of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(embedding, "FEWEST", 1_000)
+        yield
+
+
+@pytest.fixture(scope="module")
+def site(photographs, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("made") / "site"
+    assert main(["site", ALIAS, "--data", str(photographs), *FLAGS, "--out", str(out)]) == 0
+    return out
+
+
+def page(site: Path, kind: type, name: str):
+    folder = {model.ClassPage: "classes", model.UnitPage: "units", model.LayerPage: "layers"}[kind]
+    return model.read(site / "data" / ALIAS / folder / f"{name}.json", kind)
+
+
+def activations(classifier, paths: list[Path]) -> np.ndarray:
+    """Mean activations of the layer, by a hook of the test's own: (images, channels)."""
+    kept = []
+    handle = classifier.net.get_submodule(LAYER).register_forward_hook(lambda m, a, out: kept.append(out.mean((2, 3))))
+    try:
+        with torch.no_grad():
+            classifier(torch.stack([as_seen(p, classifier.input_size) for p in paths]))
+    finally:
+        handle.remove()
+    return kept[0].detach().double().numpy()
+
+
+def test_units_say_what_the_network_says_of_the_photographs(site, photographs, classifier):
+    paths = sorted(photographs.rglob("*.*"))
+    expected = activations(classifier, paths)
+    table = np.corrcoef(expected.T)
+    for channel in range(expected.shape[1]):
+        unit = page(site, model.UnitPage, f"{LAYER}-{channel}")
+        order = np.argsort(-expected[:, channel])
+        assert [p.facts["image"].split("/")[-1] for p in unit.most] == [paths[i].name for i in order]
+        assert [p.facts["image"] for p in unit.least] == [p.facts["image"] for p in unit.most][::-1]
+        d = unit.distribution
+        assert (d.low, d.high) == pytest.approx(
+            (expected[:, channel].min(), expected[:, channel].max()), rel=1e-3, abs=1e-4
+        )
+        assert sum(d.counts) == len(paths)
+        first = unit.similar[0]
+        others = [v for i, v in enumerate(table[channel]) if i != channel]
+        assert first.value == pytest.approx(max(others), abs=2e-3)
+    made = [u for u in range(expected.shape[1]) if page(site, model.UnitPage, f"{LAYER}-{u}").visualizations]
+    assert len(made) == 2
+    for channel in made:
+        d = page(site, model.UnitPage, f"{LAYER}-{channel}").distribution
+        assert d.below == pytest.approx((expected[:, channel] < d.reached).mean())
+
+
+def test_a_layer_has_all_of_its_channels_once(site, classifier):
+    sheet = page(site, model.LayerPage, LAYER)
+    assert sorted(t.index for t in sheet.tiles) == list(range(classifier.layer(LAYER).channels))
+    assert sum(t.made for t in sheet.tiles) == 2
+
+
+def test_classes_have_their_concepts_or_say_why_not(site):
+    network = model.read(site / "data" / ALIAS / "network.json", model.Network)
+    assert [(e.name, e.parts) for e in network.classes] == [("tench", 2), ("parachute", 2), ("ladybug", 0)]
+    for entry in network.classes[:2]:
+        found = page(site, model.ClassPage, entry.key)
+        assert sum(c.share for c in found.concepts) == pytest.approx(1)
+        assert found.concepts[0].importance >= found.concepts[1].importance
+        assert len(found.dots) == 2
+        for concept in found.concepts:
+            assert concept.visualization is not None
+            assert 1 <= len(concept.maps) <= 2
+            assert all(other.key != entry.key for other in concept.similar)
+    assert "no image of the class 301" in str(page(site, model.ClassPage, network.classes[2].key).absent)
+    atlas = model.read(site / "data" / ALIAS / "atlas.json", model.Atlas)
+    assert len(atlas.points) == 4 + len(page(site, model.LayerPage, LAYER).tiles)
+
+
+def test_the_same_command_computes_nothing_again(site, photographs, monkeypatch, capsys):
+    def computed(*args: object, **kwargs: object) -> None:
+        raise AssertionError("something was computed again")
+
+    before = {p: p.stat().st_mtime_ns for p in site.rglob("*") if p.is_file()}
+    monkeypatch.setattr(produce.lightning.Trainer, "predict", computed)
+    # First all of it, then as after a kill before the end: what is there is found again, file by file.
+    assert main(["site", ALIAS, "--data", str(photographs), *FLAGS, "--out", str(site)]) == 0
+    assert "nothing has changed" in capsys.readouterr().out
+    (site.with_name("site-work") / "done.json").unlink()
+    assert main(["site", ALIAS, "--data", str(photographs), *FLAGS, "--out", str(site)]) == 0
+    assert {p: p.stat().st_mtime_ns for p in site.rglob("*") if p.is_file()} == before
+
+
+def test_a_site_without_photographs_says_what_is_left_out(site, tmp_path):
+    out = tmp_path / "plain"
+    shutil.copytree(site.with_name("site-work"), tmp_path / "plain-work")  # its visualizations are the same
+    assert main(["site", ALIAS, *FLAGS, "--out", str(out)]) == 0
+    text = (out / ALIAS / "class" / "0-tench.html").read_text()
+    assert "No real images were given" in text
+    assert "No real images were given" in (out / ALIAS / "unit" / f"{LAYER}-0.html").read_text()
+    assert json.loads((out / "site.json").read_text())["notes"]
+
+
+def test_an_unknown_layer_or_class_is_refused(tmp_path, capsys):
+    for flags, words in ((["--layers", "blocks.99"], "--layers blocks.99"), (["--classes", "tensch"], "tench")):
+        assert main(["site", ALIAS, *flags, "--out", str(tmp_path / "x")]) == 2
+        assert words in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
+# --- Parts ---------------------------------------------------------------------------------------------------------
+
+
+class OneImage:
+    """An image set of one image whose pixels say where they lie."""
+
+    name = fingerprint = "one"
+
+    def open(self, i):
+        rows, columns = np.mgrid[0:96, 0:64]
+        return Image.fromarray(np.stack([rows, columns, 0 * rows], -1).astype(np.uint8)), 0
+
+
+@given(st.integers(0, 3 * 2 - 1))
+def test_a_patch_lies_around_the_middle_of_its_place(place):
+    layer = Layer("map", (4, 3, 2), "map", 1, grid=(3, 2))
+    part = np.asarray(Photographs(OneImage(), (96, 64)).patch(0, place, layer))
+    side = round(0.375 * 64)
+    assert part.shape[:2] == (side, side)
+    row, column = divmod(place, 2)
+    for axis, (at, size) in enumerate((((row + 0.5) * 32, 96), ((column + 0.5) * 32, 64))):
+        values = part[..., axis]
+        assert values.min() <= at <= values.max()
+        assert 0 <= values.min() <= values.max() < size
+
+
+@given(arrays(np.float64, (6, 3), elements=st.floats(-9, 9)))
+def test_correlations_are_numpys(x):
+    found = correlations(x, x)
+    for i in range(3):
+        for j in range(3):
+            constant = min(np.ptp(x[:, i]), np.ptp(x[:, j])) < 1e-6
+            if not constant:
+                assert found[i, j] == pytest.approx(np.corrcoef(x[:, i], x[:, j])[0, 1], abs=1e-6)
+
+
+@given(arrays(np.float64, (7, 4), elements=st.floats(-9, 9)), st.integers(1, 2))
+def test_places_are_the_singular_vectors_scaled(x, dimensions):
+    places = principal(x, dimensions)
+    assert places.shape == (7, dimensions)
+    assert ((places >= 0) & (places <= 1)).all()
+    centred = x - x.mean(0)
+    _, values, directions = np.linalg.svd(centred, full_matrices=False)
+    if values[0] - values[1] > 1e-3:
+        line = centred @ directions[0]
+        line = (line - line.min()) / np.ptp(line)
+        assert min(np.abs(places[:, 0] - line).max(), np.abs(1 - places[:, 0] - line).max()) < 1e-5
+
+
+def test_neighbours_in_one_dimension_are_alike(monkeypatch):
+    pytest.importorskip("umap", reason="needs umap-learn (pip install 'featvis[site]')")
+    monkeypatch.setattr(embedding, "FEWEST", 12)
+    rng = np.random.default_rng(0)
+    rows = np.repeat(np.eye(3), 12, axis=0) + 0.01 * rng.random((36, 3))
+    places, how = embed(rows, 1, seed=0)
+    order = np.argsort(places[:, 0]) // 12
+    assert how == "UMAP"
+    assert np.count_nonzero(np.diff(order)) == 2  # three runs: each group stands together
+
+
+def made_up(coefficients: list[list[float]], images: list[int]) -> Concepts:
+    values = torch.tensor(coefficients)
+    k = values.shape[1]
+    places = [Place(i, 0, 0) for i in images]
+    return Concepts(torch.eye(k), values, places, Effects(torch.ones(k), torch.ones(k), 0.0, 0.0), 0.0, 1.0)
+
+
+def test_which_concept_matters_to_which_image():
+    found = made_up([[4.0, 0.0], [2.0, 0.0], [1.0, 3.0], [1.0, 5.0]], [0, 0, 1, 1])
+    # Means of the images: (3, 0) and (1, 4); over both (2, 2).
+    np.testing.assert_allclose(maps.weights(found, [0.5, 2.0], own=2), [[0.75, 0.0], [0.25, 4.0]])
+    assert maps.most_lit(found, 1, own=2, count=2) == [1, 0]
+    assert maps.most_lit(found, 1, own=1, count=2) == [0]
+
+
+def test_an_image_is_bright_where_the_concept_is():
+    strength = np.zeros((4, 4))
+    strength[:, :2] = 3.0
+    lit = np.asarray(maps.lit(torch.ones(3, 64, 64), strength, most=3.0)).astype(float)
+    assert (lit[:, :8] > 250).all()
+    assert (lit[:, -8:] < 255 * (maps.DARK + 0.02)).all()
