@@ -17,7 +17,7 @@ flags = $(if $(SUITE),--suite $(SUITE)) $(if $(MODEL),--model $(MODEL)) $(if $(M
 	$(if $(WANDB),--wandb $(WANDB)) $(if $(DRY_RUN),--dry-run)
 
 .DEFAULT_GOAL := help
-.PHONY: help bench test tables reference perf perf-peers lint docs release clean
+.PHONY: help bench test tables reference perf perf-peers site lint docs release clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -54,6 +54,15 @@ perf-peers: $(VENV)/.ready .peers/.ready  ## MACO's speed and pictures beside ho
 lint: $(VENV)/.ready-test $(VENV)/.ready-lint  ## ruff, mypy, and who may import whom
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache
 
+# Two networks over the ten classes of Imagenette, and the leaderboard.
+SITE_MODELS := efficientnet_lite0,deit_tiny_patch16_224
+SITE_CLASSES := 0,217,482,491,497,566,569,571,574,701
+site: $(VENV)/.ready-site  ## make the site of our networks and records in runs/site: make site DATA=folder
+	@$(BIN)/featvis site $(or $(MODELS),$(SITE_MODELS)) --data "$(or $(DATA),imagenette)" \
+		--classes $(SITE_CLASSES) --layers blocks.2,blocks.4,blocks.9 \
+		--methods maco_fast,fourier_lucid --steps 64 --crops 1 --canvas 256 --images 20 \
+		--records results/records --out "$(or $(OUT),runs/site)"
+
 docs: $(VENV)/.ready-docs  ## build the documentation into site/; a dead link or anchor fails
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
@@ -75,7 +84,8 @@ $(VENV)/.ready: pyproject.toml requirements.lock | $(VENV)/bin/python
 	@touch $@
 
 # Without waiting for .ready, whose packages these have too: a fresh machine resolves and installs them once.
-$(VENV)/.ready-test $(VENV)/.ready-lint $(VENV)/.ready-docs $(VENV)/.ready-release: $(VENV)/.ready-%: \
+$(VENV)/.ready-test $(VENV)/.ready-site $(VENV)/.ready-lint $(VENV)/.ready-docs $(VENV)/.ready-release: \
+		$(VENV)/.ready-%: \
 		pyproject.toml requirements.lock | $(VENV)/bin/python
 	@echo "installing featvis with what '$*' needs into $(VENV) (a few minutes the first time)"
 	@$(INSTALL) -c requirements.lock -e '.[embedded,fast,$*]'
