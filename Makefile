@@ -59,7 +59,7 @@ SITE_MODELS := efficientnet_lite0,deit_tiny_patch16_224
 SITE_CLASSES := 0,217,482,491,497,566,569,571,574,701
 site: $(VENV)/.ready-site  ## make the site of our networks and records in runs/site: make site DATA=folder
 	@$(BIN)/featvis site $(or $(MODELS),$(SITE_MODELS)) --data "$(or $(DATA),imagenette)" \
-		--classes $(SITE_CLASSES) --layers blocks.2,blocks.4,blocks.9 \
+		--classes $(SITE_CLASSES) --layers blocks.2,blocks.4,blocks.9 --concept-layer blocks.8.mlp.act \
 		--methods maco_fast,fourier_lucid --steps 64 --crops 1 --canvas 256 --images 20 \
 		--records results/records --out "$(or $(OUT),runs/site)"
 

@@ -50,7 +50,8 @@ def site(
         seeds: visualizations of a class by each method.
         channels: of each layer that are visualized; all of them have a page.
         concepts: of each class.
-        concept_layer: of the concepts; default: the last layer with positions whose activations are not negative.
+        concept_layer: of the concepts; of several, separated by commas, a network takes the first that it has;
+            default: its last layer with positions whose activations are not negative.
         images: of each class that are looked at, the first ones.
         steps: optimisation steps.
         crops: views a step.
@@ -128,7 +129,8 @@ def _make(models: list[str], flags: dict[str, Any], about: Site, out: Path) -> N
     options = Options(
         classes=flags["classes"], layers=tuple(split(flags["layers"])), methods=tuple(split(flags["methods"])),
         budget={"steps": flags["steps"], "views": flags["crops"], "canvas": flags["canvas"]},
-        **{k: flags[k] for k in ("seeds", "channels", "concepts", "concept_layer", "images", "batch_size", "seed")},
+        concept_layers=tuple(split(flags["concept_layer"])),
+        **{k: flags[k] for k in ("seeds", "channels", "concepts", "images", "batch_size", "seed")},
     )  # fmt: skip
     work = out.with_name(f"{out.name}-work")
     with held(work):

@@ -95,20 +95,27 @@ class ClassMaker:
                 chosen[label] = finder.choose(source, self.network, label, options)
             except UserError as error:
                 self.absent[label] = f"No concepts: {error}."
+        layer = self._layer(source, chosen)
         if not chosen:
-            return {}, ""
-        first = next(iter(chosen.values()))
-        opened = finder.open_chosen(source, first.rows[:4], min(first.own, 4), self.network.input_size)
-        try:
-            layer, _ = finder.layer_of(self.options.concept_layer, self.network, opened)
-        except UserError as error:
-            self.absent |= dict.fromkeys(chosen, f"No concepts: {error}.")
             return {}, ""
         finder.run(
             self.network, self.made, self.options.methods[0], source, list(chosen.values()), layer, options, self.work,
             self._flags(source),
         )  # fmt: skip
         return chosen, layer
+
+    def _layer(self, source: ImageSet, chosen: dict[int, finder.Chosen]) -> str:
+        """The layer of the concepts; classes that it has none of are taken out of `chosen`, saying why."""
+        known = self.network.layers()
+        layer = next((name for name in self.options.concept_layers if name in known), None)
+        for label, one in list(chosen.items()):
+            opened = finder.open_chosen(source, one.rows[:4], min(one.own, 4), self.network.input_size)
+            try:
+                layer, _ = finder.layer_of(layer, self.network, opened)
+            except UserError as error:
+                self.absent[label] = f"No concepts: {error}."
+                del chosen[label]
+        return layer or ""
 
     def _flags(self, source: ImageSet) -> dict[str, Any]:
         o, budget = self.options, self.options.budget

@@ -21,7 +21,8 @@ class Options:
         seeds: visualizations of a class by each method.
         channels: of a layer that are visualized, the first of a fixed permutation; all of them have a page.
         concepts: of a class.
-        concept_layer: of the concepts; None: the last one with positions whose activations are not negative.
+        concept_layers: of the concepts, the first that a network has; else its last one with positions whose
+            activations are not negative.
         images: of a class that concepts are made of, and that units see.
         budget: steps, views and canvas of the visualizations, None where the preset's.
         batch_size: units optimised together.
@@ -34,7 +35,7 @@ class Options:
     seeds: int
     channels: int
     concepts: int
-    concept_layer: str | None
+    concept_layers: tuple[str, ...]
     images: int
     budget: Mapping[str, int | None]
     batch_size: int

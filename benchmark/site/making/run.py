@@ -101,7 +101,7 @@ def stamp(subjects: Sequence[Subject], options: Options) -> dict[str, str]:
     networks = {s.alias: [s.exact.name, s.exact.weights_hash] for s in subjects}
     sources = [s.source.fingerprint if s.source is not None else None for s in subjects]
     asked = {k: v if not hasattr(v, "items") else dict(v) for k, v in vars(options).items()}
-    asked |= {"layers": list(options.layers), "methods": list(options.methods)}
+    asked |= {k: list(getattr(options, k)) for k in ("layers", "methods", "concept_layers")}
     return {"hash": config_hash({"networks": networks, "images": sources, "options": asked, "versions": versions()})}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 from PIL import Image
 
@@ -33,7 +32,6 @@ from benchmark.site.rendering.index import parts
 from benchmark.site.rendering.pages import Pages
 from featvis.errors import UserError
 
-T = TypeVar("T")
 A_PAGE = 100
 """Classes on a page of a comparison."""
 OF_A_ROW = 24
@@ -76,11 +74,6 @@ def _records(folder: Path | None) -> list[Record] | None:
     return None if folder is None else load_all(folder) if folder.is_dir() else []
 
 
-def _all(pages: Pages, network: Network, folder: str, kind: type[T]) -> list[T]:
-    """The data of a kind of pages, by file name."""
-    return [read(path, kind) for path in sorted((pages.out / "data" / network.alias / folder).glob("*.json"))]
-
-
 def _network(pages: Pages, network: Network, networks: Sequence[Network], atlas: bool) -> None:
     alias = network.alias
     preview = next((e.picture for e in (*network.classes, *network.layers) if e.picture), None)
@@ -90,19 +83,19 @@ def _network(pages: Pages, network: Network, networks: Sequence[Network], atlas:
     )
     others: dict[str, list[Reference]] = {}
     for other in networks:
-        for entry in other.classes if other is not network else ():
-            others.setdefault(entry.name, []).append(Reference("class", other.alias, entry.key, entry.name))
-    known = {entry.key for entry in network.classes}
-    for page in _all(pages, network, "classes", ClassPage):
-        if page.key in known:
-            _class(pages, page, others.get(page.name, []))
-    for unit in _all(pages, network, "units", UnitPage):
-        _unit(pages, unit)
-    for layer in _all(pages, network, "layers", LayerPage):
+        for theirs in other.classes if other is not network else ():
+            others.setdefault(theirs.name, []).append(Reference("class", other.alias, theirs.key, theirs.name))
+    data = pages.out / "data" / alias
+    for entry in network.classes:
+        _class(pages, read(data / "classes" / f"{entry.key}.json", ClassPage), others.get(entry.name, []))
+    for entry in network.layers:
+        layer = read(data / "layers" / f"{entry.key}.json", LayerPage)
         first = next((t.picture for t in layer.tiles if t.picture), None)
         about = f"All {len(layer.tiles)} channels of {layer.name} of {alias}, alike ones beside each other"
         path = address("layer", alias, layer.key)
         pages.page("layer.html", path, f"{layer.name} of {alias}", about, network=alias, p=layer, preview=first)
+        for tile in layer.tiles:
+            _unit(pages, read(data / "units" / f"{tile.key}.json", UnitPage))
     if atlas:
         _atlas(pages, read(pages.out / "data" / alias / "atlas.json", Atlas))
 
