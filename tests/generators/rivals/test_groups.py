@@ -64,13 +64,27 @@ def test_an_image_of_another_group_is_not_finished(tiny, tmp_path):
     assert second["0.png"] == make(tiny, tmp_path / "other", "cat,fox")["0.png"]
 
 
+NET = """
+from torch import nn
+
+
+class Net(nn.Sequential):
+    def __init__(self):
+        layers = nn.Conv2d(3, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        super().__init__(*layers, nn.Linear(8, 4))
+"""
+
+
 def test_two_processes_give_the_bytes_of_one(tmp_path):
     found = {}
+    (tmp_path / "own_net.py").write_text(NET)
+    about = {"class_path": "own_net.Net", "mean": [0.5] * 3, "std": [0.25] * 3, "input_size": [32, 32]}
+    (tmp_path / "net.yaml").write_text(yaml.safe_dump(about))
     for name, trainer in (("one", {}), ("two", {"accelerator": "cpu", "devices": 2, "strategy": "ddp"})):
         config = {
             "model": {
                 "class_path": "featvis.generators.DeepInversion",
-                "init_args": {"steps": 1, "canvas": 64, "group": 2, "precision": "float32"},
+                "init_args": {"model": "wrap:net.yaml", "steps": 2, "canvas": 32, "group": 2, "roll": 3},
             },
             "data": {"units": "0-3", "batch_size": 1},
             "trainer": {"enable_progress_bar": False, **trainer},
