@@ -93,6 +93,7 @@ class Accentuation(Generator):
         self.chain: list[Transform] = [Crop((low + high) / 2, (high - low) / 2, "uniform")]
         self.own = OwnPhase(self.size)
         self.parametrization = self.own
+        self._seeds: dict[int, Tensor] = {}
 
     def in_channels(self, channels: int) -> Parametrization:
         """As many as the image has."""
@@ -134,9 +135,14 @@ class Accentuation(Generator):
 
     def beside(self, units: Sequence[Unit]) -> Float[Tensor, "b c h w"]:
         """The images."""
-        channels = self.load_classifier().channels
-        seeds = [as_seen(u.path, self.size, channels) for u in units if isinstance(u, Accentuated)]
-        return torch.stack(seeds).to(self.device)
+        return torch.stack([self._seed(unit) for unit in units])
+
+    def _seed(self, unit: Unit) -> Float[Tensor, "c h w"]:
+        """A unit's image, read once."""
+        assert isinstance(unit, Accentuated)
+        if unit.digest not in self._seeds:
+            self._seeds[unit.digest] = as_seen(unit.path, self.size, self.load_classifier().channels).to(self.device)
+        return self._seeds[unit.digest]
 
     def objective(self, unit: Unit) -> Objective:
         """The unit's, less the penalty; or the caricature's."""
