@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from unittest.mock import MagicMock
+
 from sample_records import metric, record
 
 from benchmark.records.record import Record
 from benchmark.records.seen import seen
 from benchmark.report import tables
+from benchmark.report.gallery import build_page
+from benchmark.tracking import records as logged
 from featvis.generators import AM, CBR, MACO, Attack, Fourier, Inversion
 from featvis.generators.arguments import public_name
 
@@ -39,6 +43,17 @@ def test_rows_that_see_the_same_stand_together_and_have_a_best_of_their_own():
     assert data.set_index("method")["sees"]["vital"] == "50 images of the class"
     assert "| sees |" in tables.markdown(sheet)
     assert "50 images" in tables.text_block(rivals())
+
+
+def test_the_page_and_weights_and_biases_tell_it(tmp_path, monkeypatch):
+    page = build_page(rivals(), tmp_path).read_text()
+    assert page.count("50 images of the class") == 1
+    run = MagicMock()
+    monkeypatch.setattr(logged, "start", lambda *args: run)
+    old = record("maco", metric("logit", 8.0), config={"generator": {"class_path": "featvis.generators.MACO"}})
+    for row, expected in ((rivals()[-2], "50 images of the class"), (old, "natural spectrum")):
+        logged._log_row("offline", tmp_path, row)
+        assert run.config.update.call_args.args[0]["sees"] == expected
 
 
 def test_a_table_whose_methods_see_no_more_than_a_spectrum_stays_as_it_was():
