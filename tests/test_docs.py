@@ -57,7 +57,7 @@ def test_every_page_of_the_navigation_is_there_and_every_page_is_in_it(hooks):
     assert own | books <= set(leaves(nav))
 
 
-@pytest.mark.parametrize("method", ["MACO", "Fourier", "CBR", "AM", "Attack"])
+@pytest.mark.parametrize("method", ["MACO", "Fourier", "CBR", "AM", "Attack", "DAS", "VITAL", "DeepInversion"])
 def test_a_presets_table_has_every_argument_of_every_preset(method, hooks):
     page = (ROOT / "docs" / "methods" / f"{method.lower()}.md").read_text()
     assert f"<!-- generate: presets {method} -->" in page
