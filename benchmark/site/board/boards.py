@@ -11,12 +11,12 @@ import pandas as pd
 
 from benchmark.records.columns import percent_groups
 from benchmark.records.record import REFERENCES, Record, shown
+from benchmark.records.seen import seen
 from benchmark.report.agreement.scores import scores_of
 from benchmark.report.agreement.verdicts import mean_rank, verdict
 from benchmark.report.tables.numbers import by_model, frame, metrics_of
 from benchmark.report.tables.sheet import Cell, decimals_of, metric_cell
 from benchmark.site.board.reports import Report
-from benchmark.site.board.sees import sees_of
 from benchmark.site.model import key_of
 
 REPORTED, VERIFIED = "reported", "verified by us"
@@ -102,7 +102,7 @@ def _board(group: Sequence[Record], reports: Mapping[tuple[str, str, str], Repor
         lines.append(
             Line(
                 record=record, name=shown(record.method), key=key_of(record.suite, record.alias, record.method),
-                reference=record.method in REFERENCES, sees=sees_of(record), budget=_budget(record),
+                reference=record.method in REFERENCES, sees=seen(record) or "", budget=_budget(record),
                 rank=ranks.get(record.method), values=tuple(values), report=report,
             )
         )  # fmt: skip

@@ -6,7 +6,6 @@ import csv
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from places import ROOT
@@ -17,7 +16,6 @@ from benchmark.records.record import load_all
 from benchmark.report.tables.numbers import frame
 from benchmark.site.board import reports
 from benchmark.site.board.boards import boards
-from benchmark.site.board.sees import sees_of
 
 
 def rows():
@@ -49,12 +47,10 @@ def test_intervals_stand_where_their_ends_are_in_the_range_of_the_column():
 
 
 def test_what_a_method_may_see():
-    generator = {"generator": {"class_path": "featvis.generators.maco.MACO"}}
-    assert sees_of(SimpleNamespace(method="maco", config=generator)) == "a spectrum"
-    assert sees_of(SimpleNamespace(method="mine", config=generator, sees="1000 images")) == "1000 images"
-    assert sees_of(SimpleNamespace(method="mine", config={"generator": {"class_path": "mine.MACO"}})) == "unknown"
-    assert sees_of(SimpleNamespace(method="cbr", config={"generator": None})) == "unknown"
-    assert sees_of(SimpleNamespace(method="noise", config={})) == ""
+    (board,) = boards([*rows(), record("mine", metric("logit", 1.0), sees="1000 images of the class")])
+    assert {line.name: line.sees for line in board.lines if line.name in ("mine", "noise")} == {
+        "mine": "1000 images of the class", "noise": "",
+    }  # fmt: skip
 
 
 def test_a_number_that_was_not_scored_anew_is_reported_alone():
