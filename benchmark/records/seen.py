@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 NOTHING, SPECTRUM, STATISTICS, ONE_IMAGE = "nothing", "natural spectrum", "batch statistics", "one image"
 IMAGES = re.compile(r"(\d+) images of the class")
+CONTROL = "; control: "
+"""What stands between that and the name of a control (`benchmark.suites.controls`)."""
 _CLASSES = {"MACO": SPECTRUM, "Inversion": ONE_IMAGE, "Attack": ONE_IMAGE}
 """By the name of the class: what the methods see whose records do not say it, as older ones do not."""
 
@@ -36,6 +38,17 @@ def seen(record: Record) -> str | None:
         return None
     class_path = str(generator.get("class_path", ""))
     return _CLASSES.get(class_path.rpartition(".")[2], NOTHING) if class_path.startswith("featvis.") else NOTHING
+
+
+def is_control(record: Record) -> bool:
+    """Whether a row shows what a method's scores are worth, and is no method itself.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> is_control(SimpleNamespace(sees="nothing; control: random network")), is_control(SimpleNamespace(sees=None))
+        (True, False)
+    """
+    return CONTROL in (record.sees or "")
 
 
 def order(sees: str | None) -> tuple[int, int, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from benchmark.records.seen import CONTROL
 from featvis.errors import UserError, nearest
 
 RANDOM, WRONG, SEED = "random network", "wrong images", "seed"
@@ -30,7 +31,7 @@ def named(sees: str, control: str | None) -> str:
         >>> named("nothing", "random network"), named("nothing", None)
         ('nothing; control: random network', 'nothing')
     """
-    return f"{sees}; control: {control}" if control else sees
+    return f"{sees}{CONTROL}{control}" if control else sees
 
 
 def arguments_of(

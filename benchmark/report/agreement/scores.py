@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.records.record import REFERENCES, Measurement, Record
+from benchmark.records.seen import is_control
 from benchmark.report.agreement.ranks import FEWEST, Array
 from benchmark.report.tables.layers import layer_of
 from benchmark.report.tables.numbers import metrics_of
@@ -78,8 +79,8 @@ def sign(column: Measurement) -> int:
 
 
 def scores_of(group: Sequence[Record]) -> Scores:
-    """The scores of the records of one suite and model."""
-    done = [r for r in group if r.status == "done"]
+    """The scores of the records of one suite and model; controls, which are no methods, are left out."""
+    done = [r for r in group if r.status == "done" and not is_control(r)]
     methods = [r for r in done if r.method not in REFERENCES]
     references = [r for r in done if r.method in REFERENCES]
     units = tuple(sorted({_unit(u) for r in methods for u in r.units}))

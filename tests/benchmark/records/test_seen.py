@@ -9,6 +9,7 @@ from sample_records import metric, record
 from benchmark.records.record import Record
 from benchmark.records.seen import seen
 from benchmark.report import tables
+from benchmark.report.agreement.scores import scores_of
 from benchmark.report.gallery import build_page
 from benchmark.tracking import records as logged
 from featvis.generators import AM, CBR, MACO, Attack, Fourier, Inversion
@@ -43,6 +44,13 @@ def test_rows_that_see_the_same_stand_together_and_have_a_best_of_their_own():
     assert data.set_index("method")["sees"]["vital"] == "50 images of the class"
     assert "| sees |" in tables.markdown(sheet)
     assert "50 images" in tables.text_block(rivals())
+
+
+def test_a_control_is_no_method_among_those_whose_columns_are_compared():
+    control = record("vital_random", metric("logit", 30.0), sees="50 images of the class; control: random network")
+    found = scores_of([*rivals(), control])
+    assert found.methods == scores_of(rivals()).methods
+    assert "vital_random" in [row.method for row in tables.sheets([*rivals(), control])[0].rows]
 
 
 def test_the_page_and_weights_and_biases_tell_it(tmp_path, monkeypatch):
