@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmark.records.record import Record, load_all
 from benchmark.records.seen import seen
 from benchmark.report.tables import frame, method_order

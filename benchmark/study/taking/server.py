@@ -21,6 +21,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from benchmark.report.gallery import as_script
 from benchmark.study import answers
 from benchmark.study.taking import store
 from benchmark.study.taking.publish import FOLDER

@@ -203,7 +203,7 @@ def test_the_leaderboard_sorts_filters_and_can_be_sent(browser, site, tmp_path):
     logits = [float(r["value"]) for r in rows if r["metric"] == "logit" and r["value"]]
     assert {r["suite"] for r in rows} == {"quick"}
     assert logits == values
-    page.locator("select[name=sees]").select_option("a spectrum")
+    page.locator("select[name=sees]").select_option("natural spectrum")
     assert {r.get_attribute("data-method") for r in board.locator("tbody tr:visible").all()} == {"maco"}
     board.get_by_role("link", name="maco").click()
     page.wait_for_url("**/leaderboard/quick-*-maco.html")
