@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning
 import torch
@@ -64,9 +64,10 @@ class Passes(lightning.LightningModule):
     diversity_layer: str | None = None
     _objectives: dict[Unit, Objective]
 
-    def load_classifier(self) -> Classifier:
-        """The network."""
-        raise NotImplementedError
+    if TYPE_CHECKING:
+
+        def load_classifier(self) -> Classifier:
+            """The network; `Generator` loads it."""
 
     def diversity_at(self) -> str:
         """The layer at which the images of a unit shall differ.
