@@ -90,7 +90,8 @@ class Record:
     with `<unit>.png`, relative to the run's folder, and `images_sha256` the digest of their pixels
     (`storage.images.pixels_hash`). `command` is what makes the record anew. `budget`, `config_hash` and `preset` are
     None where nothing was optimised. `seconds_per_image` is wall-clock time. `created` is ISO 8601.
-    `silent_units` had no gradient at any step, so their images show nothing.
+    `silent_units` had no gradient at any step, so their images show nothing. `sees` is what the method may see besides
+    the network (`benchmark.records.seen`, which knows it of records without it too).
     """
 
     suite: str
@@ -119,6 +120,7 @@ class Record:
     command: str | None = None
     silent_units: tuple[str, ...] = ()
     given: str | None = None
+    sees: str | None = None
     schema: Literal[1] = SCHEMA
 
     @classmethod

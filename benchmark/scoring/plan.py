@@ -29,6 +29,7 @@ class Row:
         preset: the file of configs/generator that it started from.
         config: of the generator.
         config_hash: of the generator.
+        sees: what the method may see besides the network (`benchmark.records.seen`).
         transparency: show the images over a middle grey by their transparency (row "MACO" of Fel et al. 2023, Table 3).
     """
 
@@ -38,6 +39,7 @@ class Row:
     preset: str | None = None
     config: dict[str, Any] | None = None
     config_hash: str | None = None
+    sees: str | None = None
     transparency: bool = False
 
 

@@ -42,6 +42,7 @@ def record_of(
     command: str | None = None,
     error: str | None = None,
     packages: Sequence[str] = (),
+    sees: str | None = None,
 ) -> Record:
     """A record, here and now.
 
@@ -63,6 +64,7 @@ def record_of(
         command: what makes the record anew.
         error: why the row failed; None: it did not.
         packages: further ones whose versions count.
+        sees: what the method may see besides the network; None: nothing was optimised.
     """
     made = [p for u in units if folder is not None and (p := folder / f"{u}.png").is_file()]
     return Record(
@@ -92,6 +94,7 @@ def record_of(
         command=command,
         silent_units=tuple(u for u in units if folder is not None and silent(folder / f"{u}.png")),
         given=None if network.given == network.alias else network.given,
+        sees=sees,
     )
 
 
@@ -114,6 +117,7 @@ def of_row(plan: Plan, row: Row, target: Classifier, **facts: Any) -> Record:
         budget=None if row.config is None else budget_of(row.config, plan.canvas),
         command=plan.command,
         packages=SCORED_WITH,
+        sees=row.sees,
         **facts,
     )
 

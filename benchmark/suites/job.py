@@ -162,6 +162,7 @@ def prepare(name: str, suite: Suite, out: Path, options: Mapping[str, Any], eval
             preset=cell.preset,
             config=cell.generator.config(device),
             config_hash=cell.generator.config_hash(device),
+            sees=cell.generator.seen(),
             transparency=cell.transparency,
         )
         for cell in cells

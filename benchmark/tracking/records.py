@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.records.record import Record, load_all
+from benchmark.records.seen import seen
 from benchmark.report.tables import frame, method_order
 from benchmark.scoring.plan import Plan
 from benchmark.tracking.content import Content, Figures, fill
@@ -83,6 +84,7 @@ def _log_row(mode: str, out: Path, record: Record) -> None:
     facts = ("label", "higher_is_better", "absent")
     config: dict[str, Any] = {"metrics": {m.name: {k: getattr(m, k) for k in facts} for m in record.metrics}}
     config |= {k: v for k, v in record.to_dict().items() if k not in ("metrics", "units", "labels")}
+    config["sees"] = seen(record)
     run.config.update(config, allow_val_change=True)
     passes = record.budget.passes_per_image if record.budget else None
     row: dict[str, Any] = {"n": record.n, "seconds_per_image": record.seconds_per_image, "passes_per_image": passes}

@@ -115,6 +115,8 @@ class Attack(Generator):
         UserError: for an epsilon outside [0, 1], a negative `tv`, or an argument that `Generator` refuses.
     """
 
+    sees = "one image"
+
     def __init__(
         self,
         model: str = "efficientnet_lite0",

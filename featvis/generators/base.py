@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import lightning
 import torch
@@ -65,6 +65,7 @@ class Generator(lightning.LightningModule, metaclass=NotesArguments):
     """
 
     parametrization: Parametrization
+    sees: ClassVar[str] = "nothing"
     _arguments: dict[str, Any]
 
     def __init__(
@@ -128,6 +129,10 @@ class Generator(lightning.LightningModule, metaclass=NotesArguments):
     def finish(self, canvas: Float[Tensor, "b c h w"], fixed: Tensor | None) -> Float[Tensor, "b c h w"]:
         """The canvas that is written, from the last step's. Default: the same."""
         return canvas
+
+    def seen(self) -> str:
+        """What the method may see besides the network; rows that see different things are no competitors."""
+        return self.sees
 
     def facts(self) -> dict[str, Any]:
         """What an image depends on besides the arguments: a file that is named by one counts by its content, here."""

@@ -69,6 +69,8 @@ class Inversion(Generator):
         kwargs: of `Generator`.
     """
 
+    sees = "one image"
+
     def __init__(
         self,
         steps: int = 256,

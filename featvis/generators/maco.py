@@ -40,6 +40,8 @@ class MACO(Generator):
         kwargs: of `Generator`.
     """
 
+    sees = "natural spectrum"
+
     def __init__(
         self,
         steps: int = 256,

@@ -6,10 +6,14 @@ from collections.abc import Callable, Iterable
 
 from benchmark.records.columns import percent_groups
 from benchmark.records.record import REFERENCES, Record, shown
+from benchmark.records.seen import grouped, seen
 from benchmark.report.tables.numbers import by_model, frame, metrics_of, paper, paper_values
 from benchmark.report.tables.orderings import ordering
 from benchmark.report.tables.sheet import (
     DASH,
+    LEGEND,
+    LEGEND_BY_GROUP,
+    SEES,
     Cell,
     Column,
     Footnotes,
@@ -38,6 +42,12 @@ def lay_out(records: list[Record]) -> Sheet:
     cells: dict[str, list[Cell]] = {record.method: [] for record in records}
     note = Footnotes()
     orderings, definitions = [], []
+    several = grouped(records)
+    if several:
+        columns.append(Column(SEES, "sees"))
+        definitions.append((SEES, f"what the method may see besides the network; {DASH} where nothing was optimised."))
+        for record in records:
+            cells[record.method].append(Cell(seen(record) or DASH))
 
     for metric in metrics_of(records):
         part = data[data["metric"] == metric.name]
@@ -97,4 +107,5 @@ def lay_out(records: list[Record]) -> Sheet:
         tuple(orderings),
         tuple(definitions),
         tuple(runs_of(records)),
+        legend=LEGEND_BY_GROUP if several else LEGEND,
     )

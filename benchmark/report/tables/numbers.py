@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from benchmark.records import columns
+from benchmark.records import columns, seen
 from benchmark.records.record import REFERENCES, Measurement, Record
 from featvis.errors import UserError
 
@@ -53,15 +53,17 @@ def frame(records: Iterable[Record]) -> pd.DataFrame:
 
     Returns:
         Columns suite, model, alias, method, preset, status, metric, label, group, higher_is_better, value, low, high,
-        n, best, paper, absent, seconds_per_image, passes_per_image, steps, views, config_hash, units_hash, git_commit.
+        n, best, paper, absent, seconds_per_image, passes_per_image, steps, views, config_hash, units_hash, git_commit;
+        and sees, where methods of one table see different things (`benchmark.records.seen`).
     """
-    rows = [row for group in by_model(records) for row in _rows(group)]
+    groups = by_model(records)
+    rows = [row for group in groups for row in _rows(group)]
     columns = [
         "suite", "model", "alias", "method", "preset", "status", "metric", "label", "group", "higher_is_better",
         "value", "low", "high", "n", "best", "paper", "absent", "seconds_per_image", "passes_per_image", "steps",
         "views", "config_hash", "units_hash", "git_commit",
     ]  # fmt: skip
-    table = pd.DataFrame(rows, columns=columns)
+    table = pd.DataFrame(rows, columns=columns + ["sees"] * any(map(seen.grouped, groups)))
     whole = ["n", "passes_per_image", "steps", "views"]
     real = ["value", "low", "high", "paper", "seconds_per_image"]
     # Int64 is pandas' integer that can be missing: a count of 10 must not become 10.0 because a row failed.
@@ -69,14 +71,20 @@ def frame(records: Iterable[Record]) -> pd.DataFrame:
 
 
 def by_model(records: Iterable[Record]) -> list[list[Record]]:
-    """The records of one suite and model together, in the order of the tables: see `method_order`."""
+    """The records of one suite and model together, in the order of the tables: what they see, and `method_order`."""
 
     def order(record: Record) -> tuple[Any, ...]:
         return (record.suite, record.alias, record.model, *method_order(record.method))
 
-    return [
-        list(g) for _, g in itertools.groupby(sorted(records, key=order), key=lambda r: (r.suite, r.alias, r.model))
-    ]
+    groups = itertools.groupby(sorted(records, key=order), key=lambda r: (r.suite, r.alias, r.model))
+    return [_by_what_they_see(list(group)) for _, group in groups]
+
+
+def _by_what_they_see(records: list[Record]) -> list[Record]:
+    """The rows of one table, the methods that see the same together where tables say what they see."""
+    if not seen.grouped(records):
+        return records
+    return sorted(records, key=lambda r: (method_order(r.method)[0], seen.order(seen.seen(r))))
 
 
 def method_order(method: str) -> tuple[int, int, str]:
@@ -140,6 +148,7 @@ def complete(records: Sequence[Record], methods: Sequence[str], metrics: Sequenc
         "config_hash",
         "units_hash",
         "git_commit",
+        *["sees"] * ("sees" in whole),
     ]
     keys = ["alias", "method", "metric"]
     models = {r.alias: r.model for r in records}
@@ -169,9 +178,12 @@ def _why_missing(record: Record | None, alias: str, method: str) -> str | None:
 def _rows(records: Sequence[Record]) -> list[dict[str, Any]]:
     rows = []
     metrics: list[Measurement | None] = [*metrics_of(records)]
+    sees = {r.method: seen.seen(r) for r in records}
+    several = seen.grouped(records)
+    groups = [[m for m in sees if sees[m] == s] for s in set(sees.values())] if several else [list(sees)]
     for metric in metrics or [None]:
         column = {r.method: _measured(r, metric) for r in records}
-        best = _best(column, metric) if metric else set()
+        best = set().union(*(_best({m: column[m] for m in g}, metric) for g in groups)) if metric else set()
         published = paper_values(records[0].alias, metric.name) if metric else {}
         for record in records:
             m = column[record.method]
@@ -202,6 +214,7 @@ def _rows(records: Sequence[Record]) -> list[dict[str, Any]]:
                     "config_hash": record.config_hash,
                     "units_hash": record.units_hash,
                     "git_commit": record.git_commit,
+                    "sees": sees[record.method] if several else None,
                 }
             )
     position = {record.method: i for i, record in enumerate(records)}

@@ -14,6 +14,11 @@ from benchmark.records import columns
 from benchmark.records.record import Measurement, Record, listed, shown
 
 DASH = "—"
+SEES = "sees"
+"""The heading of what the methods of a row may see besides the network."""
+
+LEGEND = "Best method in bold; in brackets the 95 % interval."
+LEGEND_BY_GROUP = "In bold the best of the methods that see the same; in brackets the 95 % interval."
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,7 @@ class Sheet:
     definitions: tuple[tuple[str, str], ...]
     runs: tuple[str, ...]
     caption: str = ""
-    legend: str = "Best method in bold; in brackets the 95 % interval."
+    legend: str = LEGEND
     corner: str = "method"
     remarks: tuple[str, ...] = ()
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from benchmark.records.record import Record
 from benchmark.report.tables.model import sheets
-from benchmark.report.tables.sheet import Cell, Sheet
+from benchmark.report.tables.sheet import SEES, Cell, Sheet
 from benchmark.report.tables.writers import md, md_table
 
 
@@ -46,7 +46,7 @@ def _turned(
     """Metrics down and methods across: labels are long and methods few, so this fits a README and a terminal."""
     body = []
     for i, column in enumerate(sheet.columns):
-        if column.metric or column.head == "s / image":
+        if column.metric or column.head in ("s / image", SEES):
             values = ["failed" if row.failed is not None else spell(row.cells[i]) for row in sheet.rows]
             body.append([(escape or md)(column.head), *values])
     return ["", *(row.method for row in sheet.rows)], body
