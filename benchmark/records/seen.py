@@ -1,8 +1,8 @@
 """What a method may see besides the network's gradient: a fact of each record, by which tables group rows. No torch.
 
 A method that is handed photographs of a class, or the statistics that the network keeps of its training images, does
-not compete with one that is handed nothing, so "best" is said within a group. Whether a natural spectrum is handed over is
-what the MACO paper's own comparison is about; it makes a group of its own only beside methods that see more.
+not compete with one that is handed nothing, so "best" is said within a group. Whether a natural spectrum is handed over
+is what the MACO paper's own comparison is about; it makes a group of its own only beside methods that see more.
 """
 
 from __future__ import annotations
