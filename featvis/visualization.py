@@ -179,7 +179,7 @@ def visualize(
     network = made.load_classifier()
     wanted = _units(units, network)
     made.to(network.device)
-    batches = cut(wanted, batch_size)
+    batches = cut(wanted, batch_size, made.together)
     with tqdm(total=made.steps * len(batches), desc=type(made).__name__, disable=not progress, leave=False) as bar:
         made.listeners = [_Bar(bar)]
         try:

@@ -112,7 +112,7 @@ def generator_arguments(method: str) -> list[str]:
     """The arguments of featvis's own methods; empty where the method is somebody else's and may have any."""
     if "." in method and not method.startswith("featvis.generators."):
         return []
-    return constructor_arguments(*sorted((PACKAGE / "generators").glob("*.py")))
+    return constructor_arguments(*sorted((PACKAGE / "generators").rglob("*.py")))
 
 
 def batch_arguments() -> list[str]:

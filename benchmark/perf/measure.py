@@ -23,7 +23,7 @@ from benchmark.suites.suite import Suite
 from featvis import engine
 from featvis.engine.switch import without
 from featvis.errors import UserError
-from featvis.generators import Generator, base
+from featvis.generators import Generator, passes
 from featvis.generators.batches import Units
 from featvis.generators.callbacks import ImageWriter, StepProgress
 from featvis.generators.state import Optimisation
@@ -177,12 +177,12 @@ class Clock:
 @contextmanager
 def stages(device: torch.device) -> Iterator[dict[str, float]]:
     """The seconds of each stage of the steps in the with block."""
-    clock, kept = Clock(device), base.stage
-    base.stage = clock
+    clock, kept = Clock(device), passes.stage
+    passes.stage = clock
     try:
         yield clock.seconds
     finally:
-        base.stage = kept
+        passes.stage = kept
 
 
 def measure(

@@ -18,8 +18,9 @@ def timing(job: Job, steps: int = 3) -> list[dict[str, Any]]:
     """What a suite costs: per cell its forward-backward passes, and the seconds expected after timing three steps."""
     table = []
     for cell in job.cells:
-        generator, batch = cell.generator, job.units[: job.suite.batch_size]
-        todo = [b for b in cut(job.units, job.suite.batch_size) if any(u.id in cell.missing for u in b)]
+        generator = cell.generator
+        batch, *_ = cuts = cut(job.units, job.suite.batch_size, generator.together)
+        todo = [b for b in cuts if any(u.id in cell.missing for u in b)]
         count = sum(map(len, todo))
         passes = generator.steps * generator.views * count
         seconds = 0.0

@@ -17,7 +17,7 @@ from benchmark.scoring.recording import failures, record_of
 from featvis import engine
 from featvis.data.files import as_seen
 from featvis.generators import Generator
-from featvis.generators.batches import GivenUnits
+from featvis.generators.batches import GivenUnits, unfinished
 from featvis.generators.callbacks import ImageWriter, StepProgress
 from featvis.networks.devices import default_device
 from featvis.networks.units import ImageUnit, Unit
@@ -33,7 +33,7 @@ def folder_of(generator: Generator, out: Path, method: str) -> Path:
 def missing(generator: Generator, units: Sequence[Unit], folder: Path) -> list[Unit]:
     """The units without a finished image."""
     expected = generator.config_hash(default_device())
-    return [u for u in units if images.verify(folder / f"{u.id}.png", expected) is not None]
+    return unfinished(units, folder, expected, generator.together)
 
 
 def produce(generator: Generator, units: Sequence[Unit], folder: Path, batch_size: int = 16) -> dict[str, FailedUnit]:

@@ -215,6 +215,7 @@ def announce(job: Job, cell: Cell) -> None:
 
 def progress(job: Job, cell: Cell) -> str:
     """What is to be done of a cell."""
-    batches = [b for b in cut(job.units, job.suite.batch_size) if any(u.id in cell.missing for u in b)]
+    cuts = cut(job.units, job.suite.batch_size, cell.generator.together)
+    batches = [b for b in cuts if any(u.id in cell.missing for u in b)]
     what = f"{len(batches)} batches to do, {len(cell.missing)} images missing"
     return f"{job.classifier.alias} / {cell.method}: {what}"

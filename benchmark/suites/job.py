@@ -23,6 +23,7 @@ from benchmark.suites.methods import build
 from benchmark.suites.suite import Suite, check_file_name, read_with
 from featvis.errors import Unreachable, UserError
 from featvis.generators import Generator
+from featvis.generators.batches import unfinished
 from featvis.limits import check_limit
 from featvis.networks.classifier import Classifier
 from featvis.networks.devices import default_device
@@ -30,7 +31,6 @@ from featvis.networks.loading import load
 from featvis.networks.names import resolve
 from featvis.networks.units import Unit, parse_units
 from featvis.networks.weights import locate
-from featvis.storage import images
 
 
 @dataclass
@@ -153,7 +153,7 @@ def prepare(name: str, suite: Suite, out: Path, options: Mapping[str, Any], eval
         transparency = bool((suite.methods[method] or {}).get("transparency"))
         arguments = dict(generator.hparams)
         cell = Cell(method, preset, generator, class_path, arguments, folder, units, transparency=transparency)
-        cell.missing = [u.id for u in units if images.verify(folder / f"{u.id}.png", config_hash) is not None]
+        cell.missing = [u.id for u in unfinished(units, folder, config_hash, generator.together)]
         cells.append(cell)
     rows = [
         Row(

@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -134,6 +135,78 @@ class ScaledSpectrum:
     def _scales(self) -> list[Float[Tensor, "h f 2"]]:
         # Once for the real part and once for the imaginary one: real products take less time than complex ones.
         return [torch.stack([self.scale() / 4] * 2, -1)]
+
+
+@dataclass(frozen=True)
+class Pyramid:
+    """A sum of grids of pixels of 1, 2, 4 ... pixels a side (Fort 2025, section 3). Parameters: (B, C, all pixels).
+
+    Canvas = sigmoid(gain * sum_r w_r * enlarged(grid_r)), w_r = (r / max(H, W))^-exponent, each grid enlarged
+    bicubically to the canvas. Enlarging is linear in rows and in columns, so it is a product with a matrix on either
+    side: a few milliseconds an image, and its gradient is exact.
+
+    Attributes:
+        size: (H, W) in pixels.
+        exponent: of the weights; 0: all grids weigh the same.
+        gain: before the sigmoid.
+        std: deviation of the initial values.
+        decorrelated: optimise Lucid's colours instead of RGB.
+        channels: of the canvas.
+
+    Example:
+        >>> import torch
+        >>> from featvis.canvas.parametrizations import Pyramid
+        >>> pyramid = Pyramid((8, 12))
+        >>> pyramid.grids
+        [(1, 1), (2, 2), (3, 4), (6, 8), (8, 12)]
+        >>> parameters, _ = pyramid.init([torch.Generator().manual_seed(0)])
+        >>> parameters.shape, pyramid.decode(parameters).shape
+        (torch.Size([1, 3, 161]), torch.Size([1, 3, 8, 12]))
+    """
+
+    size: tuple[int, int]
+    exponent: float = 0.0
+    gain: float = 1.0
+    std: float = 0.01
+    decorrelated: bool = True
+    channels: int = 3
+
+    @cached_property
+    def grids(self) -> list[tuple[int, int]]:
+        """(rows, columns) of each grid, the smallest first; the last is the canvas's own."""
+        longest = max(self.size)
+        sides = [2**i for i in range((longest - 1).bit_length())] + [longest]
+        return [(math.ceil(self.size[0] * r / longest), math.ceil(self.size[1] * r / longest)) for r in sides]
+
+    def init(self, generators: Sequence[torch.Generator]) -> tuple[Float[Tensor, "b c p"], None]:
+        """N(0, std) pixels on all grids."""
+        return self.std * _normal((self.channels, sum(map(math.prod, self.grids))), generators), None
+
+    def decode(self, parameters: Float[Tensor, "b c p"], fixed: Tensor | None = None) -> Float[Tensor, "b c h w"]:
+        """The sum of the enlarged grids, colour, sigmoid."""
+        canvas = self.gain * self.pixels(parameters)
+        return engine.to_rgb(canvas, _colors(canvas) if self.decorrelated else None)
+
+    def pixels(self, parameters: Float[Tensor, "b c p"]) -> Float[Tensor, "b c h w"]:
+        """The sum of the enlarged grids, before colour and sigmoid."""
+        total = parameters.new_zeros(*parameters.shape[:2], *self.size)
+        flat = parameters.split([math.prod(grid) for grid in self.grids], dim=-1)
+        for grid, values, enlarge in zip(self.grids, flat, self._enlargements, strict=True):
+            weight = (max(grid) / max(self.size)) ** -self.exponent
+            rows, columns = (_there(copies, parameters) for copies in enlarge)
+            total = total + weight * (rows @ values.unflatten(-1, grid) @ columns.T)
+        return total
+
+    @cached_property
+    def _enlargements(self) -> list[tuple[list[Tensor], list[Tensor]]]:
+        return [([_enlarging(h, self.size[0])], [_enlarging(w, self.size[1])]) for h, w in self.grids]
+
+
+def _enlarging(count: int, to: int) -> Float[Tensor, "t n"]:
+    """The matrix that enlarges `count` values to `to`, bicubically: what that makes of each unit vector."""
+    unit = torch.eye(count).view(count, 1, count, 1)
+    large = F.interpolate(unit, (to, 1), mode="bicubic", align_corners=False)
+    return large.view(count, to).T.contiguous()
 
 
 @dataclass(frozen=True, eq=False)

@@ -44,6 +44,8 @@ def render(
         (torch.Size([2, 3, 16, 16]), 0.25)
     """
     v = frame.matrix.shape[1]
+    if frame.roll is not None:
+        canvas, v = _rolled(canvas, frame.roll), 1
     # The last step of every chain: resize the picture, whatever its size by now, to the network's input.
     target = constant(tuple(out), canvas.device)
     matrix = frame.move(torch.diag_embed(_xy(frame.size / target)), torch.zeros_like(frame.size)).matrix
@@ -52,14 +54,15 @@ def render(
         return _add_noise(canvas.repeat_interleave(v, 0), frame, generators)
     margin = math.ceil(4 * (frame.reach or _widest(frame)) * math.sqrt(out[0] * out[1]))
     source = canvas - frame.fill if frame.fill else canvas
-    views = engine.sample(source, matrix, out, margin, border=frame.fill is None)
+    each = rearrange(matrix, "b v i j -> (b v) 1 i j") if frame.roll is not None else matrix
+    views = engine.sample(source, each, out, margin, border=frame.fill is None)
     if frame.blur is not None:
         views = _blur(views, rearrange(frame.blur / area(matrix).sqrt(), "b v -> (b v)"), margin)
     return _add_noise(views.add_(frame.fill) if frame.fill else views, frame, generators)
 
 
 def _untouched(
-    matrix: Float[Tensor, "b v 2 3"], frame: Frame, out: tuple[int, int], canvas: Float[Tensor, "b c h w"]
+    matrix: Float[Tensor, "b v 2 3"], frame: Frame, out: tuple[int, int], canvas: Float[Tensor, "n c h w"]
 ) -> bool:
     """Whether every view is the canvas, pixel by pixel."""
     if frame.blur is not None or tuple(canvas.shape[-2:]) != tuple(out):
@@ -68,6 +71,16 @@ def _untouched(
         return True
     # Moves may come to nothing; to see it on a GPU would be waiting for it.
     return engine.may_look(canvas) and bool((matrix == torch.eye(2, 3, device=matrix.device)).all())
+
+
+def _rolled(canvas: Float[Tensor, "b c h w"], roll: Float[Tensor, "b v 2"]) -> Float[Tensor, "n c h w"]:
+    """The canvas of each view, rolled round by whole rows and columns; the numbers need not leave a GPU."""
+    _, c, h, w = canvas.shape
+    found, by = canvas.repeat_interleave(roll.shape[1], 0), rearrange(roll, "b v k -> (b v) k").long()
+    rows = (torch.arange(h, device=canvas.device) - by[:, :1]) % h
+    columns = (torch.arange(w, device=canvas.device) - by[:, 1:]) % w
+    found = found.gather(2, repeat(rows, "n h -> n c h w", c=c, w=w))
+    return found.gather(3, repeat(columns, "n w -> n c h w", c=c, h=h))
 
 
 def _add_noise(

@@ -37,6 +37,7 @@ class Frame:
         fill: value in [0, 1] outside the canvas; None continues its edge, as a plain resize does.
         noise: deviation of the normal noise and half-width of the uniform one, in [0, 1] units.
         moved: whether any transform may have changed the matrix.
+        roll: (B, V, 2), rows and columns by which the canvas is rolled round before all else, or None.
     """
 
     matrix: Float[Tensor, "b v 2 3"]
@@ -46,6 +47,7 @@ class Frame:
     fill: float | None = None
     noise: tuple[float, float] = (0.0, 0.0)
     moved: bool = True
+    roll: Float[Tensor, "b v 2"] | None = None
 
     @classmethod
     def whole(cls, size: tuple[int, int], batch: int, views: int, device: torch.device | str = "cpu") -> Frame:
@@ -63,7 +65,8 @@ class Frame:
     def select(self, units: slice, views: slice) -> Frame:
         """The frames of some units and views."""
         blur = None if self.blur is None else self.blur[units, views]
-        return replace(self, matrix=self.matrix[units, views], size=self.size[units, views], blur=blur)
+        roll = None if self.roll is None else self.roll[units, views]
+        return replace(self, matrix=self.matrix[units, views], size=self.size[units, views], blur=blur, roll=roll)
 
 
 @runtime_checkable
@@ -131,6 +134,29 @@ class Jitter:
 
     def __call__(self, frame: Frame, u: Float[Tensor, "b v k"]) -> Frame:  # noqa: D102
         return frame.move(1.0, torch.floor(u * (self.pixels + 1)), frame.size - self.pixels)
+
+
+@dataclass(frozen=True)
+class Roll:
+    """Roll the canvas round by whole pixels, uniform on -pixels..pixels either way (DeepInversion: Yin et al. 2020).
+
+    What leaves on one side comes in on the other. It is the canvas that rolls, so it stands first in a chain.
+
+    Example:
+        >>> import torch
+        >>> from featvis.canvas.transforms import Roll, draw
+        >>> frame = draw([Roll(8)], (64, 64), 2, [torch.Generator().manual_seed(0)])
+        >>> frame.roll.shape, bool((frame.roll.abs() <= 8).all())
+        (torch.Size([1, 2, 2]), True)
+    """
+
+    pixels: int
+    draws: int = field(default=2, init=False)
+
+    def __call__(self, frame: Frame, u: Float[Tensor, "b v k"]) -> Frame:  # noqa: D102
+        if frame.moved or frame.roll is not None:
+            raise ValueError("a roll stands first in a chain of transforms")
+        return replace(frame, roll=torch.floor(u * (2 * self.pixels + 1)) - self.pixels)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from featvis.generators.cbr import CBR
 from featvis.generators.fourier import Fourier
 from featvis.generators.inversion import Inversion
 from featvis.generators.maco import MACO
+from featvis.generators.rivals.das import DAS
 from featvis.generators.state import Visualizations
 
-__all__ = ["AM", "CBR", "MACO", "Attack", "Fourier", "Generator", "Inversion", "Visualizations"]
+__all__ = ["AM", "CBR", "DAS", "MACO", "Attack", "Fourier", "Generator", "Inversion", "Visualizations"]

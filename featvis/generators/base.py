@@ -11,38 +11,32 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, cast
 
-import lightning
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.profiler import record_function
 
 from featvis import engine
 from featvis.canvas.chains import check
 from featvis.canvas.parametrizations import Parametrization
-from featvis.canvas.sampling import render
-from featvis.canvas.transforms import Frame, Transform, draw
+from featvis.canvas.transforms import Transform, draw
 from featvis.errors import UserError
+from featvis.generators import passes
 from featvis.generators.arguments import NotesArguments, public_name
-from featvis.generators.state import Optimisation, Part, Visualizations, adam, even, finite, halves, out_of_memory
+from featvis.generators.state import Optimisation, Part, Visualizations, adam, even, finite
 from featvis.limits import check_limit
 from featvis.networks.classifier import Classifier
 from featvis.networks.devices import Precision, compute_dtype
 from featvis.networks.loading import Source
 from featvis.networks.objectives import Objective
-from featvis.networks.units import Unit, parse_units
+from featvis.networks.units import Unit, groups, parse_units
 from featvis.storage.hashing import config_hash
 
-stage: Callable[[str], AbstractContextManager[Any]] = record_function
-"""Marks what the time goes to: decode, transforms, network, alpha, optimiser; seen by PyTorch's profiler."""
 
-
-class Generator(lightning.LightningModule, metaclass=NotesArguments):
+class Generator(passes.Passes, metaclass=NotesArguments):
     """A method that makes an image for a unit.
 
     A subclass sets `self.parametrization` in `__init__` and says what views it takes (`transforms`) and how it moves
@@ -115,9 +109,9 @@ class Generator(lightning.LightningModule, metaclass=NotesArguments):
         """The parametrization for a network that does not take three channels. Default: the same, with as many."""
         return replace(cast(Any, self.parametrization), channels=channels)
 
-    def objective(self, unit: Unit) -> Objective:
-        """What is maximised for a unit. Default: what the unit says."""
-        return unit.objective
+    def rate(self, step: int) -> float | None:
+        """The learning rate of a step. Default: None, the optimiser's own."""
+        return None
 
     def penalty(self, canvas: Float[Tensor, "b c h w"], fixed: Tensor | None) -> Float[Tensor, b] | None:
         """What is taken off each canvas's score, on the canvas itself and not on its views. Default: nothing."""
@@ -214,8 +208,9 @@ class Generator(lightning.LightningModule, metaclass=NotesArguments):
         return [torch.Generator(self.device).manual_seed(unit.seed(self.seed)) for unit in units]
 
     def optimise(self, units: list[Unit]) -> Visualizations:
-        """The loop over the steps, from the beginning or from where a callback takes it up."""
+        """The loop over the steps, from the beginning or from where a callback takes it up; groups stand together."""
         begin = time.perf_counter()
+        units = [unit for group in groups(units, self.together) for unit in group]
         self.load_classifier()
         self._objectives = {unit: self.objective(unit) for unit in units}
         state = self.optimisation(units)
@@ -243,22 +238,29 @@ class Generator(lightning.LightningModule, metaclass=NotesArguments):
     def optimisation(self, units: list[Unit]) -> Optimisation:
         """A batch before its first step; the first thing that `optimise` does."""
         # What a classifier makes when it is first asked for is made here, where one thread asks.
-        objectives = [self._objectives.get(unit) or self.objective(unit) for unit in units]
-        self.load_classifier().make_ready(frozenset().union(*(o.taps for o in objectives)))
+        taps = frozenset().union(*(o.taps for o in self._objectives_of(units)), self.shared_taps())
+        self.load_classifier().make_ready(taps)
         streams = self.streams(units)
         parameters, fixed = self.start(units, streams)
         count = len(units)
         return Optimisation(
             units,
-            [Part.of(which, parameters, fixed, self.optimizer) for which in self._parts(count)],
+            [Part.of(which, parameters, fixed, self.optimizer) for which in self._parts(units)],
             streams,
             alpha=torch.zeros(count, *self.size, device=self.device),
             scores=torch.zeros(self.steps, count, device=self.device),
             failed=torch.full((count,), -1, device=self.device),
         )
 
-    def _parts(self, count: int) -> list[slice]:
-        """How a batch is cut into parts; on a CPU into two of each size, whatever its threads, then what is left."""
+    def _parts(self, units: Sequence[Unit]) -> list[slice]:
+        """How a batch is cut into parts: a group each, or as many units as share a micro-batch.
+
+        On a CPU into two of each size, whatever its threads, then what is left.
+        """
+        count = len(units)
+        if self.together is not None:
+            sizes = [len(group) for group in groups(units, self.together)]
+            return [slice(stop - size, stop) for size, stop in zip(sizes, itertools.accumulate(sizes), strict=True)]
         limit = max(1, self._micro_batch() // self.views)
         lanes = min(2, count) if self.device.type == "cpu" else 1
         shared = count // lanes * lanes
@@ -281,13 +283,13 @@ class Generator(lightning.LightningModule, metaclass=NotesArguments):
         """One step of the units that go through the network together; no result of a GPU is looked at."""
         which = part.which
         units, streams = state.units[which], state.streams[which]
-        with stage("decode"):
+        with passes.stage("decode"):
             decoded = self.parametrization.decode(part.parameters, part.fixed)
             canvas = decoded.detach()
-        with stage("transforms"):
+        with passes.stage("transforms"):
             frame = draw(chain, self.size, self.views, streams)
         gradient, score = self.ascend(canvas, units, frame, streams)
-        with stage("alpha"):
+        with passes.stage("alpha"):
             state.scores[state.step, which] = score
             # The canvas too: oneDNN's ReLU makes 0 of a NaN.
             total = engine.add_magnitude(gradient, canvas, state.alpha[which])
@@ -297,15 +299,18 @@ class Generator(lightning.LightningModule, metaclass=NotesArguments):
             # A look is cheaper than a pass over the gradient, where it is no waiting.
             if not engine.may_look(stopped) or bool(stopped.any()):
                 gradient = gradient.masked_fill(stopped[:, None, None, None], 0)
-        with stage("decode"):
+        with passes.stage("decode"):
             plain = canvas.requires_grad_()
             if (penalty := self.penalty(plain, part.fixed)) is not None:
                 gradient = gradient - torch.autograd.grad(penalty.sum(), plain)[0]
             (found,) = torch.autograd.grad(decoded, part.parameters, gradient)
-        with stage("optimiser"):
+        with passes.stage("optimiser"):
             # Optimisers go down unless told otherwise.
             up = all(group.get("maximize") for group in part.optimizer.param_groups)
             part.parameters.grad = (found if up else -found).contiguous()
+            if (rate := self.rate(state.step)) is not None:
+                for group in part.optimizer.param_groups:
+                    group["lr"] = rate
             part.optimizer.step()
             part.parameters.grad = None
             with torch.no_grad():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import lightning
@@ -10,11 +11,31 @@ from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
 from featvis.errors import UserError
-from featvis.networks.units import Unit, cut, parse_units
+from featvis.networks.units import Together, Unit, cut, groups, parse_units
+from featvis.storage import images
 
 
 def _as_is(batch: list[Unit]) -> list[Unit]:
     return batch
+
+
+def unfinished(units: Sequence[Unit], folder: Path, config_hash: str, together: Together = None) -> list[Unit]:
+    """The units without a finished image: a whole one, of the configuration, made in the group asked for.
+
+    Args:
+        units: all of them, which says who is in a group.
+        folder: of the images.
+        config_hash: of the generator.
+        together: of the generator, see `featvis.networks.units.groups`.
+    """
+    found = set()
+    for group in groups(units, together):
+        members = None if together is None else [unit.id for unit in group]
+        for unit in group:
+            path = folder / f"{unit.id}.png"
+            if images.verify(path, config_hash) is not None or (members and images.facts(path)["group"] != members):
+                found.add(unit.id)
+    return [unit for unit in units if unit.id in found]
 
 
 class Share(DistributedSampler[Any]):
@@ -52,6 +73,7 @@ class Units(lightning.LightningDataModule):
             raise UserError(f"--batch-size must be between 1 and 4096, not {batch_size}")
         self.text, self.batch_size = units, batch_size
         self.units: list[Unit] = []
+        self.together: Together = None
         self.finished: set[str] = set()
         """Ids of the units that need no work; the ImageWriter fills it in from the files that verify."""
 
@@ -60,10 +82,11 @@ class Units(lightning.LightningDataModule):
         assert self.trainer is not None
         module: Any = self.trainer.lightning_module
         self.units = parse_units(self.text, module.load_classifier())
+        self.together = module.together
 
     def pending(self) -> list[list[Unit]]:
         """The batches of which a unit is missing; each is redone whole, so that a resumed image has the same bytes."""
-        return [b for b in cut(self.units, self.batch_size) if any(u.id not in self.finished for u in b)]
+        return [b for b in cut(self.units, self.batch_size, self.together) if any(u.id not in self.finished for u in b)]
 
     def predict_dataloader(self) -> DataLoader:
         """Whole batches, one an item, dealt to the devices in turn."""
@@ -87,4 +110,7 @@ class GivenUnits(Units):
         self.units = list(units)
 
     def setup(self, stage: str) -> None:
-        """Nothing is to be read."""
+        """Nothing is to be read but which units the generator takes together."""
+        assert self.trainer is not None
+        module: Any = self.trainer.lightning_module
+        self.together = module.together

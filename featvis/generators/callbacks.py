@@ -26,10 +26,10 @@ from featvis.canvas.color import transparency
 from featvis.canvas.montage import repeated, to_picture
 from featvis.errors import UserError
 from featvis.generators.base import Generator
-from featvis.generators.batches import Units
+from featvis.generators.batches import Units, unfinished
 from featvis.generators.state import Optimisation, Visualizations
 from featvis.networks.objectives import LOGITS
-from featvis.networks.units import Unit
+from featvis.networks.units import Unit, groups
 from featvis.storage import images
 from featvis.storage.images import append_line
 from featvis.storage.interrupt import check_starter, uninterrupted
@@ -87,6 +87,9 @@ def image_of(
         "versions": versions(),
         **generator.about(unit),
     }
+    if generator.together is not None:
+        members = next(g for g in groups(prediction.units, generator.together) if unit in g)
+        facts["group"] = [member.id for member in members]
     if len(canvas) != 3:
         facts["channels"] = len(canvas)
     if i in prediction.silent:
@@ -128,7 +131,8 @@ class ImageWriter(BasePredictionWriter):
             # The first process decides what is finished, so that all deal out the same batches.
             done: set[str] = set()
             if trainer.is_global_zero:
-                done = {u.id for u in data.units if images.verify(self.path(u), self.config_hash) is None}
+                missing = unfinished(data.units, self.folder, self.config_hash, pl_module.together)
+                done = {u.id for u in data.units} - {u.id for u in missing}
             data.finished = trainer.strategy.broadcast(done)
 
     def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:

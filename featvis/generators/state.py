@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -170,6 +171,20 @@ def adam(parameters: list[Tensor], lr: float) -> torch.optim.Optimizer:
     """Adam, upwards, in one operation where there is one: it reads no step count back from the device."""
     fused = parameters[0].device.type in ("cpu", "cuda")
     return torch.optim.Adam(parameters, lr=lr, fused=fused, maximize=True)
+
+
+def cosine(lr: float, step: int, steps: int, warmup: float = 0.0) -> float:
+    """A learning rate that rises linearly over the first `warmup` (a fraction of the steps), then falls as a cosine.
+
+    Example:
+        >>> from featvis.generators.state import cosine
+        >>> [round(cosine(1.0, step, 8, warmup=0.25), 2) for step in range(8)]
+        [0.5, 1.0, 1.0, 0.93, 0.75, 0.5, 0.25, 0.07]
+    """
+    rising = round(warmup * steps)
+    if step < rising:
+        return lr * (step + 1) / rising
+    return lr * (1 + math.cos(math.pi * (step - rising) / (steps - rising))) / 2
 
 
 def finite(x: Float[Tensor, "b ..."]) -> Float[Tensor, b]:

@@ -21,7 +21,7 @@ from featvis.errors import UserError, nearest
 from featvis.networks.devices import Precision, compute_dtype, own_dtype
 from featvis.networks.features import Ends, ends, last_block_of_timm, middle_of, sixteenths
 from featvis.networks.layers import Layer, find, split_tap
-from featvis.networks.measuring import Rectifiers, measure
+from featvis.networks.measuring import MOMENTS, Rectifiers, measure, moments_read
 from featvis.networks.names import ModelSpec
 from featvis.networks.objectives import LOGITS
 from featvis.networks.weights import content_hash
@@ -227,13 +227,17 @@ class Classifier(nn.Module):
         """
         if taps == {LOGITS}:
             return {LOGITS: self(x)}
-        layers = {tap: self.layer(split_tap(tap)[0]) for tap in taps - {LOGITS}}
+        into = {tap: split_tap(tap)[0] for tap in taps if split_tap(tap)[1] == MOMENTS}
+        layers = {tap: self.layer(split_tap(tap)[0]) for tap in taps - {LOGITS} - into.keys()}
         names = {layer.name for layer in layers.values()}
         net = self.frozen() if x.requires_grad else self.net
         kept = frozenset(layer.rectifier for layer in layers.values() if layer.rectifier >= 0 and x.requires_grad)
         relus = Rectifiers(kept)
-        with relus if kept else nullcontext(), self.tapped(names, LOGITS not in taps, net) as outputs:
+        stop = not into and LOGITS not in taps
+        reading = moments_read(net, [*into.values()])
+        with relus if kept else nullcontext(), reading as moments, self.tapped(names, stop, net) as outputs:
             found = {LOGITS: logits} if (logits := self._as_far_as_needed(net, x)) is not None else {}
+        found |= {tap: moments[name] for tap, name in into.items()}
         for tap, layer in layers.items():
             output, where = outputs[layer.name], split_tap(tap)[1]
             if layer.rectifier in relus.before:

@@ -25,6 +25,8 @@ from featvis.storage import directions
 
 Tokens = Literal["all", "patches"]
 """Over which tokens of a transformer a unit is averaged that does not say it."""
+Together = int | Literal["unit"] | None
+"""Which units are optimised together, see `groups`."""
 
 
 @dataclass(frozen=True)
@@ -325,6 +327,40 @@ def _classes(text: str, classifier: Classifier) -> list[int]:
     )
 
 
-def cut(units: Sequence[Unit], batch_size: int) -> list[list[Unit]]:
-    """Batches, cut before they are dealt to devices: the number of devices never changes a batch."""
-    return [list(units[i : i + batch_size]) for i in range(0, len(units), batch_size)]
+def groups(units: Sequence[Unit], together: Together) -> list[list[Unit]]:
+    """Units that are optimised together, and never apart: what comes out depends on who is in a group.
+
+    Args:
+        units: in their order.
+        together: None: each alone; `unit`: the images of one unit (`ladybug@0-3`); a number: so many that follow one
+            another, and what is left.
+
+    Example:
+        >>> from featvis.networks.units import Unit, groups
+        >>> units = [Unit("logits", i, "", repeat) for i in (4, 5) for repeat in (0, 1)]
+        >>> [[unit.id for unit in group] for group in groups(units, "unit")]
+        [['4', '4@1'], ['5', '5@1']]
+        >>> [len(group) for group in groups(units, 3)]
+        [3, 1]
+    """
+    if together == "unit":
+        found: dict[str, list[Unit]] = {}
+        for unit in units:
+            found.setdefault(base_of(unit.id), []).append(unit)
+        return list(found.values())
+    size = together or 1
+    return [list(units[i : i + size]) for i in range(0, len(units), size)]
+
+
+def cut(units: Sequence[Unit], batch_size: int, together: Together = None) -> list[list[Unit]]:
+    """Batches, cut before they are dealt to devices: the number of devices never changes a batch.
+
+    A batch holds whole groups: as many as fit into its size, or one that is larger.
+    """
+    batches: list[list[Unit]] = []
+    for group in groups(units, together):
+        if batches and len(batches[-1]) + len(group) <= batch_size:
+            batches[-1] += group
+        else:
+            batches.append(group)
+    return batches

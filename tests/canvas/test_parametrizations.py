@@ -11,7 +11,7 @@ from torch import Tensor
 
 from featvis.canvas.color import decorrelate, recorrelate
 from featvis.canvas.matrix import RECORRELATE
-from featvis.canvas.parametrizations import Phase, Pixel, ScaledSpectrum
+from featvis.canvas.parametrizations import Phase, Pixel, Pyramid, ScaledSpectrum
 from featvis.data.reference import natural_spectrum
 
 SIZES = [(32, 32), (31, 33), (24, 40), (33, 20)]
@@ -204,3 +204,40 @@ def test_a_canvas_of_what_is_not_a_number_is_none():
     assert canvas[0].isfinite().all()
     assert canvas[1].isnan().all()
     assert Pixel((4, 4), 1.0, min_max=False).decode(torch.full((1, 3, 4, 4), math.nan)).isnan().all()
+
+
+def enlarged(grid: np.ndarray, size: tuple[int, int], a: float = -0.75) -> np.ndarray:
+    """Cubic convolution (Keys 1981) of a grid (C, h, w), edges continued, one axis after the other."""
+
+    def weight(x: np.ndarray) -> np.ndarray:
+        x = np.abs(x)
+        near, far = (a + 2) * x**3 - (a + 3) * x**2 + 1, a * (x**3 - 5 * x**2 + 8 * x - 4)
+        return np.where(x <= 1, near, np.where(x < 2, far, 0.0))
+
+    for axis, to in ((1, size[0]), (2, size[1])):
+        count = grid.shape[axis]
+        at = (np.arange(to) + 0.5) * count / to - 0.5
+        taps = np.floor(at)[:, None].astype(int) + np.arange(-1, 3)
+        weights = weight(at[:, None] - taps)
+        grid = np.moveaxis(grid, axis, -1)
+        grid = np.moveaxis((grid[..., taps.clip(0, count - 1)] * weights).sum(-1), -1, axis)
+    return grid
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("exponent", "gain", "colours"), [(0.4, 1.0, True), (0.0, 2.0, False)])
+def test_a_pyramid_is_the_weighted_sum_of_its_enlarged_grids(size, exponent, gain, colours):
+    p = Pyramid(size, exponent, gain, std=0.3, decorrelated=colours)
+    parameters, fixed = p.init(streams(2))
+    assert fixed is None
+    longest = max(size)
+    sides = [s for s in (1, 2, 4, 8, 16, 32) if s < longest] + [longest]
+    assert [max(grid) for grid in p.grids] == sides
+    for i in range(2):
+        left, total = parameters[i].double().numpy(), np.zeros((3, *size))
+        for h, w in p.grids:
+            grid, left = left[:, : h * w].reshape(3, h, w), left[:, h * w :]
+            total += (max(h, w) / longest) ** -exponent * enlarged(grid, size)
+        expected = rgb(gain * total) if colours else 1 / (1 + np.exp(-gain * total))
+        assert left.size == 0
+        assert np.allclose(p.decode(parameters)[i].numpy(), expected, atol=1e-5)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from featvis.canvas.chains import lucid5, xplique11
 from featvis.canvas.sampling import render
-from featvis.canvas.transforms import Blur, Crop, Flip, Frame, Jitter, Noise, Pad, Rotate, Scale, draw
+from featvis.canvas.transforms import Blur, Crop, Flip, Frame, Jitter, Noise, Pad, Roll, Rotate, Scale, draw
 
 
 def smooth(h: int, w: int, batch: int = 1, seed: int = 0) -> Tensor:
@@ -62,6 +62,26 @@ def test_jitter_reaches_both_ends_evenly():
     assert counts.shape == (7,)
     # Seven equal cells of 1000: five deviations of a binomial are 150.
     assert ((counts - 1000).abs() < 150).all()
+
+
+def test_a_roll_is_numpys_and_comes_before_the_rest_of_a_chain():
+    canvas = torch.rand(2, 3, 20, 24, generator=torch.Generator().manual_seed(0))
+    frame = draw([Roll(6), Flip(1.0)], (20, 24), 3, streams(2))
+    by = frame.roll.long().numpy()
+    assert np.abs(by).max() <= 6
+    assert len(np.unique(by.reshape(-1, 2), axis=0)) > 1
+    views = render(canvas, frame, (20, 24)).view(2, 3, 3, 20, 24)
+    for i in range(2):
+        for v in range(3):
+            expected = np.roll(canvas[i].numpy(), tuple(by[i, v]), (1, 2))[:, :, ::-1].copy()
+            close(views[i, v], torch.from_numpy(expected))
+            one = render(canvas[i : i + 1], frame.select(slice(i, i + 1), slice(v, v + 1)), (20, 24))
+            close(one[0], views[i, v])
+    leaf = canvas.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(render(leaf, draw([Roll(6)], (20, 24), 1, streams(2)), (20, 24)).sum(), leaf)
+    assert bool((gradient == 1).all()), "every pixel is seen once"
+    with pytest.raises(ValueError, match="stands first"):
+        draw([Jitter(2), Roll(6)], (20, 24), 1, streams(1))
 
 
 def test_flip_is_a_mirror():
