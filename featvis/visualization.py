@@ -178,6 +178,7 @@ def visualize(
         made = _made(method, found, precision, options)
     network = made.load_classifier()
     wanted = _units(units, network)
+    made.check_units(wanted)
     made.to(network.device)
     batches = cut(wanted, batch_size, made.together)
     with tqdm(total=made.steps * len(batches), desc=type(made).__name__, disable=not progress, leave=False) as bar:

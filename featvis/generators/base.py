@@ -132,6 +132,13 @@ class Generator(passes.Passes, metaclass=NotesArguments):
         """What an image depends on besides the arguments: a file that is named by one counts by its content, here."""
         return {}
 
+    def check_units(self, units: Sequence[Unit]) -> None:
+        """Raise a UserError for units that the method cannot make an image of. Default: it can of all."""
+
+    def photographs(self, unit: Unit) -> tuple[int, ...]:
+        """The digests of the real images that the method sees for a unit (`featvis.data.files.digest`)."""
+        return ()
+
     def about(self, unit: Unit) -> dict[str, Any]:
         """Further facts of a unit's image file, JSON values."""
         return {}
@@ -197,7 +204,9 @@ class Generator(passes.Passes, metaclass=NotesArguments):
     def visualize(self, units: str) -> Visualizations:
         """The images of the units named by a text (see `featvis.networks.units`), without a Trainer."""
         classifier = self.load_classifier()
-        return self.to(classifier.device).predict_step(parse_units(units, classifier))
+        found = parse_units(units, classifier)
+        self.check_units(found)
+        return self.to(classifier.device).predict_step(found)
 
     def transfer_batch_to_device(self, batch: list[Unit], device: torch.device, dataloader_idx: int) -> list[Unit]:
         """Units hold no tensor; there is nothing to move."""

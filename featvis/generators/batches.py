@@ -83,6 +83,7 @@ class Units(lightning.LightningDataModule):
         module: Any = self.trainer.lightning_module
         self.units = parse_units(self.text, module.load_classifier())
         self.together = module.together
+        module.check_units(self.units)
 
     def pending(self) -> list[list[Unit]]:
         """The batches of which a unit is missing; each is redone whole, so that a resumed image has the same bytes."""

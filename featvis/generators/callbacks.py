@@ -79,7 +79,7 @@ def image_of(
         "seed": generator.seed,
         "config_hash": config_hash,
         "score": float(prediction.scores[-1, i]) if len(prediction.scores) else value,
-        "logit": value if unit.layer == LOGITS else None,
+        "logit": value if unit.layer == LOGITS and generator.maximises(unit) else None,
         "activation": value,
         "steps": generator.steps,
         "views": generator.views,

@@ -183,6 +183,10 @@ class Passes(lightning.LightningModule):
         scores = torch.stack(rows)
         return scores + self.shared(found, len(units)).to(scores) if self.shared_taps() else scores
 
+    def maximises(self, unit: Unit) -> bool:
+        """Whether what is maximised for a unit is its own activation, and not something else that is to excite it."""
+        return self._objectives_of([unit])[0] == unit.objective
+
     def _objectives_of(self, units: Sequence[Unit]) -> list[Objective]:
         return [self._objectives.get(unit) or self.objective(unit) for unit in units]
 

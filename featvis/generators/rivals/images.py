@@ -1,0 +1,97 @@
+"""Real images by class: a set's name and a number in; images of a class as a network sees them, and which, out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from featvis.data.files import fit, to_tensor
+from featvis.data.sets import open_images
+from featvis.errors import UserError
+from featvis.networks.classifier import Classifier
+from featvis.networks.objectives import LOGITS
+from featvis.networks.units import Unit
+
+Whose = Literal["unit", "next"]
+"""Whose images a unit is given: its own class's, or those of the next class that has some (a control)."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Images of a class.
+
+    Attributes:
+        images: RGB in [0, 1], of the network's input size.
+        digests: of their files (`featvis.data.files.digest`).
+    """
+
+    images: Float[Tensor, "n 3 h w"]
+    digests: tuple[int, ...]
+
+
+class ClassImages:
+    """The first images of each class of a set.
+
+    Args:
+        spec: the set, as `--data` names one (`featvis.data.sets`); its training split, where it has one.
+        count: images a class.
+        classifier: whose classes and input size.
+        whose: see `Whose`.
+
+    Raises:
+        UserError: for a set that cannot be read.
+    """
+
+    def __init__(self, spec: str, count: int, classifier: Classifier, whose: Whose = "unit") -> None:
+        self.source = open_images(spec, classifier, flag="images")
+        self.count, self.classifier, self.whose = count, classifier, whose
+
+    def check(self, units: Sequence[Unit]) -> None:
+        """Raise a UserError for a unit that is no class, or of whose class there are too few images."""
+        for unit in units:
+            if unit.layer != LOGITS:
+                raise UserError(
+                    f"images are of classes, and {unit.text} is a unit of a layer; name classes, for example tench"
+                )
+            if (there := len(self.source.rows.get(self._class(unit), []))) < self.count:
+                name = self.classifier.labels[self._class(unit)]
+                has = "no image" if not there else f"{there} images"
+                raise UserError(
+                    f"images {self.source.name} has {has} of {name}, and {self.count} are asked for; name another set "
+                    f"or a smaller count"
+                )
+
+    def _class(self, unit: Unit) -> int:
+        if self.whose == "unit":
+            return unit.index
+        there = sorted({*self.source.rows, unit.index})
+        return there[(there.index(unit.index) + 1) % len(there)]
+
+    def of(self, unit: Unit) -> Seen:
+        """The images that a unit is given; those that cannot be decoded are passed over.
+
+        Raises:
+            UserError: see `check`; or when fewer can be decoded than are asked for.
+        """
+        self.check([unit])
+        images: list[Tensor] = []
+        digests: list[int] = []
+        for row in self.source.rows[self._class(unit)]:
+            try:
+                image, digest = self.source.open(row)
+            except OSError:
+                continue
+            images.append(to_tensor(fit(image, self.classifier.input_size)))
+            digests.append(digest)
+            if len(images) == self.count:
+                return Seen(torch.stack(images).to(self.classifier.device), tuple(digests))
+        name = self.classifier.labels[self._class(unit)]
+        raise UserError(
+            f"images {self.source.name}: {len(images)} images of {name} can be decoded, and {self.count} are asked "
+            "for; name another set or a smaller count"
+        )

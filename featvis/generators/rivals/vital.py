@@ -1,0 +1,202 @@
+"""VITAL: an image whose activations are distributed as those of real images of a class (Gorgun et al. 2025)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from featvis.canvas.parametrizations import Pixel, Pyramid
+from featvis.canvas.transforms import Jitter, Transform
+from featvis.errors import UserError
+from featvis.generators.base import Generator
+from featvis.generators.rivals.images import ClassImages, Seen, Whose
+from featvis.generators.state import cosine
+from featvis.networks.classifier import NORMS, Classifier
+from featvis.networks.layers import Layer, stages, tap
+from featvis.networks.objectives import Objective
+from featvis.networks.units import Unit
+
+BATCH = 10
+"""Real images that pass through the network together."""
+
+
+@dataclass(frozen=True, eq=False)
+class SortedMatch:
+    """How far the sorted activations of each channel are from given ones, with a minus (Gorgun et al. 2025, section 3).
+
+    Sorting leaves where a channel is active to the image, and asks for how much of it: the mean squared difference over
+    ranks and channels, divided by the mean spatial variance of the given ones, so that layers are comparable.
+
+    Attributes:
+        layer: its name.
+        target: (C, P), each channel's activations at all positions, ascending.
+        extra: tokens before the patches, which are left out.
+    """
+
+    layer: str
+    target: Float[Tensor, "c p"]
+    extra: int = 0
+
+    @property
+    def tap(self) -> str:
+        """What it reads."""
+        return tap(self.layer, ":")
+
+    def __call__(self, activation: Float[Tensor, "n q c"]) -> Float[Tensor, n]:
+        """0 where they are the same."""
+        ranked = ascending(activation, self.extra)
+        spread = self.target.var(1, correction=0).mean().clamp_min(1e-12)
+        return -(ranked - self.target.to(ranked)).square().mean((1, 2)) / spread
+
+    def __str__(self) -> str:
+        return f"sorted({self.layer})"
+
+
+def ascending(activation: Float[Tensor, "n q c"], extra: int) -> Float[Tensor, "n c p"]:
+    """Each channel's activations at all positions but the `extra` first, sorted; in rows, which sort faster."""
+    return activation[:, extra:].transpose(1, 2).contiguous().sort(dim=-1).values
+
+
+class VITAL(Generator):
+    """Distribution matching (Gorgun et al. 2025, section 3, "Feature Visualization with VITAL", for classes).
+
+    For some layers the activations of a channel, sorted, shall be those of real images of the class, sorted and
+    averaged over the images. The published loss never reads the logit. Published are raw pixels and 2000 steps; in a
+    pyramid of grids 128 steps do: the parametrization decides, not the loss.
+
+    Args:
+        images: set of real images, as `--data` names one (`featvis.data.sets`); its training split, if it has one.
+        count: images of each class that are seen, the first ones.
+        layers: whose activations are matched; null: the first batch norm or layer, and four blocks from first to last.
+        logit_weight: of the unit's logit beside the matches; 0 as published.
+        whose: `unit`, or `next`: the images of the next class, a control: what the picture then shows is theirs.
+        steps: optimisation steps.
+        canvas: side of the canvas in pixels, or (height, width).
+        domain: `pyramid`, or `pixel` as published.
+        jitter: pixels by which a view is shifted and smaller than the canvas.
+        lr: learning rate of Adam; it rises over the first twentieth of the steps, and falls as a cosine.
+        kwargs: of `Generator`.
+
+    Raises:
+        UserError: without images; and, once the network is known, for images or layers that are not there.
+    """
+
+    sees = "n images of the class"
+
+    def __init__(
+        self,
+        images: str | None = None,
+        count: int = 50,
+        layers: tuple[str, ...] | None = None,
+        logit_weight: float = 0.0,
+        whose: Whose = "unit",
+        steps: int = 128,
+        canvas: int | tuple[int, int] = 256,
+        domain: Literal["pyramid", "pixel"] = "pyramid",
+        jitter: int = 32,
+        lr: float = 0.03,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(steps=steps, canvas=canvas, lr=lr, **kwargs)
+        if images is None:
+            raise UserError("VITAL sees real images of the class; name a set of them, for example images: imagenette")
+        if count < 1:
+            raise UserError(f"count must be at least 1, not {count}")
+        self.images, self.count, self.whose, self.named = images, count, whose, layers
+        self.logit_weight = logit_weight
+        self.chain: list[Transform] = [Jitter(jitter)]
+        self.parametrization = (
+            Pyramid(self.size, gain=2.0, decorrelated=False) if domain == "pyramid" else Pixel(self.size, min_max=False)
+        )
+        self._found: ClassImages | None = None
+        self._targets: dict[int, tuple[list[SortedMatch], tuple[int, ...]]] = {}
+
+    def seen(self) -> str:
+        """So many images of the class."""
+        return f"{self.count} images of the class"
+
+    def facts(self) -> dict[str, Any]:
+        """The images by their names, sizes and classes: where they lie changes no image."""
+        return {"images": self.class_images().source.fingerprint}
+
+    def class_images(self) -> ClassImages:
+        """The images, listed at the first call."""
+        if self._found is None:
+            self._found = ClassImages(self.images, self.count, self.load_classifier(), self.whose)
+        return self._found
+
+    def check_units(self, units: Sequence[Unit]) -> None:
+        """Raise a UserError for a unit without images, or a layer that the network lacks."""
+        matched_layers(self.load_classifier(), self.named)
+        self.class_images().check(units)
+
+    def photographs(self, unit: Unit) -> tuple[int, ...]:
+        """The digests of the images that are seen for a unit."""
+        return self._target(unit)[1]
+
+    def transforms(self, step: int) -> Sequence[Transform]:
+        """A shift by whole pixels."""
+        return self.chain
+
+    def optimizer(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
+        """Adam of a short memory."""
+        fused = parameters[0].device.type in ("cpu", "cuda")
+        return torch.optim.Adam(parameters, lr=self.lr, betas=(0.5, 0.9), fused=fused, maximize=True)
+
+    def rate(self, step: int) -> float:
+        """A twentieth of the steps to rise, a cosine to fall."""
+        return cosine(self.lr, step, self.steps, warmup=0.05)
+
+    def objective(self, unit: Unit) -> Objective:
+        """The matches of all layers, and as much of the logit as was asked for."""
+        matches = Objective(tuple((1.0, match) for match in self._target(unit)[0]))
+        return matches + self.logit_weight * unit.objective if self.logit_weight else matches
+
+    def about(self, unit: Unit) -> dict[str, Any]:
+        """The images that were seen."""
+        return {"seen": [f"{digest:016x}" for digest in self.photographs(unit)]}
+
+    def _target(self, unit: Unit) -> tuple[list[SortedMatch], tuple[int, ...]]:
+        """What a unit's images do to each layer, and which they are; of several images of one unit once."""
+        if unit.index not in self._targets:
+            network, seen = self.load_classifier(), self.class_images().of(unit)
+            layers = matched_layers(network, self.named)
+            targets = mean_sorted(network, layers, seen)
+            matches = [SortedMatch(layer.name, targets[layer.name], layer.extra) for layer in layers]
+            self._targets[unit.index] = (matches, seen.digests)
+        return self._targets[unit.index]
+
+
+def matched_layers(network: Classifier, named: Sequence[str] | None) -> list[Layer]:
+    """The layers that are matched, by name or, without names, from the network's beginning to its end.
+
+    Raises:
+        UserError: for a layer that the network lacks, or that has no positions.
+    """
+    if named is None:
+        known = [name for name, layer in network.layers().items() if layer.kind != "vector"]
+        norms = [name for name in known if isinstance(network.net.get_submodule(name), NORMS)]
+        named = [*(norms or known)[:1], *stages(network.measured(), 4)]
+    found = [network.layer(name) for name in dict.fromkeys(named)]
+    for layer in found:
+        if layer.kind == "vector":
+            raise UserError(f"layer {layer.name} has no positions to sort; `featvis layers` shows which have some")
+    return found
+
+
+@torch.no_grad()
+def mean_sorted(network: Classifier, layers: Sequence[Layer], seen: Seen) -> dict[str, Float[Tensor, "c p"]]:
+    """The mean over images of each layer's activations, each channel's sorted; extra tokens left out."""
+    total: dict[str, Tensor] = {}
+    taps = frozenset(tap(layer.name, ":") for layer in layers)
+    for images in seen.images.split(BATCH):
+        read = network.activations(images, taps)
+        for layer in layers:
+            ranked = ascending(read[tap(layer.name, ":")], layer.extra).sum(0)
+            total[layer.name] = total.get(layer.name, torch.zeros_like(ranked)) + ranked
+    return {name: ranked / len(seen.images) for name, ranked in total.items()}

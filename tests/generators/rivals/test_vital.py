@@ -1,0 +1,111 @@
+"""VITAL against NumPy's sorting and hooks set here; which images it sees; what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from featvis.data.files import digest
+from featvis.errors import UserError
+from featvis.generators import VITAL
+from featvis.generators.rivals.vital import SortedMatch
+from featvis.generators.state import cosine
+from featvis.networks.units import parse_units
+
+LAYERS = ("1", "4")
+
+
+def made(tiny, folder, **options):
+    return VITAL(**{"model": tiny, "images": str(folder), "count": 2, "layers": LAYERS, "canvas": 16, "jitter": 0,
+                    "steps": 3, **options})  # fmt: skip
+
+
+def activations(tiny, images: np.ndarray) -> dict[str, np.ndarray]:
+    """What hooks see of two layers: (N, C, positions)."""
+    found: dict[str, np.ndarray] = {}
+    handles = [
+        tiny.net[int(name)].register_forward_hook(
+            lambda m, a, out, name=name: found.update({name: out.detach().numpy()})
+        )
+        for name in LAYERS
+    ]
+    with torch.no_grad():
+        tiny.net(torch.tensor((images - 0.5) / 0.25, dtype=torch.float32))
+    for handle in handles:
+        handle.remove()
+    return {name: out.reshape(*out.shape[:2], -1) for name, out in found.items()}
+
+
+def rgb(paths: list[Path]) -> np.ndarray:
+    return np.stack([np.asarray(Image.open(p), dtype=np.float64).transpose(2, 0, 1) / 255 for p in paths])
+
+
+@pytest.mark.parametrize(("whose", "label"), [("unit", "cat"), ("next", "dog")])
+def test_the_loss_is_numpys_between_sorted_activations(tiny, pictures, whose, label):
+    generator = made(tiny, pictures, whose=whose, logit_weight=0.5)
+    (unit,) = parse_units("cat", tiny)
+    seen = sorted((pictures / label).iterdir())[:2]
+    wanted = {k: np.sort(a, -1).mean(0) for k, a in activations(tiny, rgb(seen)).items()}
+    canvas = np.random.default_rng(1).random((2, 3, 16, 16))
+    loss = sum(
+        ((np.sort(a, -1) - wanted[k]) ** 2).mean((1, 2)) / wanted[k].var(-1).mean()
+        for k, a in activations(tiny, canvas).items()
+    )
+    x = torch.tensor(canvas, dtype=torch.float32)
+    with torch.no_grad():
+        logits = tiny(x)[:, 0].numpy()
+    objective = generator.objective(unit)
+    found = objective(tiny.activations(x.requires_grad_(), objective.taps))
+    assert np.allclose(found.detach().numpy(), 0.5 * logits - loss, rtol=1e-4)
+    assert generator.photographs(unit) == tuple(digest(p) for p in seen)
+
+
+def test_extra_tokens_are_left_out_and_an_image_of_the_distribution_loses_nothing():
+    tokens = torch.randn(1, 5, 3, generator=torch.Generator().manual_seed(0))
+    match = SortedMatch("blocks.0", tokens[0, 1:].T.sort().values, extra=1)
+    shuffled = torch.cat([tokens[:, :1] + 9, tokens[:, [3, 1, 4, 2]]], 1)
+    assert float(match(shuffled)) == 0
+    assert float(match(shuffled + 1)) < 0
+
+
+def test_it_comes_nearer_and_says_what_it_saw(tiny, pictures):
+    generator = made(tiny, pictures, steps=30, lr=0.1)
+    out = generator.visualize("cat@0-1,dog")
+    assert bool((out.scores[-1] > 0.5 * out.scores[0]).all()), "the loss is less than half"
+    assert not torch.equal(out.canvas[0], out.canvas[1])
+    assert generator.seen() == "2 images of the class"
+    assert len(generator.about(out.units[0])["seen"]) == 2
+    # By content, wherever it lies; and the control is another configuration.
+    moved = pictures.parent / "elsewhere"
+    pictures.rename(moved)
+    assert made(tiny, moved, steps=30, lr=0.1).config_hash() == generator.config_hash()
+    assert made(tiny, moved, steps=30, lr=0.1, whose="next").config_hash() != generator.config_hash()
+
+
+def test_a_rate_rises_and_falls_as_a_cosine():
+    rates = [cosine(0.03, step, 100, warmup=0.05) for step in range(100)]
+    assert np.allclose(rates[:5], 0.03 * np.arange(1, 6) / 5)
+    assert np.allclose(rates[5:], 0.03 * (1 + np.cos(np.pi * np.arange(95) / 95)) / 2)
+
+
+def test_what_it_cannot_see_is_said_in_a_sentence(tiny, pictures):
+    for options, units, words in (
+        ({"images": None}, "cat", "VITAL sees real images of the class; name a set"),
+        ({"count": 0}, "cat", "count must be at least 1"),
+        ({"count": 4}, "cat", "images has 3 images of cat, and 4 are asked for"),
+        ({}, "cat,owl", "images has no image of owl, and 2 are asked for"),
+        ({}, "4:1", "4:1 is a unit of a layer"),
+        ({"images": str(pictures / "nowhere")}, "cat", "is not a folder"),
+        ({"layers": ("1", "layer7")}, "cat", "has no layer layer7"),
+        ({"layers": ("8",)}, "cat", "has no positions to sort"),
+    ):
+        with pytest.raises(UserError, match=words):
+            made(tiny, **{"folder": pictures, **options}).visualize(units)
+    (pictures / "cat" / "0.png").write_bytes(b"no picture")
+    (pictures / "cat" / "1.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match="1 images of cat can be decoded, and 2 are asked for"):
+        made(tiny, pictures).visualize("cat")
