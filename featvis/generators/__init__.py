@@ -8,7 +8,20 @@ from featvis.generators.fourier import Fourier
 from featvis.generators.inversion import Inversion
 from featvis.generators.maco import MACO
 from featvis.generators.rivals.das import DAS
+from featvis.generators.rivals.deepinversion import DeepInversion
 from featvis.generators.rivals.vital import VITAL
 from featvis.generators.state import Visualizations
 
-__all__ = ["AM", "CBR", "DAS", "MACO", "VITAL", "Attack", "Fourier", "Generator", "Inversion", "Visualizations"]
+__all__ = [
+    "AM",
+    "CBR",
+    "DAS",
+    "MACO",
+    "VITAL",
+    "Attack",
+    "DeepInversion",
+    "Fourier",
+    "Generator",
+    "Inversion",
+    "Visualizations",
+]

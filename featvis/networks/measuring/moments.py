@@ -21,8 +21,10 @@ def moments(x: Float[Tensor, "n c *p"]) -> Float[Tensor, "n 2 c"]:
     Those of a whole batch follow without what is lost in a difference of large numbers: its mean is the mean of the
     means, its variance the mean of the variances and the variance of the means.
     """
-    variance, mean = torch.var_mean(x.float().flatten(2), -1, correction=0)
-    return torch.stack([mean, variance], 1)
+    # Channels last, and in two sums: PyTorch's own variance takes as long as the convolutions on a CPU.
+    rows = x.float().movedim(1, -1).flatten(1, -2)
+    mean = rows.mean(1)
+    return torch.stack([mean, (rows - mean[:, None]).square().mean(1)], 1)
 
 
 @contextmanager
