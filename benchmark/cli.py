@@ -16,6 +16,7 @@ from jsonargparse import auto_cli
 
 from benchmark import launch
 from benchmark.arguments import OneSentenceParser
+from benchmark.commands.accentuate import accentuate
 from benchmark.commands.attack import attack
 from benchmark.commands.concepts import concepts
 from benchmark.commands.evaluate import evaluate
@@ -49,6 +50,7 @@ COMMANDS = {
     "layers": layers,
     "probe": probe,
     "invert": invert,
+    "accentuate": accentuate,
     "concepts": concepts,
     "attack": attack,
     "perf": perf,

@@ -33,8 +33,8 @@ def read_preset(name: str) -> tuple[str, dict[str, Any]]:
     return model["class_path"], dict(model.get("init_args") or {})
 
 
-NO_METHODS = frozenset(("Generator", "Visualizations", "Attack", "Inversion"))
-"""What featvis.generators has beside the methods of suites: the last two need an image to begin with."""
+NO_METHODS = frozenset(("Generator", "Visualizations", "Accentuation", "Attack", "Inversion"))
+"""What featvis.generators has beside the methods of suites: the last three need an image to begin with."""
 
 
 def own_methods() -> list[str]:

@@ -20,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from featvis import engine
+from featvis.canvas.color import decorrelate
 from featvis.canvas.constants import constant
 from featvis.canvas.matrix import RECORRELATE
 
@@ -267,6 +268,44 @@ class Phase:
     @cached_property
     def _magnitudes(self) -> list[Float[Tensor, "c h f"]]:
         return [self.magnitude]
+
+
+@dataclass(frozen=True)
+class OwnPhase:
+    """The phases of an image under its own magnitude (Hamblin et al. 2024, section 3). Parameters: (B, C, H, W//2+1).
+
+    What is written down is the image before colours and sigmoid: canvas = sigmoid(colour(irfft2(r e^(i phase)))),
+    so the phases that `of` gives are the image. Fixed: the magnitudes r, of the parameters' shape.
+
+    Attributes:
+        size: (H, W) in pixels.
+
+    Example:
+        >>> import torch
+        >>> from featvis.canvas.parametrizations import OwnPhase
+        >>> image = torch.rand(1, 3, 8, 12)
+        >>> own = OwnPhase((8, 12))
+        >>> bool(torch.allclose(own.decode(*own.of(image)), image, atol=1e-2))
+        True
+    """
+
+    size: tuple[int, int]
+
+    def init(self, generators: Sequence[torch.Generator]) -> tuple[Tensor, Tensor | None]:
+        """Raises a TypeError: there is nothing to begin with but an image, see `of`."""
+        raise TypeError("phases of an image begin with the image; call `of`")
+
+    def of(self, images: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b c h f"], Float[Tensor, "b c h f"]]:
+        """Phases in radians and magnitudes of images in [0, 1], moved by a level of 8 bits off the ends."""
+        x = images.clamp(1 / 255, 1 - 1 / 255).logit()
+        spectrum = torch.fft.rfft2(decorrelate(x) if x.shape[1] == 3 else x)
+        return spectrum.angle(), spectrum.abs()
+
+    def decode(self, parameters: Float[Tensor, "b c h f"], fixed: Tensor | None = None) -> Float[Tensor, "b c h w"]:
+        """Phases to canvas; fixed: the magnitudes."""
+        assert fixed is not None
+        canvas = torch.fft.irfft2(torch.polar(fixed, parameters), s=self.size)
+        return engine.to_rgb(canvas, _colors(canvas))
 
 
 def _there(copies: list[Tensor], like: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from featvis.generators.cbr import CBR
 from featvis.generators.fourier import Fourier
 from featvis.generators.inversion import Inversion
 from featvis.generators.maco import MACO
+from featvis.generators.rivals.accentuation import Accentuation
 from featvis.generators.rivals.das import DAS
 from featvis.generators.rivals.deepinversion import DeepInversion
 from featvis.generators.rivals.vital import VITAL
@@ -18,6 +19,7 @@ __all__ = [
     "DAS",
     "MACO",
     "VITAL",
+    "Accentuation",
     "Attack",
     "DeepInversion",
     "Fourier",

@@ -115,3 +115,4 @@ class GivenUnits(Units):
         assert self.trainer is not None
         module: Any = self.trainer.lightning_module
         self.together = module.together
+        module.check_units(self.units)

@@ -139,15 +139,16 @@ class Direction:
                 f"the direction has {len(self.vector)} components, but {self.layer} has {activation.shape[1]} channels"
             )
         vector = constant(self.vector, activation.device, activation.dtype)
-        return _agreement(activation, vector) if self.cosine else activation @ vector
+        return agreement(activation, vector) if self.cosine else activation @ vector
 
     def __str__(self) -> str:
         return f"direction({self.layer}, {len(self.vector)} channels{', cosine' if self.cosine else ''})"
 
 
-def _agreement(activation: Float[Tensor, "n d"], target: Float[Tensor, d]) -> Float[Tensor, n]:
-    """dot * max(cos, .1)^2 (Olah et al. 2017, "Caricatures" of Lucid)."""
-    return activation @ target * F.cosine_similarity(activation, target[None], dim=1).clamp_min(0.1).square()
+def agreement(activation: Float[Tensor, "n d"], target: Float[Tensor, "*m d"]) -> Float[Tensor, n]:
+    """dot * max(cos, .1)^2 (Olah et al. 2017, "Caricatures" of Lucid), with one target or one each."""
+    alike = F.cosine_similarity(activation, target.expand_as(activation), dim=1).clamp_min(0.1).square()
+    return (activation @ target if target.ndim == 1 else (activation * target).sum(1)) * alike
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,7 +174,7 @@ class Match:
     def __call__(self, activation: Float[Tensor, "n p c"]) -> Float[Tensor, n]:
         """Divided by the target's norm, so that layers and images are comparable."""
         target = self.target.to(activation).flatten()
-        return _agreement(activation.flatten(1), target / target.norm().clamp_min(1e-12))
+        return agreement(activation.flatten(1), target / target.norm().clamp_min(1e-12))
 
     def __str__(self) -> str:
         return f"match({self.layer})"

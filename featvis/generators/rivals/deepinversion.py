@@ -54,7 +54,7 @@ class DeepInversion(Generator):
     def __init__(
         self,
         group: int | Literal["unit"] = 10,
-        statistics: float = 1.0,
+        statistics: float = 0.2,
         relative: bool = True,
         tv: float = 1e-4,
         l2: float = 1e-5,

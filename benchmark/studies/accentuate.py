@@ -1,0 +1,97 @@
+"""Feature accentuation, end to end: images and units in; canvases, a record, a figure and a page out."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from benchmark.records.record import Measurement
+from benchmark.report import montage
+from benchmark.report.montage import Panel, Strip, Tile
+from benchmark.running.produce import folder_of, of_images, produce, put_down
+from benchmark.studies.means import mean_of
+from featvis.data.files import as_seen, find_images, open_rgb, to_tensor
+from featvis.data.walk import Found
+from featvis.generators.rivals.accentuation import Accentuated, Accentuation, units_of
+from featvis.networks.classifier import Classifier
+from featvis.networks.devices import default_device
+from featvis.networks.objectives import LOGITS
+from featvis.networks.units import Unit
+
+SUITE = "accentuate"
+
+
+def find(images: Path, units: Sequence[Unit], limit: int | None) -> list[Unit]:
+    """Each unit in each image, checked.
+
+    Raises:
+        UserError: for a folder without an image, or a file that is none.
+    """
+    found = Found([images]) if images.is_file() else find_images(images, "--images")
+    if left := found.describe():
+        print(f"featvis: left out of {images.name}: {left}", file=sys.stderr)
+    return units_of(found.paths[:limit], units)
+
+
+def run(made: Accentuation, units: Sequence[Unit], batch_size: int, out: Path, command: str) -> int:
+    """Make what is missing, the record, the figure and the page; 1 where an image failed."""
+    network = made.load_classifier()
+    folder = folder_of(made, out, made.mode)
+    failed = produce(made, units, folder, batch_size)
+    network.to(default_device())
+    done = [u for u in units if isinstance(u, Accentuated) and u.id not in failed]
+    before = {u.id: activation(network, u, as_seen(u.path, made.size)) for u in done}
+    after = {u.id: activation(network, u, to_tensor(open_rgb(folder / f"{u.id}.png"))) for u in done}
+    # A caricature is of no unit.
+    layers = list(dict.fromkeys(u.layer for u in done)) if made.mode == "accentuate" else []
+    metrics = [_measure(layer, [after[u.id] for u in done if u.layer == layer]) for layer in layers]
+    record = of_images(made, units, failed, metrics, out, suite=SUITE, method=made.mode, command=command)
+    record.write(record.record_path(out))
+    strips = []
+    for unit in done:
+        rise = f", {unit.label}: {before[unit.id]:.2f} to {after[unit.id]:.2f}" if layers else ""
+        said = f"{unit.path.stem}{rise}"
+        print(f"{network.alias} {said}")
+        file = folder / f"{unit.id}.png"
+        tiles = (
+            Tile(put_down(out, network.input_size, unit), "image"),
+            Tile(file, made.mode),
+            Tile(file, "transparency", "mask"),
+            Tile(file, "both", "over_grey"),
+        )
+        strips.append(Strip(said, tiles))
+    report(made, strips, out)
+    return 1 if failed else 0
+
+
+@torch.no_grad()
+def activation(network: Classifier, unit: Unit, image: torch.Tensor) -> float:
+    """A unit's activation for an image in [0, 1], resized to the network's input."""
+    aim = unit.objective
+    seen = network.preprocess(image[None].to(network.device))
+    return float(aim(network.activations(seen, aim.taps)))
+
+
+def _measure(layer: str, values: Sequence[float]) -> Measurement:
+    text = "The unit's activation on the whole canvas, as read back from its file; mean over units and images."
+    label = "logit" if layer == LOGITS else layer
+    return mean_of(f"activation_{layer}", label, "activation", values, {"text": text, "layer": layer}, True)
+
+
+def report(made: Accentuation, strips: Sequence[Strip], out: Path) -> None:
+    """Image, canvas, transparency and both, side by side, with the activation before and after."""
+    network = made.load_classifier()
+    panels = [Panel(f"{network.alias}, kept near the image at {made.layer()}", tuple(strips))]
+    figure = montage.draw(panels, out / "figures" / f"{made.mode}-{network.alias}.png")
+    page = montage.write_page(
+        out,
+        "Feature accentuation",
+        "What of an image excites a unit, brought out in the image itself. Beside each name: the unit's activation "
+        "for the image and for the canvas.",
+        panels,
+        [("Image, canvas, transparency, both (Hamblin et al. 2024).", figure)],
+    )
+    print(f"figure   {figure}\npage     {page}")
