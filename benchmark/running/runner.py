@@ -91,7 +91,7 @@ def claim(job: Job) -> None:
 def configuration(job: Job, cell: Cell, devices: int, wandb: str) -> Path:
     """The file that tells `featvis generate` all of a cell."""
     config = {
-        "model": {"class_path": cell.class_path, "init_args": cell.init_args | {"model": job.suite.model}},
+        "model": {"class_path": cell.class_path, "init_args": cell.init_args},
         "data": {"units": ",".join(u.text for u in job.units), "batch_size": job.suite.batch_size},
         "trainer": launch.trainer(devices),
         "out": str(cell.folder),

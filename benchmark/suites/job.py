@@ -20,6 +20,7 @@ from benchmark.scoring.classes import settle
 from benchmark.scoring.others import table_rows
 from benchmark.scoring.plan import Plan, Row, Sources
 from benchmark.suites.methods import build
+from benchmark.suites.overlap import check_overlap
 from benchmark.suites.suite import Suite, check_file_name, read_with
 from featvis.errors import Unreachable, UserError
 from featvis.generators import Generator
@@ -144,8 +145,11 @@ def prepare(name: str, suite: Suite, out: Path, options: Mapping[str, Any], eval
     unavailable |= missing
     cells: list[Cell] = []
     for method, (generator, preset, class_path) in methods.items():
-        generator.classifier = classifier
+        if generator.model == suite.model:
+            generator.classifier = classifier
         generator.check_transforms()
+        generator.check_units(units)
+        check_overlap(method, generator, units, sources)
         config_hash = generator.config_hash(device)
         # Rows that differ in how they are scored alone have the same images, in the folder of the first of them.
         first = next((c.method for c in cells if c.generator.config_hash(device) == config_hash), method)

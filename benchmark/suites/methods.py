@@ -11,6 +11,7 @@ from typing import Any
 from jsonargparse import ArgumentError, ArgumentParser
 
 from benchmark.arguments import sentence
+from benchmark.suites.controls import arguments_of
 from benchmark.suites.presets import read_preset
 from benchmark.suites.suite import Suite
 from featvis.errors import UserError, nearest
@@ -32,6 +33,7 @@ def build(
     given = dict(values)
     preset, class_path = given.pop("preset", None), given.pop("class_path", None)
     given.pop("transparency", None)
+    control = given.pop("control", None)
     if class_path is None and preset is None and "." in method:
         class_path = method
     arguments: dict[str, Any] = {}
@@ -49,6 +51,7 @@ def build(
             raise UserError(f"methods.{method}: {key} is the whole suite's; write it beside methods, not into it")
         if key not in known:
             raise UserError(f"methods.{method}: {cls.__name__} takes no {key}; {nearest(str(key), known)}")
+    arguments = arguments_of(control, arguments, method, known)
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(cls, "generator", fail_untyped=False)
     try:

@@ -14,6 +14,7 @@ from benchmark.arguments import split
 from benchmark.records import columns
 from benchmark.records import record as records
 from benchmark.records.schema import parse
+from benchmark.suites.controls import check_control
 from benchmark.suites.presets import presets
 from featvis.errors import UserError, nearest
 from featvis.networks.names import unprefixed
@@ -43,7 +44,8 @@ class Suite:
         units: which of its units, see `featvis.data.files`.
         methods: a row of the table each: `preset` (a file of configs/generator; default: the row's name) or
             `class_path`, arguments of the generator over it, and `transparency: true` where the images are to be scored
-            over a middle grey by their transparency. Rows of one configuration share their images.
+            over a middle grey by their transparency; `control` makes it one of `benchmark.suites.controls`. Rows of
+            one configuration share their images.
         classifiers: the networks of the transferability score.
         frechet: the network whose features stand in where Inception's weights are missing.
         observers: networks in whose features units are told apart and sets compared; null: the classifiers.
@@ -163,6 +165,8 @@ def resolve(data: Mapping[str, Any], source: str, overrides: Mapping[str, Any]) 
         for key, value in (values or {}).items():
             if key in ("preset", "class_path") and not isinstance(value, str):
                 raise UserError(f"{source}: methods.{name}.{key} is {value!r:.60}, but must be a text")
+            if key == "control":
+                check_control(value, f"{source}: methods.{name}")
             if key == "transparency" and not isinstance(value, bool):
                 raise UserError(f"{source}: methods.{name}.{key} is {value!r:.60}, but must be true or false")
     return suite

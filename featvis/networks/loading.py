@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 import safetensors.torch
+import timm
 import torch
 from torch import nn
 
@@ -20,6 +22,9 @@ from featvis.networks.own.modules import baked, classifier_of, unwrapped, versio
 from featvis.networks.own.outputs import Sealed, is_sealed, plain
 from featvis.networks.weights import Weights, fill, locate
 from featvis.paths import importable
+
+RANDOM = "random:"
+"""Before a name: the same architecture, untrained, which is a control."""
 
 
 class Source:
@@ -66,6 +71,8 @@ def load(
     Raises:
         UserError: for an unknown name, weights that cannot be found, are cut off, pickled, or of another network.
     """
+    if name.startswith(RANDOM):
+        return _randomised(name, precision, device, flag)
     if name.startswith(wrap.PREFIX):
         net, spec, weights = wrapped(name, flag)
         try:
@@ -81,6 +88,28 @@ def load(
     except UserError as error:
         raise UserError(f"{flag} {name}: {error}") from error
     return Classifier(net, spec, source=weights.note, precision=precision).to(device)
+
+
+def _randomised(name: str, precision: Precision, device: str | torch.device, flag: str) -> Classifier:
+    """The architecture of `random:NAME`, as timm makes it from the seed 0, with everything else as NAME has it.
+
+    Raises:
+        UserError: for a network that is none of timm's, whose making nobody knows; or see `load`.
+    """
+    given = name.removeprefix(RANDOM)
+    trained = load(given, precision, device, flag)
+    if not trained.reentrant:
+        raise UserError(f"{flag} {given}: random weights are for timm's networks, which are made by their names")
+    spec = resolve(given, flag)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = timm.create_model(trained.name, pretrained=False, **spec.create_kwargs)
+    about = {"mean": tuple(trained.mean.flatten().tolist()), "std": tuple(trained.std.flatten().tolist())}
+    spec = replace(
+        spec, alias=f"random-{trained.alias}", name=f"{trained.name}, random weights of seed 0", given=name,
+        input_size=trained.input_size, **about,
+    )  # fmt: skip
+    return Classifier(net, spec, source="random weights of seed 0", precision=precision).to(device)
 
 
 def check(name: str, flag: str = "--model") -> None:

@@ -114,7 +114,8 @@ class VITAL(Generator):
             Pyramid(self.size, gain=2.0, decorrelated=False) if domain == "pyramid" else Pixel(self.size, min_max=False)
         )
         self._found: ClassImages | None = None
-        self._targets: dict[int, tuple[list[SortedMatch], tuple[int, ...]]] = {}
+        self._targets: dict[int, list[SortedMatch]] = {}
+        self._seen: dict[int, tuple[int, ...]] = {}
 
     def seen(self) -> str:
         """So many images of the class."""
@@ -137,7 +138,9 @@ class VITAL(Generator):
 
     def photographs(self, unit: Unit) -> tuple[int, ...]:
         """The digests of the images that are seen for a unit."""
-        return self._target(unit)[1]
+        if unit.index not in self._seen:
+            self._seen[unit.index] = self.class_images().of(unit).digests
+        return self._seen[unit.index]
 
     def transforms(self, step: int) -> Sequence[Transform]:
         """A shift by whole pixels."""
@@ -154,21 +157,21 @@ class VITAL(Generator):
 
     def objective(self, unit: Unit) -> Objective:
         """The matches of all layers, and as much of the logit as was asked for."""
-        matches = Objective(tuple((1.0, match) for match in self._target(unit)[0]))
+        matches = Objective(tuple((1.0, match) for match in self._target(unit)))
         return matches + self.logit_weight * unit.objective if self.logit_weight else matches
 
     def about(self, unit: Unit) -> dict[str, Any]:
         """The images that were seen."""
         return {"seen": [f"{digest:016x}" for digest in self.photographs(unit)]}
 
-    def _target(self, unit: Unit) -> tuple[list[SortedMatch], tuple[int, ...]]:
-        """What a unit's images do to each layer, and which they are; of several images of one unit once."""
+    def _target(self, unit: Unit) -> list[SortedMatch]:
+        """What a unit's images do to each layer; of several pictures of one unit once."""
         if unit.index not in self._targets:
             network, seen = self.load_classifier(), self.class_images().of(unit)
             layers = matched_layers(network, self.named)
             targets = mean_sorted(network, layers, seen)
-            matches = [SortedMatch(layer.name, targets[layer.name], layer.extra) for layer in layers]
-            self._targets[unit.index] = (matches, seen.digests)
+            self._targets[unit.index] = [SortedMatch(layer.name, targets[layer.name], layer.extra) for layer in layers]
+            self._seen[unit.index] = seen.digests
         return self._targets[unit.index]
 
 
