@@ -12,7 +12,7 @@ flags = $(if $(SUITE),--suite $(SUITE)) $(if $(MODEL),--model $(MODEL)) $(if $(M
 	$(if $(CLASSIFIERS),--classifiers $(CLASSIFIERS)) $(if $(OBSERVERS),--observers $(OBSERVERS)) \
 	$(if $(DEVICES),--devices $(DEVICES)) $(if $(DATA),--data "$(DATA)") \
 	$(if $(FRECHET_DATA),--frechet-data "$(FRECHET_DATA)") $(if $(SPECTRUM_DATA),--spectrum-data "$(SPECTRUM_DATA)") \
-	$(if $(TOKENS),--tokens $(TOKENS)) $(if $(OUT),--out "$(OUT)") \
+	$(if $(SEEN_DATA),--seen-data "$(SEEN_DATA)") $(if $(TOKENS),--tokens $(TOKENS)) $(if $(OUT),--out "$(OUT)") \
 	$(if $(WANDB),--wandb $(WANDB)) $(if $(DRY_RUN),--dry-run)
 
 .DEFAULT_GOAL := help
@@ -21,7 +21,7 @@ flags = $(if $(SUITE),--suite $(SUITE)) $(if $(MODEL),--model $(MODEL)) $(if $(M
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 	@echo
-	@echo "make bench takes SUITE MODEL METHODS UNITS STEPS CROPS CANVAS BATCH_SIZE SEED CLASSIFIERS OBSERVERS DEVICES DATA FRECHET_DATA SPECTRUM_DATA TOKENS OUT WANDB DRY_RUN,"
+	@echo "make bench takes SUITE MODEL METHODS UNITS STEPS CROPS CANVAS BATCH_SIZE SEED CLASSIFIERS OBSERVERS DEVICES DATA FRECHET_DATA SPECTRUM_DATA SEEN_DATA TOKENS OUT WANDB DRY_RUN,"
 	@echo "for example: make bench MODEL=efficientnet_lite1 METHODS=maco UNITS=ladybug,blocks.4:0-3"
 
 bench: $(VENV)/.ready  ## generate, score and show the methods: the embedded default without arguments

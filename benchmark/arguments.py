@@ -90,7 +90,7 @@ class OneSentenceParser(ArgumentParser):
         raise UserError(sentence(message, self.spell)) from ex
 
 
-FOLDERS = ("data", "frechet_data", "spectrum_data")
+FOLDERS = ("data", "frechet_data", "spectrum_data", "seen_data")
 """Flags that name something on this machine: a record keeps its name alone."""
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmark.arguments import check_out, split
+from benchmark.arguments import FOLDERS, check_out, split
 from benchmark.records import columns
 from benchmark.suites import suite as suites
 from benchmark.suites.presets import own_methods, read_preset
@@ -126,6 +126,6 @@ def check_run(path: str, flags: Mapping[str, Any], devices: int, out: str | None
     check_networks(suite.classifiers, f"classifiers of --suite {name}:")
     check_networks([suite.frechet], f"frechet of --suite {name}:")
     check_networks(suite.observers or (), f"observers of --suite {name}:")
-    for key in ("data", "frechet_data", "spectrum_data"):
+    for key in FOLDERS:
         check_images(getattr(suite, key), f"--{key.replace('_', '-')}")
     check_out(Path(out or "runs"))

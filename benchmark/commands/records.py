@@ -137,7 +137,11 @@ def verify(
 
 
 def rerun(
-    record: str, data: str | None = None, frechet_data: str | None = None, spectrum_data: str | None = None
+    record: str,
+    data: str | None = None,
+    frechet_data: str | None = None,
+    spectrum_data: str | None = None,
+    seen_data: str | None = None,
 ) -> int:
     """Print the command that makes a record anew, and in what its run would differ from the record.
 
@@ -146,15 +150,16 @@ def rerun(
         data: where its real images lie here.
         frechet_data: as given to the run.
         spectrum_data: as given to the run.
+        seen_data: as given to the run.
     """
     if not Path(record).is_file():
         raise UserError(f"RECORD {record} is not a file; name one of results/records, or of a run's folder records")
-    for flag, spec in (("--data", data), ("--frechet-data", frechet_data), ("--spectrum-data", spectrum_data)):
-        check_images(spec, flag)
+    sets = {"data": data, "frechet_data": frechet_data, "spectrum_data": spectrum_data, "seen_data": seen_data}
+    for key, spec in sets.items():
+        check_images(spec, f"--{key.replace('_', '-')}")
 
     from benchmark.audit import rerun as reruns
 
-    sets = {"data": data, "frechet_data": frechet_data, "spectrum_data": spectrum_data}
     command, differences, notes = reruns.check(reruns.read(Path(record)), sets)
     print(command)
     for text in notes:

@@ -24,6 +24,7 @@ def run(
     data: str | None = None,
     frechet_data: str | None = None,
     spectrum_data: str | None = None,
+    seen_data: str | None = None,
     tokens: Literal["all", "patches"] | None = None,
     out: str | None = None,
     wandb: WandbMode | None = None,
@@ -51,6 +52,8 @@ def run(
             once (FEATVIS_IMAGENETTE names a mirror); default: the embedded reference.
         frechet_data: those that sets of images are compared with; default: the data, its validation split.
         spectrum_data: those whose spectrum MACO keeps; default: the embedded spectrum.
+        seen_data: those that methods which see images of the class are given, none of which may be in the data;
+            default: those of their presets.
         tokens: over which tokens of a transformer a unit is averaged that does not say it: all, CLS and registers
             included, or patches.
         out: folder of the run; default: runs/<suite>. What is computed of the data is kept in the folder reference
@@ -62,7 +65,7 @@ def run(
     flags = {
         "model": model, "methods": methods, "units": units, "steps": steps, "crops": crops, "canvas": canvas,
         "batch_size": batch_size, "seed": seed, "classifiers": classifiers, "data": data, "frechet_data": frechet_data,
-        "spectrum_data": spectrum_data, "tokens": tokens, "observers": observers,
+        "spectrum_data": spectrum_data, "seen_data": seen_data, "tokens": tokens, "observers": observers,
     }  # fmt: skip
     check_run(suite, flags, devices, out)
     mode = wandb_mode(wandb)

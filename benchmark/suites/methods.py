@@ -46,6 +46,8 @@ def build(
     known = accepted(cls)
     if natural is not None and "spectrum" in known:
         arguments["spectrum"] = str(natural)
+    if suite.seen_data is not None and "images" in known:
+        arguments["images"] = suite.seen_data
     for key in given:
         if key in ("model", "seed"):
             raise UserError(f"methods.{method}: {key} is the whole suite's; write it beside methods, not into it")

@@ -56,6 +56,8 @@ class Suite:
         frechet_data: those that sets of images are compared with; null: `data`, its validation split where it has one.
         spectrum_data: those whose spectrum MACO keeps and the deviation is from; null: MACO keeps the embedded one, and
             the deviation is from that of `data`.
+        seen_data: those that methods which see images of the class are given, others than `data`; null: those of their
+            presets.
         tokens: over which tokens of a transformer those units are averaged that do not say it: `all`, or `patches`.
     """
 
@@ -71,6 +73,7 @@ class Suite:
     data: str | None = None
     frechet_data: str | None = None
     spectrum_data: str | None = None
+    seen_data: str | None = None
     tokens: Literal["all", "patches"] = "all"
 
 

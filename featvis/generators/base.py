@@ -53,6 +53,9 @@ class Generator(passes.Passes, metaclass=NotesArguments):
         micro_batch: views that pass through the network together; None: 8 on the CPU, where up to four such parts run
             side by side, 128 elsewhere. Bounds the memory, and is halved when that runs out.
         precision: of the network; `auto` takes bfloat16 where the hardware is fast at it.
+        diversity: weight of what makes several images of a unit (`ladybug@0-3`) differ: less the likeness of their Gram
+            matrices in a layer (Olah et al. 2017). They are then optimised together.
+        diversity_layer: where; null: a block halfway.
 
     Raises:
         UserError: for a value outside of `LIMITS`.
@@ -72,6 +75,8 @@ class Generator(passes.Passes, metaclass=NotesArguments):
         seed: int = 0,
         micro_batch: int | None = None,
         precision: Precision = "auto",
+        diversity: float = 0.0,
+        diversity_layer: str | None = None,
     ) -> None:
         super().__init__()
         self.source = Source(model)
@@ -79,6 +84,9 @@ class Generator(passes.Passes, metaclass=NotesArguments):
         self.size = (canvas, canvas) if isinstance(canvas, int) else (int(canvas[0]), int(canvas[1]))
         self.model, self.steps, self.views, self.lr, self.seed = self.source.name, steps, views, lr, seed
         self.micro_batch, self.precision = micro_batch, precision
+        self.diversity, self.diversity_layer = diversity, diversity_layer
+        if diversity:
+            self.together = "unit"
         for name, value in (("steps", steps), ("views", views), ("canvas", self.size[0]), ("canvas", self.size[1])):
             check_limit(name, value)
         if micro_batch is not None and micro_batch < 1:
@@ -180,6 +188,8 @@ class Generator(passes.Passes, metaclass=NotesArguments):
         classifier, facts = self.load_classifier(), self.facts()
         dtype = classifier.own_dtype or compute_dtype(self.precision, device or self.device)
         left_out = {"micro_batch", "model", "precision", *facts}
+        # What is off is no part of a configuration, so that older ones keep their hashes.
+        left_out |= set() if self.diversity else {"diversity", "diversity_layer"}
         arguments = {k: v for k, v in self.hparams.items() if k not in left_out}
         return {
             "class_path": public_name(type(self)),

@@ -21,13 +21,30 @@ from featvis.canvas.transforms import Frame
 from featvis.errors import UserError
 from featvis.generators.state import halves, out_of_memory
 from featvis.networks.classifier import Classifier
+from featvis.networks.layers import stages, tap
 from featvis.networks.objectives import Objective
-from featvis.networks.units import Together, Unit
+from featvis.networks.units import Together, Unit, base_of
 
 stage: Callable[[str], AbstractContextManager[Any]] = record_function
 """Marks what the time goes to: decode, transforms, network, alpha, optimiser; seen by PyTorch's profiler."""
 BESIDE = "beside/"
 """Before a tap: it reads the same view of the canvas `beside` the unit's own."""
+
+
+def likeness(activation: Float[Tensor, "n p c"], names: Sequence[str]) -> Float[Tensor, "b v"]:
+    """How alike each view of a unit's image is to the same view of the unit's other images; 0 where there is none.
+
+    The mean cosine of their Gram matrices over the channels (Olah et al. 2017, "Diversity"; as in neural style
+    transfer, they say which channels are active together, and not where).
+
+    Args:
+        activation: of the views, image by image.
+        names: of the unit of each image.
+    """
+    gram = torch.einsum("npc,npd->ncd", activation, activation).flatten(1)
+    rows = (gram / gram.norm(dim=1, keepdim=True).clamp_min(1e-12)).unflatten(0, (len(names), -1))
+    others = torch.tensor([[i != j and a == b for j, b in enumerate(names)] for i, a in enumerate(names)]).to(rows)
+    return torch.einsum("ivd,jvd,ij->iv", rows, rows, others) / others.sum(1, keepdim=True).clamp_min(1)
 
 
 class Passes(lightning.LightningModule):
@@ -37,16 +54,33 @@ class Passes(lightning.LightningModule):
         together: which units are optimised together, see `featvis.networks.units.groups`; None: each alone.
         views: of the canvas a step.
         micro_batch: views that pass through the network together, or None.
+        diversity: weight of the likeness of a unit's images, and the layer at which it is taken; None: one halfway.
     """
 
     together: Together = None
     views: int
     micro_batch: int | None
+    diversity: float = 0.0
+    diversity_layer: str | None = None
     _objectives: dict[Unit, Objective]
 
     def load_classifier(self) -> Classifier:
         """The network."""
         raise NotImplementedError
+
+    def diversity_at(self) -> str:
+        """The layer at which the images of a unit shall differ.
+
+        Raises:
+            UserError: for one that the network lacks.
+        """
+        network = self.load_classifier()
+        if self.diversity_layer is not None:
+            return network.layer(self.diversity_layer).name
+        blocks = stages(network.measured(), 3)
+        if not blocks:
+            raise UserError(f"{network.alias} has no layer with positions at which images could differ")
+        return blocks[len(blocks) // 2]
 
     # --- what a method says ---------------------------------------------------------------------------------------
 
@@ -59,17 +93,22 @@ class Passes(lightning.LightningModule):
         return None
 
     def shared_taps(self) -> frozenset[str]:
-        """What `shared` reads of the network. Default: nothing."""
-        return frozenset()
+        """What `shared` reads of the network. Default: what diversity does, where it is asked for."""
+        return frozenset({tap(self.diversity_at(), ":")} if self.diversity else ())
 
-    def shared(self, activations: Mapping[str, Tensor], count: int) -> Float[Tensor, "b v"] | Float[Tensor, ""]:
-        """What is added to each view's score of what the views of a whole group do together. Default: nothing.
+    def shared(
+        self, activations: Mapping[str, Tensor], units: Sequence[Unit]
+    ) -> Float[Tensor, "b v"] | Float[Tensor, ""]:  # fmt: skip
+        """What is added to each view's score of what the views of a whole group do together. Default: diversity.
 
         Args:
-            activations: of all `count` units' views, unit by unit.
-            count: units of the group.
+            activations: of all units' views, unit by unit.
+            units: of the group.
         """
-        return torch.zeros(())
+        if not self.diversity:
+            return torch.zeros(())
+        alike = likeness(activations[tap(self.diversity_at(), ":")], [base_of(unit.id) for unit in units])
+        return -self.diversity * alike
 
     # --- what all methods share -----------------------------------------------------------------------------------
 
@@ -181,7 +220,7 @@ class Passes(lightning.LightningModule):
         found = {**self.load_classifier().activations(views, own), **other}
         rows = [o({k: a[i * each : (i + 1) * each] for k, a in found.items()}) for i, o in enumerate(objectives)]
         scores = torch.stack(rows)
-        return scores + self.shared(found, len(units)).to(scores) if self.shared_taps() else scores
+        return scores + self.shared(found, units).to(scores) if self.shared_taps() else scores
 
     def maximises(self, unit: Unit) -> bool:
         """Whether what is maximised for a unit is its own activation, and not something else that is to excite it."""

@@ -113,10 +113,12 @@ class DeepInversion(Generator):
 
     def shared_taps(self) -> frozenset[str]:
         """What goes into each batch norm."""
-        return frozenset(self.running())
+        return super().shared_taps() | frozenset(self.running())
 
-    def shared(self, activations: Mapping[str, Tensor], count: int) -> Float[Tensor, ""]:
-        """The distance of the group's statistics to the running ones, with a minus."""
+    def shared(
+        self, activations: Mapping[str, Tensor], units: Sequence[Unit]
+    ) -> Float[Tensor, "b v"] | Float[Tensor, ""]:  # fmt: skip
+        """The distance of the group's statistics to the running ones, with a minus; and diversity."""
         total = torch.zeros(())
         for name, (mean, variance) in self.running().items():
             means, variances = activations[name].unbind(1)
@@ -126,7 +128,7 @@ class DeepInversion(Generator):
             if self.relative:
                 off, wrong = off / variance.sqrt().norm(), wrong / variance.norm()
             total = total.to(off) + off + wrong
-        return -self.statistics * total
+        return super().shared(activations, units).to(total) - self.statistics * total
 
     def penalty(self, canvas: Float[Tensor, "b c h w"], fixed: Tensor | None) -> Float[Tensor, b]:
         """Total variation and norm."""
