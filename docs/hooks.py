@@ -59,7 +59,7 @@ def arguments(method: str) -> str:
 
 def _arguments(method: str) -> dict[str, tuple[Any, str]]:
     """The default and the text of each of a method's own arguments, read off its source."""
-    for path in (ROOT / "featvis" / "generators").glob("*.py"):
+    for path in (ROOT / "featvis" / "generators").rglob("*.py"):
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, ast.ClassDef) and node.name == method:
                 made = next(f for f in node.body if isinstance(f, ast.FunctionDef) and f.name == "__init__")

@@ -104,10 +104,10 @@ def _randomised(name: str, precision: Precision, device: str | torch.device, fla
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         net = timm.create_model(trained.name, pretrained=False, **spec.create_kwargs)
-    about = {"mean": tuple(trained.mean.flatten().tolist()), "std": tuple(trained.std.flatten().tolist())}
+    mean, std = (tuple(values.flatten().tolist()) for values in (trained.mean, trained.std))
     spec = replace(
         spec, alias=f"random-{trained.alias}", name=f"{trained.name}, random weights of seed 0", given=name,
-        input_size=trained.input_size, **about,
+        mean=mean, std=std, input_size=trained.input_size,
     )  # fmt: skip
     return Classifier(net, spec, source="random weights of seed 0", precision=precision).to(device)
 

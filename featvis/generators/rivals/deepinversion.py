@@ -92,7 +92,10 @@ class DeepInversion(Generator):
         return {
             tap(name, MOMENTS): (m.running_mean.float(), m.running_var.float())
             for name, m in network.net.named_modules()
-            if isinstance(m, NORMS) and m.running_mean is not None and name in network.measured()
+            if isinstance(m, NORMS)
+            and name in network.measured()
+            and m.running_mean is not None
+            and m.running_var is not None
         }
 
     def transforms(self, step: int) -> Sequence[Transform]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
@@ -23,6 +24,8 @@ from featvis.networks.units import Unit
 
 BATCH = 10
 """Real images that pass through the network together."""
+_MADE: WeakKeyDictionary[Classifier, dict[Hashable, dict[str, Tensor]]] = WeakKeyDictionary()
+"""What `mean_sorted` made, by the network, the images and the layers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +172,10 @@ class VITAL(Generator):
         if unit.index not in self._targets:
             network, seen = self.load_classifier(), self.class_images().of(unit)
             layers = matched_layers(network, self.named)
-            targets = mean_sorted(network, layers, seen)
+            # Rows of a suite share a network, and most of what its images do to it.
+            kept = _MADE.setdefault(network, {})
+            key = (seen.digests, *(layer.name for layer in layers))
+            targets = kept[key] = kept.get(key) or mean_sorted(network, layers, seen)
             self._targets[unit.index] = [SortedMatch(layer.name, targets[layer.name], layer.extra) for layer in layers]
             self._seen[unit.index] = seen.digests
         return self._targets[unit.index]
