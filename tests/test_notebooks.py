@@ -58,6 +58,14 @@ SAYS = {
         r"real +maco +fourier +coarse_first +real, other classes +noise",
         r"Logit ↑( +-?[\d.]+\*?){4} +— \(\d\) +-?[\d.]+",
     ),
+    "7_rivals": (
+        r"\w.*: \d+ images",
+        r"Fourier +sees nothing",
+        r"MACO +sees natural spectrum",
+        r"DeepInversion +sees batch statistics",
+        r"VITAL +sees \d+ images of the class",
+        r"random +loss \d+\.\d\d at the first step",
+    ),
     "read_results": (),
 }
 """What each prints, whatever images it has, however an optimisation ends, and on whatever machine."""

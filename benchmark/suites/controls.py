@@ -23,6 +23,16 @@ def check_control(name: object, where: str) -> None:
         raise UserError(f"{where}.control is {name!r:.60}; {nearest(str(name), CONTROLS)}")
 
 
+def named(sees: str, control: str | None) -> str:
+    """What a row sees, with its control: so that controls stand below the methods, and are never the best of them.
+
+    Example:
+        >>> named("nothing", "random network"), named("nothing", None)
+        ('nothing; control: random network', 'nothing')
+    """
+    return f"{sees}; control: {control}" if control else sees
+
+
 def arguments_of(
     control: str | None, arguments: Mapping[str, Any], method: str, known: Collection[str]
 ) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from benchmark.scoring import extractors, references
 from benchmark.scoring.classes import settle
 from benchmark.scoring.others import table_rows
 from benchmark.scoring.plan import Plan, Row, Sources
+from benchmark.suites.controls import named
 from benchmark.suites.methods import build
 from benchmark.suites.overlap import check_overlap
 from benchmark.suites.suite import Suite, check_file_name, read_with
@@ -166,7 +167,7 @@ def prepare(name: str, suite: Suite, out: Path, options: Mapping[str, Any], eval
             preset=cell.preset,
             config=cell.generator.config(device),
             config_hash=cell.generator.config_hash(device),
-            sees=cell.generator.seen(),
+            sees=named(cell.generator.seen(), (suite.methods[cell.method] or {}).get("control")),
             transparency=cell.transparency,
         )
         for cell in cells

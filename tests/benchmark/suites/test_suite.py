@@ -34,6 +34,8 @@ def test_a_suite_of_the_project_names_metrics_and_methods_that_there_are(name):
     _, suite, _ = read_with(name, {})
     for row, values in suite.methods.items():
         generator, _, _ = build(row, values or {}, suite, {})
-        given = {k: v for k, v in (values or {}).items() if k not in ("preset", "class_path", "transparency")}
+        given = {
+            k: v for k, v in (values or {}).items() if k not in ("preset", "class_path", "transparency", "control")
+        }
         found = {k: generator._arguments[k] for k in given}
         assert {k: list(v) if isinstance(v, tuple) else v for k, v in found.items()} == given, row
