@@ -15,6 +15,7 @@ from tqdm import tqdm
 from benchmark.records import record as records
 from benchmark.records.columns import share_groups
 from benchmark.records.record import Measurement, Record
+from benchmark.records.seen import CONTROL
 from benchmark.scoring import extractors
 from benchmark.scoring.classes import settle
 from benchmark.scoring.evaluate import evaluate_row
@@ -23,10 +24,11 @@ from benchmark.scoring.plan import Plan, Row, Sources, kind_of
 from benchmark.scoring.scorer import Scorer
 from benchmark.studies.attacks.run import SUITE as ATTACK
 from benchmark.studies.attacks.run import remeasure
+from benchmark.suites.controls import RANDOM as UNTRAINED
 from featvis.errors import Unreachable, UserError
 from featvis.networks.classifier import Classifier
 from featvis.networks.devices import default_device
-from featvis.networks.loading import load
+from featvis.networks.loading import RANDOM, load
 from featvis.storage import images
 from featvis.storage.hashing import config_hash
 
@@ -260,13 +262,20 @@ def _numbers(run: Path, group: Sequence[Record], data: dict[str, str | None], re
             report.problems.append(f"{record.alias} / {record.method} cannot be scored: {error}")
             continue
         generator = record.config.get("generator") or {}
-        if generator.get("weights") not in (None, scorer.target.weights_hash):
+        if generator.get("weights") not in (None, weights := weights_of(record, scorer.target)):
             report.problems.append(
                 f"{record.alias} / {record.method}: it is of weights {generator['weights']}, "
-                f"and {record.alias} has {scorer.target.weights_hash} here"
+                f"and {record.alias} has {weights} here"
             )
         for m in record.metrics:
             compare(record, m, again.metric(m.name), plan.unavailable, report)
+
+
+def weights_of(record: Record, target: Classifier) -> str:
+    """The hash of the weights that a row's images are of: the target's, or those of its architecture, untrained."""
+    if (record.sees or "").endswith(f"{CONTROL}{UNTRAINED}"):
+        return load(f"{RANDOM}{record.given or record.alias}").weights_hash
+    return target.weights_hash
 
 
 def _attacks(run: Path, group: Sequence[Record], report: Report) -> None:

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 from commands import command
+from sample_records import record
 
+from benchmark.audit import verify
 from benchmark.cli import main
 from benchmark.records import record as records
+from featvis.networks.loading import load
 from featvis.storage import images
 
 RUN = [
@@ -197,3 +200,11 @@ def test_real_images_must_be_those_of_the_record(sample, tmp_path, capsys):
     assert "data is not the set that quick was scored with (3 images of data" in capsys.readouterr().out
     assert main(["rerun", str(record), "--data", str(tmp_path / "data")]) == 1
     assert "evaluation.data.bank.images was 3, and would be 2" in capsys.readouterr().err
+
+
+def test_a_control_on_a_random_network_is_of_that_networks_weights(classifier):
+    plain = record("maco", alias="efficientnet_lite0")
+    control = record("maco_random", alias="efficientnet_lite0", sees="natural spectrum; control: random network")
+    assert verify.weights_of(plain, classifier) == classifier.weights_hash
+    assert verify.weights_of(control, classifier) == load("random:efficientnet_lite0").weights_hash
+    assert verify.weights_of(control, classifier) != classifier.weights_hash
