@@ -78,6 +78,11 @@ class Board:
     lines: tuple[Line, ...]
     ranked: str
 
+    @property
+    def filled(self) -> list[int]:
+        """The places of the columns in which some row has a number; those without any stand on the rows' own pages."""
+        return [i for i in range(len(self.heads)) if any(line.values[i].number is not None for line in self.lines)]
+
 
 def boards(records: Sequence[Record], reports: Mapping[tuple[str, str, str], Report] | None = None) -> list[Board]:
     """A board for each suite and target of the records that are done.
@@ -141,7 +146,7 @@ def _ranks(group: Sequence[Record]) -> tuple[dict[str, float], str]:
     found = mean_rank(scores, [verdict(scores, column) for column in scores.columns])
     if found is None:
         return {}, "No rank: no metric has all methods between photographs and noise."
-    over = ", ".join(column.label for column in found.columns)
+    over = "; ".join(column.label for column in found.columns)
     return dict(zip(found.methods, found.means, strict=True)), f"The rank is the mean place over what brackets: {over}."
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -48,6 +49,38 @@ def sights(subject: Subject, names: Sequence[str], seen: Mapping[str, Seen]) -> 
     return [Sight(subject, one, seen.get(one.name), order.index(one.name) / len(order)) for one in found]
 
 
+class Patches:
+    """Pictures of the parts of real images that excite the channels of a layer.
+
+    Args:
+        sight: the layer.
+        shelf: of the site's pictures.
+        command: that makes the site.
+    """
+
+    def __init__(self, sight: Sight, shelf: Shelf, command: str) -> None:
+        source = sight.subject.source
+        self.sight, self.shelf, self.command = sight, shelf, command
+        self.photographs = Photographs(source, sight.subject.exact.input_size) if source is not None else None
+
+    def __call__(self, channel: int, rank: int, end: Literal["most", "least"]) -> Picture | None:
+        """The one of a rank (0 is the first) from either end; None where there are not so many."""
+        seen, photographs, layer = self.sight.seen, self.photographs, self.sight.layer
+        if seen is None or photographs is None or rank >= len(seen.rows):
+            return None
+        order = seen.order(channel)
+        at = order[rank] if end == "most" else order[-1 - rank]
+        row, place = int(seen.rows[at]), int(seen.places[at, channel])
+        source, name = photographs.source, photographs.source.where(row)
+        facts = {
+            "image": name, "unit": f"{layer.name}:{channel}", "rank": f"{rank + 1}, from the {end}",
+            "activation": f"{seen.values[at, channel]:.3f}", "set": source.name,
+        }  # fmt: skip
+        key = ["patch", source.fingerprint, row, place, layer.name, self.sight.subject.alias]
+        alt = f"part of {name}, which excites unit {channel} {end}"
+        return self.shelf.put(key, lambda: photographs.patch(row, place, layer), alt, facts, self.command)
+
+
 class LayerMaker:
     """Makes the pages of a layer.
 
@@ -63,15 +96,15 @@ class LayerMaker:
     def __init__(
         self, sight: Sight, others: Sequence[Sight], options: Options, work: Path, shelf: Shelf, command: str
     ) -> None:
-        self.sight, self.options, self.shelf, self.command = sight, options, shelf, command
+        self.sight, self.options = sight, options
         self.layer, self.seen, self.alias = sight.layer, sight.seen, sight.subject.alias
-        source = sight.subject.source
-        self.photographs = Photographs(source, sight.subject.exact.input_size) if source is not None else None
+        self.patch = Patches(sight, shelf, command)
         chosen = permutation(self.layer.channels)[: options.channels]
         units = [Unit(self.layer.name, i, f"{self.layer.name}:{i}") for i in chosen]
         self.shown, self.reached = visualize(sight.subject, options.methods, units, options, work, shelf)
         self.alike = correlations(self.seen.values, self.seen.values) if self.seen is not None else None
         self.near = min(others, key=lambda o: abs(o.depth - sight.depth), default=None)
+        self.patch_there = Patches(self.near, shelf, command) if self.near is not None else None
         self.across = self._across()
 
     def pages(self) -> tuple[LayerPage, list[UnitPage]]:
@@ -79,7 +112,7 @@ class LayerMaker:
         order, how = self._order()
         tiles = []
         for i in order:
-            best = self._patch(i, 0, "most")
+            best = self.patch(i, 0, "most")
             tiles.append(Tile(i, self.key(i), self.visualization(i) or best, self.visualization(i) is not None))
         name = self.layer.name
         sheet = LayerPage(self.alias, name, key_of(name), self.layer.what, how, tuple(tiles))
@@ -104,7 +137,7 @@ class LayerMaker:
 
     def picture(self, channel: int) -> Picture | None:
         """What stands for a channel: its visualization, or else the patch that excites it most."""
-        return self.visualization(channel) or self._patch(channel, 0, "most")
+        return self.visualization(channel) or self.patch(channel, 0, "most")
 
     def _order(self) -> tuple[list[int], str]:
         if self.seen is None:
@@ -117,10 +150,7 @@ class LayerMaker:
         return [int(i) for i in np.argsort(places[:, 0], kind="stable")], text
 
     def _unit(self, channel: int) -> UnitPage:
-        ends: list[tuple[Picture, ...]] = []
-        for end in ("most", "least"):
-            found = [self._patch(channel, rank, end) for rank in range(PATCHES)]
-            ends.append(tuple(p for p in found if p is not None))
+        ends = [self._patches(channel, "most"), self._patches(channel, "least")]
         return UnitPage(
             network=self.alias, layer=self.layer.name, layer_key=key_of(self.layer.name), index=channel,
             key=self.key(channel), visualizations=self._shown(channel), most=ends[0], least=ends[1],
@@ -128,20 +158,9 @@ class LayerMaker:
             elsewhere=self._elsewhere(channel), absent=NO_IMAGES if self.seen is None else None,
         )  # fmt: skip
 
-    def _patch(self, channel: int, rank: int, end: str) -> Picture | None:
-        if self.seen is None or self.photographs is None or rank >= len(self.seen.rows):
-            return None
-        order, photographs = self.seen.order(channel), self.photographs
-        at = order[rank] if end == "most" else order[-1 - rank]
-        row, place = int(self.seen.rows[at]), int(self.seen.places[at, channel])
-        source, name = photographs.source, photographs.source.where(row)
-        facts = {
-            "image": name, "unit": f"{self.layer.name}:{channel}", "rank": f"{rank + 1}, from the {end}",
-            "activation": f"{self.seen.values[at, channel]:.3f}", "set": source.name,
-        }  # fmt: skip
-        key = ["patch", source.fingerprint, row, place, self.layer.name, self.alias]
-        alt = f"part of {name}, which excites unit {channel} {end}"
-        return self.shelf.put(key, lambda: photographs.patch(row, place, self.layer), alt, facts, self.command)
+    def _patches(self, channel: int, end: Literal["most", "least"]) -> tuple[Picture, ...]:
+        found = [self.patch(channel, rank, end) for rank in range(PATCHES)]
+        return tuple(picture for picture in found if picture is not None)
 
     def _distribution(self, channel: int) -> Distribution | None:
         if self.seen is None:
@@ -172,12 +191,15 @@ class LayerMaker:
         return correlations(self.seen.values[mine], self.near.seen.values[theirs]) if len(mine) > 1 else None
 
     def _elsewhere(self, channel: int) -> tuple[Reference, ...]:
-        if self.across is None or self.near is None:
+        if self.across is None or self.near is None or self.patch_there is None:
             return ()
         name, alias = self.near.layer.name, self.near.subject.alias
         best = np.argsort(-self.across[channel], kind="stable")[:3]
         like = [round(float(v), 3) for v in self.across[channel, best]]
         return tuple(
-            Reference("unit", alias, key_of(name, int(i)), f"{alias}, {name}:{i}", value)
+            Reference(
+                "unit", alias, key_of(name, int(i)), f"{alias}, {name}:{i}", value,
+                picture=self.patch_there(int(i), 0, "most"),
+            )
             for i, value in zip(best, like, strict=True)
-        )
+        )  # fmt: skip

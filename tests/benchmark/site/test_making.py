@@ -26,6 +26,7 @@ from featvis.concepts.craft import Concepts, Place
 from featvis.concepts.sobol import Effects
 from featvis.data.files import as_seen
 from featvis.networks.layers import Layer
+from featvis.networks.loading import load
 
 ALIAS, LAYER = "efficientnet_lite0", "blocks.1"
 CLASSES = ("n01440764", "n03888257")
@@ -103,6 +104,23 @@ def test_units_say_what_the_network_says_of_the_photographs(site, photographs, c
     for channel in made:
         d = page(site, model.UnitPage, f"{LAYER}-{channel}").distribution
         assert d.below == pytest.approx((expected[:, channel] < d.reached).mean())
+
+
+def test_units_at_the_same_depth_of_another_network(photographs, classifier, tmp_path):
+    other = "efficientnet_lite1"
+    flags = ("--layers", LAYER, "--channels", "1", "--methods", "maco_fast", *FLAGS[FLAGS.index("--images") :])
+    out = tmp_path / "site"
+    assert main(["site", f"{ALIAS},{other}", "--data", str(photographs), *flags, "--out", str(out)]) == 0
+    paths = sorted(photographs.rglob("*.*"))
+    mine, theirs = activations(classifier, paths), activations(load(other, "float32"), paths)
+    table = np.corrcoef(mine.T, theirs.T)[: mine.shape[1], mine.shape[1] :]
+    for channel in range(mine.shape[1]):
+        first = page(out, model.UnitPage, f"{LAYER}-{channel}").elsewhere[0]
+        assert (first.network, first.value) == (other, pytest.approx(table[channel].max(), abs=2e-3))
+        number = int(first.key.rpartition("-")[2])
+        # It is shown by the photograph that excites it most, as on its own page.
+        assert first.picture.facts["unit"] == f"{LAYER}:{number}"
+        assert first.picture.facts["image"].endswith(paths[int(theirs[:, number].argmax())].name)
 
 
 def test_a_layer_has_all_of_its_channels_once(site, classifier):

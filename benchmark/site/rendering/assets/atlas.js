@@ -64,6 +64,12 @@
     points.forEach((p, i) => { const [px, py] = to(p), d = Math.hypot(px - x, py - y); if (d < least) { least = d; best = i; } });
     return best;
   }
+  // Without a pointer there is no place to zoom in on: it is what is active, or nearest the middle, never an empty one.
+  function closer(factor) {
+    const p = points[active >= 0 ? active : nearest(canvas.clientWidth / 2, canvas.clientHeight / 2)];
+    if (p) { view.x = p.x; view.y = p.y; }
+    zoom(factor);
+  }
   function activate(i, speak) {
     if (i === active) return;
     active = i;
@@ -106,9 +112,9 @@
     ring.at = (ring.at + 1) % ring.length;
     activate(ring[ring.at], true);
   }
-  const keys = { ArrowLeft: () => pan(80, 0), ArrowRight: () => pan(-80, 0), ArrowUp: () => pan(0, 80), ArrowDown: () => pan(0, -80), "+": () => zoom(1.5), "=": () => zoom(1.5), "-": () => zoom(1 / 1.5), 0: all, n: next, N: next, Enter: open };
+  const keys = { ArrowLeft: () => pan(80, 0), ArrowRight: () => pan(-80, 0), ArrowUp: () => pan(0, 80), ArrowDown: () => pan(0, -80), "+": () => closer(1.5), "=": () => closer(1.5), "-": () => zoom(1 / 1.5), 0: all, n: next, N: next, Enter: open };
   canvas.addEventListener("keydown", (event) => { if (keys[event.key] && !event.ctrlKey && !event.metaKey) { event.preventDefault(); keys[event.key](); } });
-  box.querySelectorAll("[data-zoom]").forEach((button) => button.addEventListener("click", () => ({ in: () => zoom(1.6), out: () => zoom(1 / 1.6), all })[button.dataset.zoom]()));
+  box.querySelectorAll("[data-zoom]").forEach((button) => button.addEventListener("click", () => ({ in: () => closer(1.6), out: () => zoom(1 / 1.6), all })[button.dataset.zoom]()));
   new ResizeObserver(draw).observe(canvas);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
   draw();
