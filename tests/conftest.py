@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import figures
+import memory
 import pytest
 import torch
 from hypothesis import settings
@@ -24,6 +26,9 @@ os.environ["WANDB_MODE"] = "disabled"
 
 # Small tensors gain nothing from a second thread, and lose much on a machine that is shared.
 torch.set_num_threads(1)
+memory.keep()
+
+figures.leave_out()
 
 
 @pytest.fixture(scope="session")

@@ -51,6 +51,7 @@ class Faults:
         kills: how often a process is killed.
         units: how many there are of each method, 2 to 6.
         steps: of each optimisation.
+        scoring: further flags of the run, which say how it is scored.
         warm: whether processes are copies of one that has imported everything.
         random: of the moments.
     """
@@ -59,6 +60,7 @@ class Faults:
     kills: int
     units: int = 6
     steps: int = 16
+    scoring: tuple[str, ...] = ()
     warm: bool = False
     random: random.Random = field(default_factory=lambda: random.Random(0))
 
@@ -66,18 +68,8 @@ class Faults:
     def run(self) -> list[str]:
         """The suite that is run."""
         units = ",".join(("301", "323", "953", "0", "7", "340")[: self.units])
-        return [
-            "-m",
-            "benchmark",
-            "run",
-            "--methods",
-            "maco,fourier",
-            "--units",
-            units,
-            "--steps",
-            f"{self.steps}",
-            *REST,
-        ]
+        given = ["--methods", "maco,fourier", "--units", units, "--steps", f"{self.steps}", *self.scoring]
+        return ["-m", "benchmark", "run", *given, *REST]
 
     def start(self, *arguments: str) -> Any:
         """A command in a process group of its own: what is needed of `subprocess.Popen`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import importlib.util
 import os
 import subprocess
@@ -38,6 +39,8 @@ def wheel(tmp_path_factory) -> Path:
     (path,) = folder.glob("featvis-*.whl")
     with zipfile.ZipFile(path) as file:
         file.extractall(folder / "site-packages")
+    # As pip leaves it: five processes would compile it, each for itself.
+    compileall.compile_dir(folder / "site-packages", quiet=1)
     return folder / "site-packages"
 
 

@@ -16,17 +16,13 @@ from warm import start
 from benchmark import launch
 from benchmark.records import record as records
 
-RUN = [
-    "run", "--methods", "maco,fourier", "--units", "301,323,953,0", "--batch-size", "1", "--steps", "2", "--crops", "1",
-    "--canvas", "48", "--data", "data", "--wandb", "disabled",
-]  # fmt: skip
 SUITE = """
 model: efficientnet_lite0
-units: 301,323,953,0
+units: 301,323
 methods: [maco]
 classifiers: [efficientnet_lite0]
 frechet: efficientnet_lite0
-metrics: [plausibility, spectrum]
+batch_size: 1
 """
 
 
@@ -51,8 +47,9 @@ def data(sample, tmp_path_factory) -> Path:
 
 def test_two_nodes_of_one_process_make_what_one_makes(data):
     """With what torchrun tells its processes, as on two machines with a shared file system."""
-    (data / "small.yaml").write_text(SUITE)
-    run = ["run", "--suite", "small.yaml", *RUN[5:]]
+    (data / "small.yaml").write_text(f"{SUITE}metrics: [plausibility, spectrum]\n")
+    run = ["run", "--suite", "small.yaml", "--steps", "2", "--crops", "1", "--canvas", "48", "--data", "data"]
+    run += ["--wandb", "disabled"]
     done = command(*run, "--out", "one/run", cwd=data)
     assert done.returncode == 0, done.stderr[-3000:]
     world = {"WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "TORCHELASTIC_RUN_ID": "none"}
@@ -69,7 +66,7 @@ def test_two_nodes_of_one_process_make_what_one_makes(data):
                 os.killpg(node.pid, signal.SIGKILL)
     assert [node.returncode for node in nodes] == [0, 0], "\n---\n".join(text[-3000:] for text in said)
     one, two = (files(data / name / "run" / "efficientnet_lite0", "[0-9]*.png") for name in ("one", "two"))
-    assert len(one) == 8
+    assert len(one) == 4
     assert one == two
     ranks = "".join(p.read_text() for p in (data / "two").rglob("timings.jsonl"))
     assert '"rank": 0' in ranks
@@ -120,9 +117,10 @@ def test_who_started_this(monkeypatch, environment, expected):
 
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
 def test_a_stopped_run_says_how_to_go_on_and_leaves_no_half_written_file(tmp_path, sign):
+    (tmp_path / "small.yaml").write_text(f"{SUITE}metrics: [spectrum]\n")
     arguments = [
-        "run", "--methods", "maco", "--units", "301,323,953,0", "--batch-size", "1", "--steps", "12", "--crops", "2",
-        "--canvas", "64", "--wandb", "disabled", "--out", "out",
+        "run", "--suite", "small.yaml", "--units", "301,323,953,0", "--steps", "12", "--crops", "2", "--canvas", "64",
+        "--wandb", "disabled", "--out", "out",
     ]  # fmt: skip
     process = start("-m", "benchmark", *arguments, cwd=tmp_path)
     until = time.monotonic() + 900

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import figures
 import pytest
 from warm import WARM
 
@@ -16,13 +17,19 @@ from benchmark.running import runner
 from featvis.generators import Generator
 
 ROOT = Path(__file__).parents[2]
-SMALL = ("--steps", "2", "--crops", "1", "--canvas", "64", "--wandb", "disabled")
+SMALL = ("--steps", "2", "--crops", "1", "--canvas", "64", "--classifiers", "efficientnet_lite1", "--wandb", "disabled")
+"""Flags of a small run, with one judge."""
 
 
-def command(*args: str, cwd: Path, timeout: float = 1200, **env: str) -> subprocess.CompletedProcess[str]:
-    """`featvis args` in a process of its own: a copy of one that has imported everything, or a new one for an `env`."""
+def command(
+    *args: str, cwd: Path, timeout: float = 1200, drawing: bool = False, **env: str
+) -> subprocess.CompletedProcess[str]:
+    """`featvis args` in a process of its own: a copy of one that has imported everything, or a new one for an `env`.
+
+    A copy draws no figures of a run, unless `drawing`.
+    """
     if not env and WARM.possible:
-        process = WARM.start("-m", "benchmark", *args, cwd=cwd)
+        process = WARM.start("-m", "benchmark", *args, cwd=cwd, **({figures.ASKED: "1"} if drawing else {}))
         out, err = process.communicate(timeout)
         return subprocess.CompletedProcess(args, process.wait(), out, err)
     return subprocess.run(

@@ -86,10 +86,13 @@ def leave(code: int) -> None:
 
 def settle() -> None:
     """What a process finds out when it is started."""
+    import figures
+
     from benchmark import launch
     from featvis.storage import interrupt
 
     _media.cache_clear()
+    figures.leave_out()
     interrupt._STARTER = os.getppid()
     launch.subprocess = Nested  # type: ignore[attr-defined]
     # Each process has a temporary folder for the media that it logs, and removes it at its end.
@@ -165,11 +168,13 @@ def serve(line: socket.socket) -> None:
     """Make copies until nobody asks any more."""
     import importlib
 
+    import memory
     import torch
 
     from featvis.choice import has_numba
 
     torch.set_num_threads(1)
+    memory.keep()
     # Numba is optional, and what it has compiled is read by whoever needs it.
     for name in (*EVERYTHING, *["featvis.engine.loops"] * has_numba()):
         importlib.import_module(name)

@@ -18,19 +18,9 @@ from featvis.networks.loading import load
 from featvis.storage import images
 
 RUN = [
-    "--methods",
-    "maco",
-    "--units",
-    "301,323",
-    "--steps",
-    "2",
-    "--crops",
-    "1",
-    "--canvas",
-    "48",
-    "--wandb",
-    "disabled",
-]
+    "--methods", "maco", "--units", "301,323", "--steps", "2", "--crops", "1", "--canvas", "48",
+    "--classifiers", "efficientnet_lite1", "--wandb", "disabled",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +151,8 @@ def test_the_command_of_a_record_is_printed_and_checked(run, capsys, monkeypatch
     for method in ("maco", "real", "noise"):
         assert main(["rerun", str(record_of(run).with_name(f"{method}.json"))]) == 0
         assert capsys.readouterr().out.splitlines()[0] == (
-            "featvis run --suite quick --methods maco --units 301,323 --steps 2 --crops 1 --canvas 48"
+            "featvis run --suite quick --methods maco --units 301,323 --steps 2 --crops 1 --canvas 48 "
+            "--classifiers efficientnet_lite1"
         )
     assert [p.name for p in tmp_path.iterdir()] == ["out"], "nothing is written"
     command_of = json.loads(record_of(run).read_text())["command"]

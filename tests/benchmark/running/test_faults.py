@@ -10,9 +10,11 @@ from commands import ROOT
 sys.path.insert(0, str(ROOT / "tests"))
 import faults
 
+ONE_JUDGE = ("--classifiers", "efficientnet_lite0")
+
 
 def test_killed_runs_and_damaged_files_leave_what_an_undisturbed_run_leaves(tmp_path):
-    faults.killed_runs(faults.Faults(tmp_path, kills=3, units=2, steps=4, warm=True))
+    faults.killed_runs(faults.Faults(tmp_path, kills=3, units=2, steps=4, scoring=ONE_JUDGE, warm=True))
 
 
 def test_killed_references_leave_what_an_undisturbed_one_leaves(tmp_path):
@@ -20,5 +22,5 @@ def test_killed_references_leave_what_an_undisturbed_one_leaves(tmp_path):
 
 
 def test_a_full_disk_loses_nothing(tmp_path):
-    if not faults.full_disk(faults.Faults(tmp_path, kills=0, units=2, steps=4, warm=True)):
+    if not faults.full_disk(faults.Faults(tmp_path, kills=0, units=2, steps=4, scoring=ONE_JUDGE, warm=True)):
         pytest.skip("this machine lets nobody mount a small disk")
