@@ -64,7 +64,6 @@ SAYS = {
         r"VITAL +sees \d+ images of the class",
         r"random +loss \d+\.\d\d at the first step",
     ),
-    "read_results": (),
 }
 """What each prints, whatever images it has, however an optimisation ends, and on whatever machine."""
 
@@ -95,7 +94,7 @@ def run(path: Path, folder: Path) -> tuple[str, int]:
     return said["text"], said["pictures"]
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", [p for p in NOTEBOOKS if p.stem in SAYS], ids=lambda p: p.stem)
 def test_notebook_runs(path, tmp_path, surroundings):
     text, pictures = run(path, tmp_path)
     for pattern in SAYS[path.stem]:
@@ -110,10 +109,11 @@ def test_notebook_runs(path, tmp_path, surroundings):
 
 
 def test_a_notebook_runs_in_a_kernel(surroundings):
-    """As Jupyter runs it; the one that reads the published records, which needs no network."""
+    """As Jupyter runs it; the one that reads the published records, which needs no network. All others say something."""
     from benchmark.records import record as records
 
-    (path,) = (p for p in NOTEBOOKS if p.stem == "read_results")
+    (path,) = (p for p in NOTEBOOKS if p.stem not in SAYS)
+    assert path.stem == "read_results"
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(ROOT)}}).execute()
     found = outputs(notebook)

@@ -8,7 +8,7 @@ import re
 import sys
 from pathlib import Path
 
-STEPS = re.compile(r"""(\bsteps[=:] ?|steps", ")(\d+)""")
+STEPS = re.compile(r"""(\b(?:steps|STEPS) ?[=:] ?|steps", ")(\d+)""")
 """How a notebook says how long an optimisation is."""
 
 
