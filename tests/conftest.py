@@ -58,8 +58,9 @@ def zoo() -> Path:
 
 
 LONGEST = (
-    "test_launch", "test_run", "test_faults", "test_installed", "test_am", "test_contributing", "test_notebooks",
-    "test_attacks", "test_bad_input", "test_perf", "test_fid", "test_layers", "test_counts", "test_own_classes",
+    "test_run", "test_notebooks", "test_faults", "test_bad_input", "test_layers", "test_launch", "test_verify",
+    "test_installed", "test_own_classes", "test_perf", "test_am", "test_base", "test_concepts", "test_contributing",
+    "test_attacks", "test_fid", "test_counts",
 )  # fmt: skip
 
 

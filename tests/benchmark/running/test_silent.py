@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from commands import command
+
 from benchmark.cli import main
 from benchmark.records.record import load_all
 from featvis.storage import images
@@ -36,7 +38,8 @@ def test_a_silent_unit_is_named_everywhere(tmp_path, monkeypatch, capsys):
         "model: wrap:net.yaml\nunits: '2:0-1'\nmethods: {fourier: {preset: fourier, canvas: 24, steps: 2}}\n"
         "classifiers: [wrap:net.yaml]\nfrechet: wrap:net.yaml\nmetrics: [logit, spectrum]\n"
     )
-    assert main(["run", "--suite", "few.yaml", "--out", "out", "--wandb", "disabled"]) == 0
+    done = command("run", "--suite", "few.yaml", "--out", "out", "--wandb", "disabled", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
     (record,) = [r for r in load_all(tmp_path / "out" / "records") if r.method == "fourier"]
     assert record.silent_units == ("2-1",)
     (table,) = (tmp_path / "out" / "tables").rglob("wrap-net.md")

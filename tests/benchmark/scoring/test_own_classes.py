@@ -268,7 +268,8 @@ def test_networks_of_other_channels_are_scored_by_what_they_see(channels, tmp_pa
     monkeypatch.chdir(tmp_path)
     arguments = "--units 0,2 --methods fourier --steps 2 --canvas 20 --out out --wandb disabled"
     arguments += " --classifiers efficientnet_lite1"
-    assert main(["run", "--model", "wrap:grey.yaml", *arguments.split()]) == 0
+    done = command("run", "--model", "wrap:grey.yaml", *arguments.split(), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
     (record,) = [json.loads(p.read_text()) for p in (tmp_path / "out" / "records").rglob("fourier.json")]
     found = {m["name"]: m for m in record["metrics"]}
     network = load("wrap:grey.yaml", "float32")
