@@ -109,7 +109,7 @@ def test_notebook_runs(path, tmp_path, surroundings):
 
 
 def test_a_notebook_runs_in_a_kernel(surroundings):
-    """As Jupyter runs it; the one that reads the published records, which needs no network. All others say something."""
+    """As Jupyter runs it; the one that reads the published records, which needs no network."""
     from benchmark.records import record as records
 
     (path,) = (p for p in NOTEBOOKS if p.stem not in SAYS)
