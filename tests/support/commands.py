@@ -26,10 +26,11 @@ def command(
 ) -> subprocess.CompletedProcess[str]:
     """`featvis args` in a process of its own: a copy of one that has imported everything, or a new one for an `env`.
 
-    A copy draws no figures of a run, unless `drawing`.
+    What an `env` says may be read on import; the folder of weights is not. A copy draws no figures of a run, unless
+    `drawing`.
     """
-    if not env and WARM.possible:
-        process = WARM.start("-m", "benchmark", *args, cwd=cwd, **({figures.ASKED: "1"} if drawing else {}))
+    if env.keys() <= {"FEATVIS_WEIGHTS"} and WARM.possible:
+        process = WARM.start("-m", "benchmark", *args, cwd=cwd, **env, **({figures.ASKED: "1"} if drawing else {}))
         out, err = process.communicate(timeout)
         return subprocess.CompletedProcess(args, process.wait(), out, err)
     return subprocess.run(
