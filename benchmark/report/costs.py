@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 
 def budgets(records: Iterable[Record], path: Path | str) -> list[Path]:
-    """Two scores against the seconds that an image takes, a dot a row, a colour a preset; for suites that vary them.
+    """Two scores against the seconds that an image takes, a dot a row but controls; for suites that vary them.
+
+    A colour is a preset or, where rows see different things, what they see.
 
     Args:
         records: of any number of models and suites; one figure each where `budget_frame` finds enough.
@@ -74,16 +76,20 @@ def _budgets(data: Any, title: str) -> Figure:
         axis.set_title(heading, fontsize=10)
         axis.grid(color="#ECECEC", lw=0.6)
         tidy(axis)
-    axes[0].legend(frameon=False, fontsize=8, loc="upper left")
+    by_method = (data["preset"].str.partition("_")[0] == data["family"]).all()
+    heading = None if by_method else "what the method sees"
+    axes[0].legend(frameon=False, fontsize=8, loc="upper left", title=heading, title_fontsize=8)
     figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
-    note = "Beside a dot: steps x views, and what else the row changes. The lines: the best of a method for the time."
+    note = "Beside a dot: its row, or steps x views and what else it changes. Lines: the best of a colour for the time."
     figure.text(0.01, 0.012, note, fontsize=7.5, color="#5A5A5A")
     return figure
 
 
 def _budget_name(row: Mapping[str, Any]) -> str:
-    """What tells a row from the others of its colour: `64x4`, `64x4 at 512`, `32x2 half`."""
-    _, _, rest = row["method"].partition("_")
+    """What tells a row from the others of its colour: `64x4`, `64x4 at 512`, `32x2 half`; `vital 64`."""
+    first, _, rest = row["method"].partition("_")
+    if row["family"] != first:
+        return f"{first} {rest}".strip().replace("_", " ")
     return rest.replace("_", " ") or f"{row['steps']}x{row['views']}"
 
 

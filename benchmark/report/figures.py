@@ -12,6 +12,7 @@ import itertools
 import math
 import textwrap
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +22,13 @@ from PIL import Image
 
 from benchmark.records.columns import percent_groups
 from benchmark.records.record import REFERENCES, Record, shown
+from benchmark.records.seen import is_control
 from benchmark.report.drawing import drawn, figure_of, named, save, tidy
 from benchmark.report.tables import arrow, frame
 from benchmark.report.tables.numbers import by_model
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Array = NDArray[np.float64]
@@ -135,11 +138,16 @@ def _opaque(path: Path) -> NDArray[np.uint8] | None:
         return np.asarray(image.convert("RGB"))
 
 
+TALLEST = 12.4
+"""Inches of a figure of scores: about 2500 pixels."""
+
 # --- The scores ------------------------------------------------------------------------------------------------------
 
 
 def scores(records: Iterable[Record], path: Path | str) -> list[Path]:
     """Small multiples: a panel a metric, a dot and its 95 % interval a method; an absent value says that it is absent.
+
+    Controls (`benchmark.suites.controls`) are in a figure of their own, `-controls`, with the same references.
 
     Args:
         records: of any number of models, one figure each.
@@ -148,16 +156,20 @@ def scores(records: Iterable[Record], path: Path | str) -> list[Path]:
     Returns:
         The files written; none where no record has a metric.
     """
-    groups = [(name, frame(group), group) for name, group in named_groups(records)]
-    groups = [(name, _with_values(data), group) for name, data, group in groups if data["metric"].notna().any()]
-    return [
-        drawn(
-            named(path, name, len(groups)),
-            f"scores {data.to_csv()}",
-            functools.partial(_scores, data, f"{group[0].alias}, suite {group[0].suite}"),
-        )
-        for name, data, group in groups
-    ]
+    groups = [(name, group) for name, group in named_groups(records) if any(r.metrics for r in group)]
+    written = []
+    for name, group in groups:
+        whole, title = frame(group), f"{group[0].alias}, suite {group[0].suite}"
+        controls = {r.method for r in group if is_control(r)}
+        place = named(path, name, len(groups))
+        parts = [(place, title, whole[~whole["method"].isin(controls)])]
+        if controls:
+            kept = whole[whole["method"].isin({*controls, *REFERENCES})]
+            parts.append((place.with_stem(f"{place.stem}-controls"), f"{title}: controls", kept))
+        for file, heading, part in parts:
+            data = _with_values(part)
+            written.append(drawn(file, f"scores {data.to_csv()}", functools.partial(_scores, data, heading)))
+    return written
 
 
 def _with_values(data: Any) -> Any:
@@ -167,61 +179,83 @@ def _with_values(data: Any) -> Any:
     return named[named["metric"].isin(known)] if known else named
 
 
-def _scores(data: Any, title: str) -> Figure:
-    from matplotlib.ticker import MaxNLocator
+@dataclass(frozen=True)
+class _Layout:
+    """How many panels stand where, and their measures in inches; `wrap` is how many letters a heading's line has."""
 
+    columns: int
+    lines: int
+    panel: float = 2.35
+    pitch: float = 0.24
+    head: float = 0.78
+    font: float = 9
+    wrap: int = 34
+
+    @classmethod
+    def of(cls, metrics: int, rows: int) -> _Layout:
+        """Wide panels, three to five in a line; where that is too tall, as many narrow ones as make it fit."""
+        columns = min(metrics, min((4, 5, 3), key=lambda c: -metrics % c))  # the fewest empty places
+        usual = cls(columns, math.ceil(metrics / columns))
+        if usual.height(rows) <= TALLEST:
+            return usual
+        dense = cls(0, 0, panel=1.55, pitch=0.19, head=0.95, font=7.5, wrap=25)
+        lines = max(1, int((TALLEST - dense.height(rows)) / (dense.pitch * rows + dense.head)))
+        return replace(dense, columns=math.ceil(metrics / lines), lines=lines)
+
+    def height(self, rows: int) -> float:
+        """Of the whole figure."""
+        return (self.pitch * rows + self.head) * self.lines + 0.35
+
+
+def _scores(data: Any, title: str) -> Figure:
     metrics = list(dict.fromkeys(data["metric"]))
     methods = list(dict.fromkeys(data["method"]))
     palette = colours(methods)
-    columns = min((4, 5, 3), key=lambda c: -len(metrics) % c)  # the fewest empty places
-    columns = min(len(metrics), columns)
-    lines = math.ceil(len(metrics) / columns)
-    height = (0.24 * len(methods) + 0.78) * lines + 0.35
-    width = 2.35 * columns + 0.9
-    figure = figure_of(width, height)
-    axes = figure.subplots(lines, columns, sharey=True, squeeze=False)
+    layout = _Layout.of(len(metrics), len(methods))
+    height = layout.height(len(methods))
+    figure = figure_of(layout.panel * layout.columns + 0.9, height)
+    axes = figure.subplots(layout.lines, layout.columns, sharey=True, squeeze=False)
     for axis in axes.flat[len(metrics) :]:
         axis.set_axis_off()
     for axis, metric in zip(axes.flat, metrics, strict=False):
-        part = data[data["metric"] == metric].to_dict("records")
-        scale = 100 if part[0]["group"] in percent_groups() else 1
-        for y, row in enumerate(part):
-            colour = palette[row["method"]]
-            if math.isnan(row["value"]):
-                text = "failed" if row["status"] == "failed" else "absent"
-                axis.text(
-                    0.5,
-                    y,
-                    text,
-                    transform=axis.get_yaxis_transform(),
-                    ha="center",
-                    va="center",
-                    color="#767676",
-                    fontsize=8,
-                )
-                continue
-            if not math.isnan(row["low"]):
-                axis.plot([row["low"] * scale, row["high"] * scale], [y, y], color=colour, lw=2, solid_capstyle="round")
-            hollow = row["method"] in REFERENCES
-            axis.plot(row["value"] * scale, y, "o", ms=6, color=colour, mfc="white" if hollow else colour, mew=1.5)
-        unit = " (%)" if scale == 100 else ""
-        heading = f"{part[0]['label']}{unit} {arrow(part[0]['higher_is_better'])}"
-        axis.set_title("\n".join(textwrap.wrap(heading, 34)), fontsize=9)
-        axis.set_yticks(range(len(methods)), [_short(shown(method), 20) for method in methods])
+        _panel(axis, data[data["metric"] == metric].to_dict("records"), palette, layout)
+        axis.set_yticks(range(len(methods)), [_short(shown(method), 25) for method in methods])
         axis.set_ylim(len(methods) - 0.5, -0.5)
-        axis.margins(x=0.12)
-        axis.xaxis.set_major_locator(MaxNLocator(4))
-        axis.grid(axis="x", color="#E4E4E4", lw=0.6)
-        tidy(axis)
-        axis.tick_params(axis="y", length=0)
-        axis.spines["left"].set_visible(False)
-        if all(math.isnan(row["value"]) for row in part):
-            axis.set_xticks([])
     note = "Dot and 95 % interval; hollow: references, not methods. The arrow points to the better direction."
     figure.text(0.01, 1 - 0.05 / height, title, fontsize=10, fontweight="bold", va="top")
     figure.text(0.01, 0.03 / height, note, fontsize=7.5, color="#5A5A5A", va="bottom")
-    figure.tight_layout(rect=(0, 0.2 / height, 1, 1 - 0.24 / height), w_pad=1.6, h_pad=1.2)
+    figure.tight_layout(rect=(0, 0.2 / height, 1, 1 - 0.24 / height), w_pad=1.6 * layout.panel / 2.35, h_pad=1.2)
     return figure
+
+
+def _panel(axis: Axes, part: list[dict[Any, Any]], palette: dict[str, str], layout: _Layout) -> None:
+    """A metric: a dot and its interval a row."""
+    from matplotlib.ticker import MaxNLocator
+
+    scale = 100 if part[0]["group"] in percent_groups() else 1
+    for y, row in enumerate(part):
+        colour = palette[row["method"]]
+        if math.isnan(row["value"]):
+            text = "failed" if row["status"] == "failed" else "absent"
+            place = {"transform": axis.get_yaxis_transform(), "ha": "center", "va": "center"}
+            axis.text(0.5, y, text, color="#767676", fontsize=8, **place)
+            continue
+        if not math.isnan(row["low"]):
+            axis.plot([row["low"] * scale, row["high"] * scale], [y, y], color=colour, lw=2, solid_capstyle="round")
+        hollow = row["method"] in REFERENCES
+        axis.plot(row["value"] * scale, y, "o", ms=6, color=colour, mfc="white" if hollow else colour, mew=1.5)
+    unit = " (%)" if scale == 100 else ""
+    heading = f"{part[0]['label']}{unit}\u00a0{arrow(part[0]['higher_is_better'])}"
+    # A space at which no line ends: an arrow does not stand alone.
+    axis.set_title("\n".join(textwrap.wrap(heading, layout.wrap)).replace("\u00a0", " "), fontsize=layout.font)
+    axis.margins(x=0.12)
+    axis.xaxis.set_major_locator(MaxNLocator(4))
+    axis.grid(axis="x", color="#E4E4E4", lw=0.6)
+    tidy(axis)
+    axis.tick_params(axis="y", length=0)
+    axis.spines["left"].set_visible(False)
+    if all(math.isnan(row["value"]) for row in part):
+        axis.set_xticks([])
 
 
 # --- Shared ----------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from benchmark.records.record import Record
+from benchmark.records.seen import grouped, is_control, seen
 from benchmark.report.tables.numbers import frame, metrics_of
 from benchmark.report.tables.sheet import (
     Cell,
@@ -24,13 +25,13 @@ from benchmark.report.tables.sheet import (
 )
 
 FEWEST = 3
-"""Budgets that some preset must have been run with."""
+"""Budgets that some preset must have been run with; where rows see different things two will do."""
 MEAN = "Top-1 of the others"
 _TEXT = "Mean over the classifiers other than the target of the share of images that they take for their class"
 
 
 def budget_frame(records: Sequence[Record]) -> pd.DataFrame | None:
-    """What each row cost, and what it reached; None where no preset has both scores at `FEWEST` budgets or more.
+    """What each row but controls cost, and what it reached; None where no preset has both scores at enough budgets.
 
     Args:
         records: of one suite and model.
@@ -38,10 +39,14 @@ def budget_frame(records: Sequence[Record]) -> pd.DataFrame | None:
     Returns:
         One row a method, by seconds: method, preset, seconds, passes, steps, views, canvas (pixels of the longer side),
         transferability (mean top-1 of the classifiers but the target, a fraction), logit, family (the first word of
-        the preset), front (whether no row of its family that takes less time has as much of both).
+        the preset; where rows see different things, what they see), front (whether no row of its family that takes
+        less time has as much of both).
     """
     rows = []
+    several = grouped(records)
     for record in records:
+        if is_control(record):
+            continue
         judges = [m for m in record.metrics if m.group == "transferability" and m.name != f"top1_{record.model}"]
         logit = record.metric("logit")
         if record.budget is None or record.seconds_per_image is None or record.status != "done" or logit is None:
@@ -60,16 +65,16 @@ def budget_frame(records: Sequence[Record]) -> pd.DataFrame | None:
                 "canvas": max(record.budget.canvas),
                 "transferability": sum(values) / len(values),
                 "logit": logit.value,
+                "family": seen(record) if several else record.preset.partition("_")[0],
             }
         )
     budgets = defaultdict(set)
     for row in rows:
         budgets[row["preset"]].add(row["passes"])
-    if max(map(len, budgets.values()), default=0) < FEWEST:
+    if max(map(len, budgets.values()), default=0) < (2 if several else FEWEST):
         return None
     data = pd.DataFrame(rows).sort_values("seconds", ignore_index=True)
     scores = ["transferability", "logit"]
-    data["family"] = data["preset"].str.split("_").str[0]
     data["front"] = [
         not (data.loc[(data["seconds"] < r["seconds"]) & (data["family"] == r["family"]), scores] >= r[scores])
         .all(axis=1)
@@ -104,6 +109,7 @@ def budget_sheet(records: Sequence[Record]) -> tuple[Sheet, pd.DataFrame] | None
         for method, line in cells.items():
             line.append(metric_cell(found[method], decimals_of(part, percent), percent, note))
     first = records[0]
+    same = "that sees the same" if grouped(records) else "of the same method"
     front = ", ".join(data.loc[data["front"], "method"])
     sheet = Sheet(
         suite=first.suite,
@@ -117,7 +123,7 @@ def budget_sheet(records: Sequence[Record]) -> tuple[Sheet, pd.DataFrame] | None
         definitions=((MEAN, f"{_TEXT}."), *((m.label, definition_of(m, records)) for m in judges)),
         runs=tuple(runs_of([r for r in records if r.method in cells])),
         caption=f"What quality costs, {first.alias}, suite {first.suite}",
-        legend=f"Rows by the seconds that an image takes. Bold, where no faster row of the same method has as much of "
+        legend=f"Rows by the seconds that an image takes. Bold, where no faster row {same} has as much of "
         f"both scores: {front}. In brackets the 95 % interval.",
     )
     return sheet, data

@@ -185,6 +185,23 @@ def test_a_suite_of_one_budget_has_no_such_table_and_no_figure(tmp_path):
     assert costs.budgets(same, tmp_path / "costs.png") == []
 
 
+def test_rows_that_see_different_things_are_coloured_by_it_and_controls_left_out(tmp_path):
+    saw = {"das": "nothing", "vital": "5 images of the class", "vital_256": "5 images of the class"}
+    saw |= {"vital_random": "5 images of the class; control: random network"}
+    rows = [
+        dataclasses.replace(row(name, 2.0 + i, 64 * (1 + 3 * ("256" in name)), 0.5, 9.0, name[:5]), sees=sees)
+        for i, (name, sees) in enumerate(saw.items())
+    ]
+    found = tables.budget_frame(rows)
+    assert dict(zip(found["method"], found["family"], strict=True)) == dict(list(saw.items())[:3])
+    assert list(found["front"]) == [True, True, False], "the best are of those that see the same"
+    (figure,) = costs.budgets(rows, tmp_path / "costs.svg")
+    text = figure.read_text()
+    for expected in ("what the method sees", "5 images of the class", "vital 256"):
+        assert f"<!-- {expected} -->" in text
+    assert "random" not in text
+
+
 def test_the_table_and_the_figure_are_written(tmp_path):
     written = {p.name for p in tables.build(ROWS, tmp_path)}
     assert {"flexivit_budget.md", "flexivit_budget.csv", "flexivit_budget.tex"} <= written
