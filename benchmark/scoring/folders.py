@@ -30,7 +30,8 @@ from featvis.errors import UserError
 from featvis.networks.classifier import Classifier
 from featvis.networks.loading import load
 from featvis.networks.objectives import LOGITS
-from featvis.networks.units import Unit, class_of, parse_units, unit_of
+from featvis.networks.units import Unit, class_of, classes_of, parse_units, unit_of
+from featvis.storage import images
 
 TABLE = "units.csv"
 """The file of a folder that says which unit each of its pictures is of: a file's name and a unit a line."""
@@ -49,12 +50,14 @@ def folder_plan(folder: Path, target: Classifier, sources: Sources, **options: A
         options: further fields of the `Plan`.
 
     Raises:
-        UserError: when the folder is missing, empty, or no image has a unit or a class.
+        UserError: when the folder is missing, empty, or no image has a unit or a class; or when a picture was made
+            from a real image that it would be scored against.
     """
     named = _units_of(folder, target)
     pictures, units = _of_units(named) if named else _of_classes(folder, target)
     if not pictures:
         raise UserError(f"none of the images in {folder} can be decoded")
+    _check_overlap(folder, units, sources)
     sizes = {p.image.size for p in pictures}
     canvas = [*next(iter(sizes))][::-1] if len(sizes) == 1 else [256, 256]
     method = re.sub(r"[^A-Za-z0-9_.+-]", "_", folder.resolve().name).strip("_.-") or "folder"
@@ -74,6 +77,16 @@ def folder_plan(folder: Path, target: Classifier, sources: Sources, **options: A
         **options,
     )
     return plan, pictures
+
+
+def _check_overlap(folder: Path, units: Sequence[Unit], sources: Sources) -> None:
+    """Raise a UserError where the pictures' own files say that they were made from images to be scored against."""
+    seen = {int(digest, 16) for p in find_images(folder, "FOLDER").paths for digest in images.facts(p).get("seen", ())}
+    if both := sources.overlap(seen, classes_of(unit.id for unit in units)):
+        raise UserError(
+            f"FOLDER {folder}: what made its pictures saw {len(both)} of the images that they would be scored against "
+            f"({both[0]} is one); name another --data"
+        )
 
 
 def _of_classes(folder: Path, target: Classifier) -> tuple[list[Picture], list[Unit]]:

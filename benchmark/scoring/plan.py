@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
@@ -9,13 +10,15 @@ from PIL import Image
 
 import featvis
 from benchmark.records.record import Record
-from featvis.data.files import Known
+from featvis.data.files import Known, digest_of
 from featvis.data.sets import ImageSet, Place, Role, check_decodable, place_of
 from featvis.errors import UserError
 
 Kind = Literal["method", "folder", "real", "natural", "real_other", "noise"]
 """A row: a method of the suite, anyone's folder, the held-out photographs, those that excite each unit most,
 photographs of other classes, or noise with the natural spectrum."""
+MOST = 50_000
+"""Images of a set that are all looked at for an overlap."""
 
 
 @dataclass
@@ -181,6 +184,27 @@ class Sources:
         found: ImageSet | None = getattr(self, role)
         return found
 
+    def overlap(self, seen: Collection[int], classes: Sequence[int]) -> list[str]:
+        """Which of the images that are scored against have the content of images that a method saw.
+
+        The spectrum's images are not scored against: what is compared with them is their mean.
+
+        Args:
+            seen: digests of the images that the method saw (`featvis.data.files.digest`).
+            classes: of the pictures; of a set of more than `MOST` images only those of these classes are looked at.
+
+        Returns:
+            Their names.
+        """
+        found: list[str] = []
+        sets = {s.fingerprint: s for s in (self.bank, self.frechet) if s is not None and seen}
+        for source in sets.values():
+            rows: Iterable[int] = range(len(source))
+            if len(source) > MOST:
+                rows = [i for c in classes for i in source.rows.get(c, [])]
+            found += [source.where(i) for i in rows if _digest(source, i) in seen]
+        return found
+
     def facts(self) -> dict[str, dict[str, Any]]:
         """What a record keeps of them: not where they lie."""
         return {
@@ -192,6 +216,13 @@ class Sources:
     def describe(self) -> list[str]:
         """What was found, a sentence a set."""
         return list(dict.fromkeys(s.describe() for s in (self.bank, self.frechet, self.spectrum) if s is not None))
+
+
+def _digest(source: ImageSet, row: int) -> int | None:
+    try:
+        return digest_of(source.read(row))
+    except OSError:
+        return None
 
 
 @dataclass
