@@ -77,8 +77,8 @@ def _budgets(data: Any, title: str) -> Figure:
         axis.grid(color="#ECECEC", lw=0.6)
         tidy(axis)
     by_method = (data["preset"].str.partition("_")[0] == data["family"]).all()
-    heading = None if by_method else "what the method sees"
-    axes[0].legend(frameon=False, fontsize=8, loc="upper left", title=heading, title_fontsize=8)
+    what = None if by_method else "what the method sees"
+    axes[0].legend(frameon=False, fontsize=8, loc="upper left", title=what, title_fontsize=8)
     figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
     note = "Beside a dot: its row, or steps x views and what else it changes. Lines: the best of a colour for the time."
     figure.text(0.01, 0.012, note, fontsize=7.5, color="#5A5A5A")

@@ -237,7 +237,7 @@ def _panel(axis: Axes, part: list[dict[Any, Any]], palette: dict[str, str], layo
         colour = palette[row["method"]]
         if math.isnan(row["value"]):
             text = "failed" if row["status"] == "failed" else "absent"
-            place = {"transform": axis.get_yaxis_transform(), "ha": "center", "va": "center"}
+            place: dict[str, Any] = {"transform": axis.get_yaxis_transform(), "ha": "center", "va": "center"}
             axis.text(0.5, y, text, color="#767676", fontsize=8, **place)
             continue
         if not math.isnan(row["low"]):
