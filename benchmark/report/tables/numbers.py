@@ -180,7 +180,8 @@ def _rows(records: Sequence[Record]) -> list[dict[str, Any]]:
     metrics: list[Measurement | None] = [*metrics_of(records)]
     sees = {r.method: seen.seen(r) for r in records}
     several = seen.grouped(records)
-    groups = [[m for m in sees if sees[m] == s] for s in set(sees.values())] if several else [list(sees)]
+    methods = [r.method for r in records if not seen.is_control(r)]
+    groups = [[m for m in methods if sees[m] == s] for s in set(sees.values())] if several else [methods]
     for metric in metrics or [None]:
         column = {r.method: _measured(r, metric) for r in records}
         best = set().union(*(_best({m: column[m] for m in g}, metric) for g in groups)) if metric else set()

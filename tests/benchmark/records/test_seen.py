@@ -49,6 +49,9 @@ def test_rows_that_see_the_same_stand_together_and_have_a_best_of_their_own():
 
 def test_a_control_is_no_method_among_those_whose_columns_are_compared():
     control = record("vital_random", metric("logit", 30.0), sees="50 images of the class; control: random network")
+    other = record("vital_other", metric("logit", 40.0), sees="50 images of the class; control: random network")
+    rows = tables.sheets([*rivals(), control, other])[0].rows
+    assert [row.method for row in rows if row.cells[1].best] == ["fourier", "maco"], "nor the best of anything"
     found = scores_of([*rivals(), control])
     assert found.methods == scores_of(rivals()).methods
     assert "vital_random" in [row.method for row in tables.sheets([*rivals(), control])[0].rows]
