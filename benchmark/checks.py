@@ -87,6 +87,28 @@ def check_pictures(images: str | None) -> None:
         check_images(images, "--images")
 
 
+def check_photographs(
+    images: str | None, limit: int | None, model: str, out: str, command: str, **budget: int | None
+) -> Path:  # fmt: skip
+    """Refuse what is wrong with a command that makes something of each photograph; where the photographs are.
+
+    Args:
+        images: `--images`.
+        limit: `--limit`.
+        model: one network or several.
+        out: folder of everything.
+        command: whose folder that is.
+        budget: see `check_budget`.
+    """
+    check_pictures(images)
+    check_budget(**budget)
+    if limit is not None and limit < 1:
+        raise UserError(f"--limit must be at least 1, not {limit}")
+    check_models(model)
+    check_out(Path(out), command)
+    return Path(str(images))
+
+
 def check_metrics(groups: Iterable[str]) -> None:
     """Refuse a group of metrics that there is not."""
     columns.check(groups, "--metrics")

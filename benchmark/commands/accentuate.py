@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from benchmark.arguments import WandbMode, check_out, command_line, wandb_mode, weights_line
-from benchmark.checks import check_budget, check_models, check_pictures
+from benchmark.arguments import WandbMode, command_line, wandb_mode, weights_line
+from benchmark.checks import check_photographs
 from featvis.errors import UserError
 
 
@@ -44,15 +44,11 @@ def accentuate(
         out: folder of everything.
         wandb: offline, online or disabled logging; default: what WANDB_MODE says, else offline.
     """
-    check_pictures(images)
-    assert images is not None
+    folder = check_photographs(
+        images, limit, model, out, "accentuate", steps=steps, canvas=canvas, batch_size=batch_size
+    )
     if units is None and mode == "accentuate":
         raise UserError("--units is missing; name what to bring out, for example --units tabby")
-    check_budget(steps=steps, canvas=canvas, batch_size=batch_size)
-    if limit is not None and limit < 1:
-        raise UserError(f"--limit must be at least 1, not {limit}")
-    check_models(model)
-    check_out(Path(out), "accentuate")
     logged = wandb_mode(wandb)
 
     from benchmark.studies import accentuate as accentuator
@@ -68,14 +64,13 @@ def accentuate(
     )
     made.classifier = network
     named = [Unit(made.layer(), 0, mode)] if mode == "caricature" else parse_units(str(units), network)
-    found = accentuator.find(Path(images), named, limit)
+    found = accentuator.find(folder, named, limit)
     made.check_units(found)
     print(weights_line(network))
     flags = {
-        "images": Path(images).name, "units": units, "mode": mode, "layer": layer, "weight": weight, "steps": steps,
+        "images": folder.name, "units": units, "mode": mode, "layer": layer, "weight": weight, "steps": steps,
         "crops": crops, "canvas": canvas, "limit": limit, "batch_size": batch_size, "seed": seed,
     }  # fmt: skip
     code = accentuator.run(made, found, batch_size, Path(out), command_line("accentuate", flags, model))
-    figures = sorted((Path(out) / "figures").glob("*.png"))
-    log_study(logged, Path(out), accentuator.SUITE, [network.alias], figures)
+    log_study(logged, Path(out), accentuator.SUITE, [network.alias])
     return code

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmark.arguments import WandbMode, check_out, command_line, split, wandb_mode, weights_line
-from benchmark.checks import check_budget, check_models, check_networks, check_pictures
+from benchmark.arguments import WandbMode, command_line, split, wandb_mode, weights_line
+from benchmark.checks import check_networks, check_photographs
 from benchmark.suites.presets import presets
 from featvis.errors import UserError, nearest
 
@@ -52,12 +52,8 @@ def attack(
     """
     if preset not in presets("attack"):
         raise UserError(f"unknown --preset {preset}: {nearest(preset, presets('attack'))}")
-    check_pictures(images)
-    assert images is not None
-    check_budget(steps=steps, batch_size=batch_size)
-    check_models(model)
+    folder = check_photographs(images, limit, model, out, "attack", steps=steps, batch_size=batch_size)
     check_networks(split(others), "--others")
-    check_out(Path(out), "attack")
     mode = wandb_mode(wandb)
 
     from benchmark.studies.attacks import job, report, run
@@ -66,9 +62,9 @@ def attack(
     overrides = {"lr": alpha, "tv": tv, "steps": steps, "sign": sign, "seed": seed or None}
     asked = job.settings(preset, split(epsilon), overrides)
     networks, judges = job.find_networks(split(model), split(others))
-    pairs = job.find_pairs(Path(images), targets, next(iter(networks.values())), limit, seed)
+    pairs = job.find_pairs(folder, targets, next(iter(networks.values())), limit, seed)
     flags = {
-        "images": Path(images).name, "targets": targets, "preset": preset, "epsilon": epsilon, "alpha": alpha, "tv": tv,
+        "images": folder.name, "targets": targets, "preset": preset, "epsilon": epsilon, "alpha": alpha, "tv": tv,
         "steps": steps, "sign": sign, "others": others, "limit": limit, "seed": seed or None,
     }  # fmt: skip
     command = command_line("attack", flags, model)
@@ -76,5 +72,5 @@ def attack(
         print(weights_line(network))
     code = run.run(job.Job(Path(out), networks, judges, asked, pairs, batch_size, command))
     report.everything(Path(out))
-    log_study(mode, Path(out), run.SUITE, list(networks), sorted((Path(out) / "figures").glob("*.png")))
+    log_study(mode, Path(out), run.SUITE, list(networks))
     return code

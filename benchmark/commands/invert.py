@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from benchmark.arguments import WandbMode, check_out, command_line, split, wandb_mode, weights_line
-from benchmark.checks import check_budget, check_models, check_pictures
-from featvis.errors import UserError
+from benchmark.arguments import WandbMode, command_line, split, wandb_mode, weights_line
+from benchmark.checks import check_photographs
 
 
 def invert(
@@ -38,13 +37,7 @@ def invert(
         out: folder of everything.
         wandb: offline, online or disabled logging; default: what WANDB_MODE says, else offline.
     """
-    check_pictures(images)
-    assert images is not None
-    check_budget(steps=steps, canvas=canvas, batch_size=batch_size)
-    if limit is not None and limit < 1:
-        raise UserError(f"--limit must be at least 1, not {limit}")
-    check_models(model)
-    check_out(Path(out), "invert")
+    folder = check_photographs(images, limit, model, out, "invert", steps=steps, canvas=canvas, batch_size=batch_size)
     mode = wandb_mode(wandb)
 
     from benchmark.studies import invert as inverter
@@ -53,15 +46,14 @@ def invert(
     from featvis.networks.loading import load
 
     network = load(model, flag="MODEL")
-    layers, paths = inverter.find(network, split(layer), Path(images), limit)
+    layers, paths = inverter.find(network, split(layer), folder, limit)
     made = Inversion(model=model, domain=domain, seed=seed, steps=steps, canvas=canvas or network.input_size)
     made.classifier = network
     print(weights_line(network))
     flags = {
-        "images": Path(images).name, "layer": layer, "domain": domain, "steps": steps, "canvas": canvas, "limit": limit,
+        "images": folder.name, "layer": layer, "domain": domain, "steps": steps, "canvas": canvas, "limit": limit,
         "batch_size": batch_size, "seed": seed,
     }  # fmt: skip
     code = inverter.run(made, layers, paths, batch_size, Path(out), command_line("invert", flags, model))
-    figures = sorted((Path(out) / "figures").glob("*.png"))
-    log_study(mode, Path(out), inverter.SUITE, [network.alias], figures)
+    log_study(mode, Path(out), inverter.SUITE, [network.alias])
     return code

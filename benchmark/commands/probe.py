@@ -70,5 +70,5 @@ def probe(
     }  # fmt: skip
     code = prober.run(probes, options, Path(out), command_line("probe", flags, model))
     aliases = [found.network.alias for found in probes.values()]
-    log_study(mode, Path(out), prober.SUITE, aliases, sorted((Path(out) / "figures").glob("*.png")))
+    log_study(mode, Path(out), prober.SUITE, aliases)
     return code

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from benchmark.records.record import Measurement
-from benchmark.report import montage
-from benchmark.report.montage import Panel, Strip, Tile
-from benchmark.running.produce import folder_of, of_images, produce, put_down
+from benchmark.report.montage import Panel, Strip
+from benchmark.running.produce import folder_of, of_images, produce
 from benchmark.studies.means import mean_of
-from featvis.data.files import as_seen, find_images, open_rgb, to_tensor
-from featvis.data.walk import Found
+from benchmark.studies.photographs import listed, publish, strip
+from featvis.data.files import as_seen, open_rgb, to_tensor
 from featvis.generators.rivals.accentuation import Accentuated, Accentuation, units_of
 from featvis.networks.classifier import Classifier
 from featvis.networks.devices import default_device
@@ -30,10 +28,7 @@ def find(images: Path, units: Sequence[Unit], limit: int | None) -> list[Unit]:
     Raises:
         UserError: for a folder without an image, or a file that is none.
     """
-    found = Found([images]) if images.is_file() else find_images(images, "--images")
-    if left := found.describe():
-        print(f"featvis: left out of {images.name}: {left}", file=sys.stderr)
-    return units_of(found.paths[:limit], units)
+    return units_of(listed(images, limit), units)
 
 
 def run(made: Accentuation, units: Sequence[Unit], batch_size: int, out: Path, command: str) -> int:
@@ -55,14 +50,7 @@ def run(made: Accentuation, units: Sequence[Unit], batch_size: int, out: Path, c
         rise = f", {unit.label}: {before[unit.id]:.2f} to {after[unit.id]:.2f}" if layers else ""
         said = f"{unit.path.stem}{rise}"
         print(f"{network.alias} {said}")
-        file = folder / f"{unit.id}.png"
-        tiles = (
-            Tile(put_down(out, network.input_size, unit), "image"),
-            Tile(file, made.mode),
-            Tile(file, "transparency", "mask"),
-            Tile(file, "both", "over_grey"),
-        )
-        strips.append(Strip(said, tiles))
+        strips.append(strip(said, unit, folder / f"{unit.id}.png", made.mode, out, network.input_size))
     report(made, strips, out)
     return 1 if failed else 0
 
@@ -85,13 +73,12 @@ def report(made: Accentuation, strips: Sequence[Strip], out: Path) -> None:
     """Image, canvas, transparency and both, side by side, with the activation before and after."""
     network = made.load_classifier()
     panels = [Panel(f"{network.alias}, kept near the image at {made.layer()}", tuple(strips))]
-    figure = montage.draw(panels, out / "figures" / f"{made.mode}-{network.alias}.png")
-    page = montage.write_page(
+    publish(
         out,
+        f"{made.mode}-{network.alias}",
         "Feature accentuation",
         "What of an image excites a unit, brought out in the image itself. Beside each name: the unit's activation "
         "for the image and for the canvas.",
+        "Image, canvas, transparency, both (Hamblin et al. 2024).",
         panels,
-        [("Image, canvas, transparency, both (Hamblin et al. 2024).", figure)],
     )
-    print(f"figure   {figure}\npage     {page}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,12 +9,11 @@ import torch
 import torch.nn.functional as F
 
 from benchmark.records.record import Measurement
-from benchmark.report import montage
-from benchmark.report.montage import Panel, Strip, Tile
-from benchmark.running.produce import folder_of, of_images, produce, put_down
+from benchmark.report.montage import Panel
+from benchmark.running.produce import folder_of, of_images, produce
 from benchmark.studies.means import mean_of
-from featvis.data.files import as_seen, find_images, open_rgb, to_tensor
-from featvis.data.walk import Found
+from benchmark.studies.photographs import listed, publish, strip
+from featvis.data.files import as_seen, open_rgb, to_tensor
 from featvis.errors import UserError
 from featvis.generators.inversion import Inversion, Inverted, units_of
 from featvis.networks.classifier import Classifier
@@ -38,11 +36,8 @@ def find(network: Classifier, layers: Sequence[str], images: Path, limit: int | 
         if not blocks:
             raise UserError(f"{network.alias} has no layer with positions; name one with --layer")
         names = list(dict.fromkeys((blocks[min(1, len(blocks) - 1)], blocks[-1])))
-    found = Found([images]) if images.is_file() else find_images(images, "--images")
-    paths = found.paths[:limit]
+    paths = listed(images, limit)
     units_of(paths, names, network)
-    if left := found.describe():
-        print(f"featvis: left out of {images.name}: {left}", file=sys.stderr)
     return names, paths
 
 
@@ -99,23 +94,16 @@ def report(
         for unit in units:
             if not isinstance(unit, Inverted) or unit.layer != layer:
                 continue
-            file = folder / f"{unit.id}.png"
-            tiles = (
-                Tile(put_down(out, network.input_size, unit), "image"),
-                Tile(file, "inversion"),
-                Tile(file, "transparency", "mask"),
-                Tile(file, "both", "over_grey"),
-            )
             said = f", cosine {reached[unit.id]:.3f}" if unit.id in reached else ""
-            strips.append(Strip(f"{unit.path.stem}{said}", tiles))
+            file = folder / f"{unit.id}.png"
+            strips.append(strip(f"{unit.path.stem}{said}", unit, file, "inversion", out, network.input_size))
         panels.append(Panel(f"{network.alias}, {layer}", tuple(strips)))
-    figure = montage.draw(panels, out / "figures" / f"inversion-{network.alias}.png")
-    page = montage.write_page(
+    publish(
         out,
+        f"inversion-{network.alias}",
         "Feature inversion",
         "What a layer keeps of an image: a canvas that does to the layer what the image does. What the canvas has "
         "lost, the layer does not see.",
+        "Image, inversion, transparency, both (Fel et al. 2023, figure 6a).",
         panels,
-        [("Image, inversion, transparency, both (Fel et al. 2023, figure 6a).", figure)],
     )
-    print(f"figure   {figure}\npage     {page}")

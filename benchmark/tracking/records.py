@@ -38,7 +38,7 @@ def log_scores(plan: Plan, limit: int = PICTURES, figures: Figures | None = None
     _log_records(plan.wandb, Path(plan.out), found, facts, figures or {}, limit)
 
 
-def log_study(mode: str, out: Path, suite: str, models: Sequence[str], figures: Sequence[Path]) -> None:
+def log_study(mode: str, out: Path, suite: str, models: Sequence[str], figures: Sequence[Path] | None = None) -> None:
     """Log the records that a command has left in its folder, for each network; nothing when W&B is disabled.
 
     Args:
@@ -46,13 +46,14 @@ def log_study(mode: str, out: Path, suite: str, models: Sequence[str], figures: 
         out: the command's folder.
         suite: what its records call it.
         models: the aliases of its networks.
-        figures: files of pictures.
+        figures: files of pictures; None: those of its folder `figures`.
 
     Raises:
         UserError: see `log_scores`.
     """
     if mode == "disabled":
         return
+    figures = sorted((out / "figures").glob("*.png")) if figures is None else figures
     shown: dict[str, Path | np.ndarray] = {p.relative_to(out).as_posix(): p for p in figures}
     for model in models:
         found = [r for r in load_all(out / "records" / model) if r.suite == suite]
