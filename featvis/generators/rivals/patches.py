@@ -121,7 +121,8 @@ class Patches:
     def _find(self, layer: Layer) -> Peaks:
         """One pass of the pool through the network, for all channels of a layer."""
         rows: list[int] = []
-        values, places = [], []
+        values: list[Tensor] = []
+        places: list[Tensor] = []
         batch: list[Tensor] = []
 
         def look() -> None:
