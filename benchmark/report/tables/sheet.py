@@ -167,7 +167,8 @@ def warnings_of(records: Sequence[Record]) -> list[str]:
     for record in records:
         if record.status == "done":
             hashes.setdefault(record.units_hash, []).append(record.method)
-            if record.budget:
+            # A row without a pass has optimised nothing, and its budget is no other's.
+            if record.budget and record.budget.passes_per_image:
                 passes.setdefault(record.budget.passes_per_image, []).append(record.method)
     warnings = []
     if len(hashes) > 1:
