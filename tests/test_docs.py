@@ -57,9 +57,11 @@ def test_every_page_of_the_navigation_is_there_and_every_page_is_in_it(hooks):
     assert own | books <= set(leaves(nav))
 
 
-@pytest.mark.parametrize("method", ["MACO", "Fourier", "CBR", "AM", "Attack", "DAS", "VITAL", "DeepInversion"])
+@pytest.mark.parametrize(
+    "method", ["MACO", "Fourier", "CBR", "AM", "Attack", "DAS", "VITAL", "DeepInversion", "SeededAccentuation"]
+)
 def test_a_presets_table_has_every_argument_of_every_preset(method, hooks):
-    page = (ROOT / "docs" / "methods" / f"{method.lower()}.md").read_text()
+    page = (ROOT / "docs" / "methods" / f"{method.removeprefix('Seeded').lower()}.md").read_text()
     assert f"<!-- generate: presets {method} -->" in page
     (_, *names), _, *rows = cells(hooks.presets(method))
     told = {name: {row[0]: row[1 + i] for row in rows} for i, name in enumerate(names)}
