@@ -34,8 +34,8 @@ def evaluate(
             classifiers.
         metrics: groups, separated by commas: plausibility, frechet, transferability, logit, spectrum, units; default:
             all of these. Asked for by name also dinov2 and clip, whose weights are large.
-        data: real images to compare with (see `featvis run --help`), none of which may be one that the pictures were made
-            from; default: the embedded reference.
+        data: real images to compare with (see `featvis run --help`), none of which may be one that made the pictures;
+            default: the embedded reference.
         frechet_data: those that sets of images are compared with; default: the data, its validation split.
         out: folder of the records.
         wandb: offline, online or disabled logging; default: what WANDB_MODE says, else offline.
