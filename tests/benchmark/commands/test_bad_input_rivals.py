@@ -63,9 +63,10 @@ def test_a_row_that_cannot_be_made(refused, name):
     refused([*suite(refused.folder, row), *flags], *words)
 
 
-def test_a_network_without_batch_norms(refused):
-    model = "random:deit_tiny_patch16_224"
-    refused(suite(refused.folder, {"preset": "deepinversion"}, model), "deit_tiny", "has none; take a network that has")
+def test_a_network_without_batch_norms(refused, zoo, monkeypatch):
+    monkeypatch.setenv("FEATVIS_WEIGHTS", str(zoo))
+    model = "vit_tiny_patch16_224"
+    refused(suite(refused.folder, {"preset": "deepinversion"}, model), f"{model} has none; take a network that has")
 
 
 def test_a_group_larger_than_the_memory_says_how_many_fit(refused, monkeypatch):
