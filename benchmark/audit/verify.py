@@ -15,7 +15,7 @@ from tqdm import tqdm
 from benchmark.records import record as records
 from benchmark.records.columns import share_groups
 from benchmark.records.record import Measurement, Record
-from benchmark.records.seen import CONTROL
+from benchmark.records.seen import RANDOM_NETWORK, is_control
 from benchmark.scoring import extractors
 from benchmark.scoring.classes import settle
 from benchmark.scoring.evaluate import evaluate_row
@@ -24,7 +24,6 @@ from benchmark.scoring.plan import Plan, Row, Sources, kind_of
 from benchmark.scoring.scorer import Scorer
 from benchmark.studies.attacks.run import SUITE as ATTACK
 from benchmark.studies.attacks.run import remeasure
-from benchmark.suites.controls import RANDOM as UNTRAINED
 from featvis.errors import Unreachable, UserError
 from featvis.networks.classifier import Classifier
 from featvis.networks.devices import default_device
@@ -273,7 +272,7 @@ def _numbers(run: Path, group: Sequence[Record], data: dict[str, str | None], re
 
 def weights_of(record: Record, target: Classifier) -> str:
     """The hash of the weights that a row's images are of: the target's, or those of its architecture, untrained."""
-    if (record.sees or "").endswith(f"{CONTROL}{UNTRAINED}"):
+    if is_control(record, RANDOM_NETWORK):
         return load(f"{RANDOM}{record.given or record.alias}").weights_hash
     return target.weights_hash
 

@@ -15,9 +15,13 @@ if TYPE_CHECKING:
     from benchmark.records.record import Record
 
 NOTHING, SPECTRUM, STATISTICS, ONE_IMAGE = "nothing", "natural spectrum", "batch statistics", "one image"
+OTHER_IMAGE = "one image of another class"
 IMAGES = re.compile(r"(\d+) images of the class")
 CONTROL = "; control: "
 """What stands between that and the name of a control (`benchmark.suites.controls`)."""
+RANDOM_NETWORK, OTHER_SEED = "random network", "another seed"
+_RENAMED = {f"{CONTROL}seed": f"{CONTROL}{OTHER_SEED}"}
+"""Ends of what older records say: `seed` was that control's name, before an untouched seed image was another."""
 _CLASSES = {"MACO": SPECTRUM, "Inversion": ONE_IMAGE, "Attack": ONE_IMAGE}
 """By the name of the class: what the methods see whose records do not say it, as older ones do not."""
 
@@ -32,7 +36,8 @@ def seen(record: Record) -> str | None:
         'natural spectrum'
     """
     if record.sees is not None:
-        return record.sees
+        old = next((end for end in _RENAMED if record.sees.endswith(end)), "")
+        return record.sees.removesuffix(old) + _RENAMED.get(old, "")
     generator: Any = record.config.get("generator")
     if not isinstance(generator, dict):
         return None
@@ -40,15 +45,17 @@ def seen(record: Record) -> str | None:
     return _CLASSES.get(class_path.rpartition(".")[2], NOTHING) if class_path.startswith("featvis.") else NOTHING
 
 
-def is_control(record: Record) -> bool:
-    """Whether a row shows what a method's scores are worth, and is no method itself.
+def is_control(record: Record, name: str = "") -> bool:
+    """Whether a row shows what a method's scores are worth, and is no method itself; or is the control of a name.
 
     Example:
         >>> from types import SimpleNamespace
-        >>> is_control(SimpleNamespace(sees="nothing; control: random network")), is_control(SimpleNamespace(sees=None))
-        (True, False)
+        >>> row = SimpleNamespace(sees="nothing; control: random network")
+        >>> is_control(row), is_control(row, "wrong images"), is_control(SimpleNamespace(sees="nothing"))
+        (True, False, False)
     """
-    return CONTROL in (record.sees or "")
+    control = (seen(record) or "").partition(CONTROL)[2]
+    return control == name if name else bool(control)
 
 
 def order(sees: str | None) -> tuple[int, int, str]:
@@ -58,7 +65,7 @@ def order(sees: str | None) -> tuple[int, int, str]:
         >>> sorted(["50 images of the class", "nothing", "5 images of the class", "batch statistics"], key=order)
         ['nothing', 'batch statistics', '5 images of the class', '50 images of the class']
     """
-    known = (NOTHING, SPECTRUM, STATISTICS, "", ONE_IMAGE)
+    known = (NOTHING, SPECTRUM, STATISTICS, OTHER_IMAGE, "", ONE_IMAGE)
     if match := IMAGES.fullmatch(sees or ""):
         return known.index(""), int(match[1]), ""
     return known.index(sees) if sees in known else len(known), 0, sees or ""

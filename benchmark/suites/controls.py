@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from benchmark.records.seen import CONTROL
+from benchmark.records.seen import CONTROL, OTHER_SEED, RANDOM_NETWORK
 from featvis.errors import UserError, nearest
 
-RANDOM, WRONG, SEED = "random network", "wrong images", "seed"
-CONTROLS = (RANDOM, WRONG, SEED)
-"""The same method on the same architecture with random weights; with the images of another class; with another seed."""
+WRONG, UNTOUCHED = "wrong images", "untouched seed"
+CONTROLS = (RANDOM_NETWORK, WRONG, OTHER_SEED, UNTOUCHED)
+"""The same method on the same architecture with random weights; with the images of another class; with another seed of
+all random streams. And of a method that begins with an image: that image as it is, nothing optimised."""
 
 
 def check_control(name: object, where: str) -> None:
@@ -46,16 +47,20 @@ def arguments_of(
         known: what the generator takes.
 
     Raises:
-        UserError: for images that the method does not see.
+        UserError: for images that the method does not see or begin with.
     """
     changed = dict(arguments)
-    if control == RANDOM:
+    if control == RANDOM_NETWORK:
         # Its seed is 0 (`featvis.networks.loading`), whatever the suite's: the network is not what varies.
         changed["model"] = f"random:{arguments['model']}"
-    elif control == SEED:
+    elif control == OTHER_SEED:
         changed["seed"] = int(arguments["seed"]) + 1
     elif control == WRONG:
         if "whose" not in known:
             raise UserError(f"methods.{method}: the control {WRONG} is for methods that see images of the class")
         changed["whose"] = "next"
+    elif control == UNTOUCHED:
+        if "untouched" not in known:
+            raise UserError(f"methods.{method}: the control {UNTOUCHED} is for methods that begin with an image")
+        changed["untouched"] = True
     return changed

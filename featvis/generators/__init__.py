@@ -10,6 +10,7 @@ from featvis.generators.maco import MACO
 from featvis.generators.rivals.accentuation import Accentuation
 from featvis.generators.rivals.das import DAS
 from featvis.generators.rivals.deepinversion import DeepInversion
+from featvis.generators.rivals.seeded import SeededAccentuation
 from featvis.generators.rivals.vital import VITAL
 from featvis.generators.state import Visualizations
 
@@ -25,5 +26,6 @@ __all__ = [
     "Fourier",
     "Generator",
     "Inversion",
+    "SeededAccentuation",
     "Visualizations",
 ]

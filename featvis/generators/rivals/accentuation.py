@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +23,21 @@ from featvis.networks.objectives import Objective, agreement, objective
 from featvis.networks.units import ImageUnit, Unit
 
 Mode = Literal["accentuate", "caricature"]
+
+
+@dataclass(frozen=True, eq=False)
+class Seed:
+    """The image that an accentuation begins as.
+
+    Attributes:
+        name: of its file.
+        digest: of the file's content (`featvis.data.files.digest`).
+        image: (C, H, W) in [0, 1], of the canvas's size.
+    """
+
+    name: str
+    digest: int
+    image: Float[Tensor, "c h w"]
 
 
 class Accentuated(ImageUnit):
@@ -93,7 +108,7 @@ class Accentuation(Generator):
         self.chain: list[Transform] = [Crop((low + high) / 2, (high - low) / 2, "uniform")]
         self.own = OwnPhase(self.size)
         self.parametrization = self.own
-        self._seeds: dict[int, Tensor] = {}
+        self._seeds: dict[Hashable, Seed] = {}
 
     def in_channels(self, channels: int) -> Parametrization:
         """As many as the image has."""
@@ -122,8 +137,7 @@ class Accentuation(Generator):
 
     def photographs(self, unit: Unit) -> tuple[int, ...]:
         """The image."""
-        assert isinstance(unit, Accentuated)
-        return (unit.digest,)
+        return (self.seed_of(unit).digest,)
 
     def start(self, units: list[Unit], streams: Sequence[torch.Generator]) -> tuple[Tensor, Tensor | None]:
         """The images' own phases and magnitudes."""
@@ -135,13 +149,14 @@ class Accentuation(Generator):
 
     def beside(self, units: Sequence[Unit]) -> Float[Tensor, "b c h w"]:
         """The images."""
-        return torch.stack([self._seed(unit) for unit in units])
+        return torch.stack([self.seed_of(unit).image for unit in units]).to(self.device)
 
-    def _seed(self, unit: Unit) -> Float[Tensor, "c h w"]:
+    def seed_of(self, unit: Unit) -> Seed:
         """A unit's image, read once."""
         assert isinstance(unit, Accentuated)
         if unit.digest not in self._seeds:
-            self._seeds[unit.digest] = as_seen(unit.path, self.size, self.load_classifier().channels).to(self.device)
+            image = as_seen(unit.path, self.size, self.load_classifier().channels)
+            self._seeds[unit.digest] = Seed(unit.path.name, unit.digest, image)
         return self._seeds[unit.digest]
 
     def objective(self, unit: Unit) -> Objective:
@@ -162,5 +177,5 @@ class Accentuation(Generator):
 
     def about(self, unit: Unit) -> dict[str, Any]:
         """The image, and the layer at which it is kept."""
-        assert isinstance(unit, Accentuated)
-        return {"image": unit.path.name, "seen": [f"{unit.digest:016x}"], "layer": self.layer()}
+        seed = self.seed_of(unit)
+        return {"image": seed.name, "seen": [f"{seed.digest:016x}"], "layer": self.layer()}

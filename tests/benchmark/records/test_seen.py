@@ -29,6 +29,7 @@ def test_records_that_do_not_say_it_are_read_by_the_class_of_their_method():
         assert seen(record("row", config={"generator": {"class_path": public_name(cls)}})) == cls.sees
     assert seen(record("row", config={"generator": {"class_path": "mine.MACO"}})) == "nothing"
     assert seen(record("real", config={"generator": None})) is None
+    assert seen(record("row", sees="one image; control: seed")) == "one image; control: another seed"
     assert Record.from_dict(record("row", sees="one image").to_dict()).sees == "one image"
 
 

@@ -16,7 +16,7 @@ from benchmark.suites.overlap import check_overlap
 from benchmark.suites.suite import Suite, resolve
 from featvis.data.sets import FolderImages
 from featvis.errors import UserError
-from featvis.generators import VITAL
+from featvis.generators import VITAL, SeededAccentuation
 from featvis.networks.loading import load
 from featvis.networks.units import parse_units
 
@@ -30,13 +30,17 @@ def row(preset: str, control: str | None):
 def test_each_control_changes_what_it_says_and_nothing_else():
     plain = dict(row("vital", None).hparams)
     for control, changes in (
-        ("seed", {"seed": 4}),
+        ("another seed", {"seed": 4}),
         ("wrong images", {"whose": "next"}),
         ("random network", {"model": "random:efficientnet_lite0"}),
     ):
         assert dict(row("vital", control).hparams) == plain | changes
     with pytest.raises(UserError, match="methods.row: the control wrong images is for methods that see images"):
         row("maco_fast", "wrong images")
+    with pytest.raises(UserError, match="the control untouched seed is for methods that begin with an image"):
+        row("vital", "untouched seed")
+    accentuation = dict(row("accentuation", None).hparams)
+    assert dict(row("accentuation", "untouched seed").hparams) == accentuation | {"untouched": True}
     values = {"model": "efficientnet_lite0", "units": "tench", "methods": {"row": {"control": "random weights"}}}
     with pytest.raises(UserError, match="did you mean random network"):
         resolve(values, "--suite own.yaml", {})
@@ -70,3 +74,10 @@ def test_an_overlap_of_images_seen_and_scored_is_refused_by_content(tmp_path: Pa
     wrong = VITAL(model=tiny, images=str(seen), count=2, layers=("1",), canvas=16, whose="next")
     with pytest.raises(UserError, match="methods.wrong sees 1"):
         check_overlap("wrong", wrong, units[:1], Sources(bank=FolderImages(scored, tiny)))
+    seeded = SeededAccentuation(model=tiny, images=str(seen), layer="1", canvas=16)
+    (scored / "owl" / "else.png").unlink()
+    check_overlap("seeded", seeded, units[:1], Sources(bank=FolderImages(scored, tiny)))
+    for path in seen.rglob("*.png"):
+        shutil.copy(path, scored / "owl" / f"{path.parent.name}{path.name}")
+    with pytest.raises(UserError, match="methods.seeded sees 1"):
+        check_overlap("seeded", seeded, units[:1], Sources(bank=FolderImages(scored, tiny)))

@@ -1,0 +1,94 @@
+"""Feature accentuation in tables: each unit begins with a photograph of another class (Hamblin et al. 2024)."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from featvis.data.channels import of_image
+from featvis.data.files import fit
+from featvis.data.sets import ImageSet, open_images
+from featvis.errors import UserError
+from featvis.generators.rivals.accentuation import Accentuation, Seed
+from featvis.networks.units import Unit, class_of, stream_seed
+
+
+class SeededAccentuation(Accentuation):
+    """Accentuation whose images come from a set (Hamblin et al. 2024, section 3), a photograph of another class a unit.
+
+    With a photograph of the unit's own class the scores would be the photograph's. So it is drawn from the other
+    classes, by the seed and the unit's id, and the row `control: untouched seed` shows what it scores as it is.
+
+    Args:
+        images: set of real images, as `--data` names one (`featvis.data.sets`); its training split, if it has one.
+        untouched: optimise nothing: a control, whose canvas is the photograph as accentuation begins with it.
+        kwargs: of `Accentuation`.
+
+    Raises:
+        UserError: without images; and, once the network is known, where the set has no image of another class.
+    """
+
+    sees = "one image of another class"
+
+    def __init__(self, images: str | None = None, untouched: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if images is None:
+            raise UserError("accentuation begins with real images; name a set of them, for example images: imagenette")
+        self.images, self.untouched = images, untouched
+        if untouched:
+            self.steps = 0
+
+    @functools.cached_property
+    def seeds(self) -> ImageSet:
+        """The images, listed at the first use."""
+        return open_images(self.images, self.load_classifier(), flag="images")
+
+    def facts(self) -> dict[str, Any]:
+        """The images by their names, sizes and classes: where they lie changes no image."""
+        return {"images": self.seeds.fingerprint}
+
+    def config(self, device: torch.device | None = None) -> dict[str, Any]:
+        """As of any method; of an untouched photograph without steps, which is what its record says that it cost."""
+        found = super().config(device)
+        if self.untouched:
+            found["init_args"]["steps"] = 0
+        return found
+
+    def check_units(self, units: Sequence[Unit]) -> None:
+        """Raise a UserError for a layer that the network lacks, or a unit without an image of another class."""
+        self.layer()
+        for unit in units:
+            self._others(unit)
+
+    def _others(self, unit: Unit) -> list[int]:
+        """The numbers of the images of other classes; of all for a unit that is no class."""
+        others = [i for i, label in enumerate(self.seeds.labels) if label != class_of(unit.id)]
+        if not others:
+            raise UserError(
+                f"images {self.seeds.name} has images of {unit.label} alone, and with a seed of the unit's own class "
+                "the scores are the seed's; name a set that has other classes too"
+            )
+        return others
+
+    def seed_of(self, unit: Unit) -> Seed:
+        """A unit's photograph, drawn by the seed and its id; one that cannot be decoded is passed over.
+
+        Raises:
+            UserError: when none can be decoded.
+        """
+        if unit.id in self._seeds:
+            return self._seeds[unit.id]
+        others = self._others(unit)
+        first = stream_seed(self.seed, f"photograph of {unit.id}") % len(others)
+        for row in (*others[first:], *others[:first]):
+            try:
+                image, digest = self.seeds.open(row)
+            except OSError:
+                continue
+            view = of_image(fit(image, self.size), self.load_classifier().channels)
+            name = self.seeds.where(row).rpartition("/")[2]
+            return self._seeds.setdefault(unit.id, Seed(name, digest, view))
+        raise UserError(f"images {self.seeds.name}: no image of another class than {unit.label} can be decoded")
