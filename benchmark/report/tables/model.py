@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from benchmark.records.columns import percent_groups
 from benchmark.records.record import REFERENCES, Record, shown
 from benchmark.records.seen import grouped, seen
+from benchmark.report.tables.chance import chance_lines
 from benchmark.report.tables.numbers import by_model, frame, metrics_of, paper, paper_values
 from benchmark.report.tables.orderings import ordering
 from benchmark.report.tables.sheet import (
@@ -108,4 +109,5 @@ def lay_out(records: list[Record]) -> Sheet:
         tuple(definitions),
         tuple(runs_of(records)),
         legend=LEGEND_BY_GROUP if several else LEGEND,
+        remarks=chance_lines(records),
     )
