@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 NOTHING, SPECTRUM, STATISTICS, ONE_IMAGE = "nothing", "natural spectrum", "batch statistics", "one image"
 OTHER_IMAGE = "one image of another class"
-IMAGES = re.compile(r"(\d+) images of the class")
+IMAGES = re.compile(r"(\d+) (?:images of the class|exciting patches)")
 CONTROL = "; control: "
 """What stands between that and the name of a control (`benchmark.suites.controls`)."""
 RANDOM_NETWORK, OTHER_SEED = "random network", "another seed"

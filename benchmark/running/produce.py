@@ -127,6 +127,6 @@ def of_images(
         out=out,
         failed=list(failed.values()),
         error=None if len(failed) < len(units) else "the optimisation of no unit stayed finite",
-        sees=generator.seen(),
+        sees=generator.seen(units),
         **facts,
     )

@@ -167,7 +167,7 @@ def prepare(name: str, suite: Suite, out: Path, options: Mapping[str, Any], eval
             preset=cell.preset,
             config=cell.generator.config(device),
             config_hash=cell.generator.config_hash(device),
-            sees=named(cell.generator.seen(), (suite.methods[cell.method] or {}).get("control")),
+            sees=named(cell.generator.seen(units), (suite.methods[cell.method] or {}).get("control")),
             transparency=cell.transparency,
         )
         for cell in cells

@@ -132,8 +132,8 @@ class Generator(passes.Passes, metaclass=NotesArguments):
         """The canvas that is written, from the last step's. Default: the same."""
         return canvas
 
-    def seen(self) -> str:
-        """What the method may see besides the network; rows that see different things are no competitors."""
+    def seen(self, units: Sequence[Unit] = ()) -> str:
+        """What the method may see besides the network for units; rows that see different things do not compete."""
         return self.sees
 
     def facts(self) -> dict[str, Any]:

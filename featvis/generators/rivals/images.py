@@ -14,7 +14,6 @@ from featvis.data.files import fit, to_tensor
 from featvis.data.sets import open_images
 from featvis.errors import UserError
 from featvis.networks.classifier import Classifier
-from featvis.networks.objectives import LOGITS
 from featvis.networks.units import Unit
 
 Whose = Literal["unit", "next"]
@@ -23,15 +22,17 @@ Whose = Literal["unit", "next"]
 
 @dataclass(frozen=True)
 class Seen:
-    """Images of a class.
+    """Images of a class, or patches that excite a channel.
 
     Attributes:
         images: RGB in [0, 1], of the network's input size.
         digests: of their files (`featvis.data.files.digest`).
+        relevance: how much each counts, above 0 for some.
     """
 
     images: Float[Tensor, "n 3 h w"]
     digests: tuple[int, ...]
+    relevance: Float[Tensor, n]
 
 
 class ClassImages:
@@ -52,12 +53,8 @@ class ClassImages:
         self.count, self.classifier, self.whose = count, classifier, whose
 
     def check(self, units: Sequence[Unit]) -> None:
-        """Raise a UserError for a unit that is no class, or of whose class there are too few images."""
+        """Raise a UserError for a class of which there are too few images."""
         for unit in units:
-            if unit.layer != LOGITS:
-                raise UserError(
-                    f"images are of classes, and {unit.text} is a unit of a layer; name classes, for example tench"
-                )
             if (there := len(self.source.rows.get(self._class(unit), []))) < self.count:
                 name = self.classifier.labels[self._class(unit)]
                 has = "no image" if not there else f"{there} images"
@@ -89,7 +86,8 @@ class ClassImages:
             images.append(to_tensor(fit(image, self.classifier.input_size)))
             digests.append(digest)
             if len(images) == self.count:
-                return Seen(torch.stack(images).to(self.classifier.device), tuple(digests))
+                found = torch.stack(images).to(self.classifier.device)
+                return Seen(found, tuple(digests), torch.ones(self.count, device=found.device))
         name = self.classifier.labels[self._class(unit)]
         raise UserError(
             f"images {self.source.name}: {len(images)} images of {name} can be decoded, and {self.count} are asked "

@@ -1,4 +1,4 @@
-"""VITAL: an image whose activations are distributed as those of real images of a class (Gorgun et al. 2025)."""
+"""VITAL: an image whose activations are distributed as those of real images of its unit (Gorgun et al. 2025)."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ from featvis.canvas.transforms import Jitter, Transform
 from featvis.errors import UserError
 from featvis.generators.base import Generator
 from featvis.generators.rivals.images import ClassImages, Seen, Whose
+from featvis.generators.rivals.patches import BATCH, Patches
 from featvis.generators.state import cosine
 from featvis.networks.classifier import NORMS, Classifier
 from featvis.networks.layers import Layer, stages, tap
-from featvis.networks.objectives import Objective
-from featvis.networks.units import Unit
+from featvis.networks.objectives import LOGITS, Objective
+from featvis.networks.units import Unit, base_of
 
-BATCH = 10
-"""Real images that pass through the network together."""
 _MADE: WeakKeyDictionary[Classifier, dict[Hashable, dict[str, Tensor]]] = WeakKeyDictionary()
 """What `mean_sorted` made, by the network, the images and the layers."""
 
@@ -66,17 +65,19 @@ def ascending(activation: Float[Tensor, "n q c"], extra: int) -> Float[Tensor, "
 
 
 class VITAL(Generator):
-    """Distribution matching (Gorgun et al. 2025, section 3, "Feature Visualization with VITAL", for classes).
+    """Distribution matching (Gorgun et al. 2025, section 3, "Feature Visualization with VITAL").
 
     For some layers the activations of a channel, sorted, shall be those of real images of the class, sorted and
-    averaged over the images. The published loss never reads the logit. Published are raw pixels and 2000 steps; in a
-    pyramid of grids 128 steps do: the parametrization decides, not the loss.
+    averaged over the images; for a channel of a layer, those of the patches that excite it most, weighted by their
+    relevance (`featvis.generators.rivals.patches`). The published loss never reads the unit. Published are raw pixels
+    and 2000 steps; in a pyramid of grids 128 steps do: the parametrization decides, not the loss.
 
     Args:
         images: set of real images, as `--data` names one (`featvis.data.sets`); its training split, if it has one.
-        count: images of each class that are seen, the first ones.
-        layers: whose activations are matched; null: the first batch norm or layer, and four blocks from first to last.
-        logit_weight: of the unit's logit beside the matches; 0 as published.
+        count: images of each class that are seen, the first ones; or patches of a channel.
+        layers: whose activations are matched; null: the first batch norm or layer, and four blocks from first to last,
+            of which those behind a channel's layer are left out.
+        logit_weight: of the unit's activation beside the matches; 0 as published.
         whose: `unit`, or `next`: the images of the next class, a control: what the picture then shows is theirs.
         steps: optimisation steps.
         canvas: side of the canvas in pixels, or (height, width).
@@ -107,7 +108,9 @@ class VITAL(Generator):
     ) -> None:
         super().__init__(steps=steps, canvas=canvas, lr=lr, **kwargs)
         if images is None:
-            raise UserError("VITAL sees real images of the class; name a set of them, for example images: imagenette")
+            raise UserError(
+                "VITAL sees real images; name a set of them, for example images: imagenette, or --seen-data in a run"
+            )
         if count < 1:
             raise UserError(f"count must be at least 1, not {count}")
         self.images, self.count, self.whose, self.named = images, count, whose, layers
@@ -117,12 +120,14 @@ class VITAL(Generator):
             Pyramid(self.size, gain=2.0, decorrelated=False) if domain == "pyramid" else Pixel(self.size, min_max=False)
         )
         self._found: ClassImages | None = None
-        self._targets: dict[int, list[SortedMatch]] = {}
-        self._seen: dict[int, tuple[int, ...]] = {}
+        self._patches: Patches | None = None
+        self._targets: dict[str, list[SortedMatch]] = {}
+        self._seen: dict[str, Seen] = {}
 
-    def seen(self) -> str:
-        """So many images of the class."""
-        return f"{self.count} images of the class"
+    def seen(self, units: Sequence[Unit] = ()) -> str:
+        """So many images of the class; of channels alone so many patches."""
+        channels = units and all(unit.layer != LOGITS for unit in units)
+        return f"{self.count} exciting patches" if channels else f"{self.count} images of the class"
 
     def facts(self) -> dict[str, Any]:
         """The images by their names, sizes and classes: where they lie changes no image."""
@@ -136,14 +141,28 @@ class VITAL(Generator):
 
     def check_units(self, units: Sequence[Unit]) -> None:
         """Raise a UserError for a unit without images, or a layer that the network lacks."""
-        matched_layers(self.load_classifier(), self.named)
-        self.class_images().check(units)
+        for unit in units:
+            matched_layers(self.load_classifier(), self.named, unit.layer)
+            if unit.layer != LOGITS:
+                self.patches().check(unit)
+        self.class_images().check([unit for unit in units if unit.layer == LOGITS])
+
+    def patches(self) -> Patches:
+        """The patches of the same images."""
+        if self._patches is None:
+            self._patches = Patches(self.class_images().source, self.count, self.load_classifier(), self.whose)
+        return self._patches
 
     def photographs(self, unit: Unit) -> tuple[int, ...]:
-        """The digests of the images that are seen for a unit."""
-        if unit.index not in self._seen:
-            self._seen[unit.index] = self.class_images().of(unit).digests
-        return self._seen[unit.index]
+        """The digests of the images that are seen for a unit: of a channel all among which patches are sought."""
+        return self._seen_of(unit).digests if unit.layer == LOGITS else self.patches().digests()
+
+    def _seen_of(self, unit: Unit) -> Seen:
+        """What is seen for a unit; of several pictures of one unit found once."""
+        name = base_of(unit.id)
+        if name not in self._seen:
+            self._seen[name] = (self.class_images() if unit.layer == LOGITS else self.patches()).of(unit)
+        return self._seen[name]
 
     def transforms(self, step: int) -> Sequence[Transform]:
         """A shift by whole pixels."""
@@ -164,25 +183,34 @@ class VITAL(Generator):
         return matches + self.logit_weight * unit.objective if self.logit_weight else matches
 
     def about(self, unit: Unit) -> dict[str, Any]:
-        """The images that were seen."""
-        return {"seen": [f"{digest:016x}" for digest in self.photographs(unit)]}
+        """The images that were seen, or whose patches were."""
+        return {"seen": [f"{digest:016x}" for digest in self._seen_of(unit).digests]}
 
     def _target(self, unit: Unit) -> list[SortedMatch]:
         """What a unit's images do to each layer; of several pictures of one unit once."""
-        if unit.index not in self._targets:
-            network, seen = self.load_classifier(), self.class_images().of(unit)
-            layers = matched_layers(network, self.named)
+        name = base_of(unit.id)
+        if name not in self._targets:
+            network, seen = self.load_classifier(), self._seen_of(unit)
+            layers = matched_layers(network, self.named, unit.layer)
             # Rows of a suite share a network, and most of what its images do to it.
             kept = _MADE.setdefault(network, {})
-            key = (seen.digests, *(layer.name for layer in layers))
+            key = (
+                seen.digests,
+                (name, self.whose) if unit.layer != LOGITS else None,
+                *(layer.name for layer in layers),
+            )
             targets = kept[key] = kept.get(key) or mean_sorted(network, layers, seen)
-            self._targets[unit.index] = [SortedMatch(layer.name, targets[layer.name], layer.extra) for layer in layers]
-            self._seen[unit.index] = seen.digests
-        return self._targets[unit.index]
+            self._targets[name] = [SortedMatch(layer.name, targets[layer.name], layer.extra) for layer in layers]
+        return self._targets[name]
 
 
-def matched_layers(network: Classifier, named: Sequence[str] | None) -> list[Layer]:
+def matched_layers(network: Classifier, named: Sequence[str] | None, unit_layer: str = LOGITS) -> list[Layer]:
     """The layers that are matched, by name or, without names, from the network's beginning to its end.
+
+    Args:
+        network: whose they are.
+        named: their names, or None.
+        unit_layer: the unit's own; without names it is the last one, because nothing behind it has to do with the unit.
 
     Raises:
         UserError: for a layer that the network lacks, or that has no positions.
@@ -191,6 +219,10 @@ def matched_layers(network: Classifier, named: Sequence[str] | None) -> list[Lay
         known = [name for name, layer in network.layers().items() if layer.kind != "vector"]
         norms = [name for name in known if isinstance(network.net.get_submodule(name), NORMS)]
         named = [*(norms or known)[:1], *stages(network.measured(), 4)]
+        if unit_layer != LOGITS:
+            own = network.layer(unit_layer).name
+            order = list(network.measured())
+            named = [*(name for name in named if order.index(name) < order.index(own)), own]
     found = [network.layer(name) for name in dict.fromkeys(named)]
     for layer in found:
         if layer.kind == "vector":
@@ -200,12 +232,15 @@ def matched_layers(network: Classifier, named: Sequence[str] | None) -> list[Lay
 
 @torch.no_grad()
 def mean_sorted(network: Classifier, layers: Sequence[Layer], seen: Seen) -> dict[str, Float[Tensor, "c p"]]:
-    """The mean over images of each layer's activations, each channel's sorted; extra tokens left out."""
+    """The mean over images, weighted by their relevance, of each layer's activations, each channel's sorted.
+
+    Extra tokens are left out.
+    """
     total: dict[str, Tensor] = {}
     taps = frozenset(tap(layer.name, ":") for layer in layers)
-    for images in seen.images.split(BATCH):
+    for images, relevance in zip(seen.images.split(BATCH), seen.relevance.split(BATCH), strict=True):
         read = network.activations(images, taps)
         for layer in layers:
-            ranked = ascending(read[tap(layer.name, ":")], layer.extra).sum(0)
+            ranked = (ascending(read[tap(layer.name, ":")], layer.extra) * relevance[:, None, None]).sum(0)
             total[layer.name] = total.get(layer.name, torch.zeros_like(ranked)) + ranked
-    return {name: ranked / len(seen.images) for name, ranked in total.items()}
+    return {name: ranked / seen.relevance.sum() for name, ranked in total.items()}

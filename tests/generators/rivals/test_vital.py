@@ -94,11 +94,10 @@ def test_a_rate_rises_and_falls_as_a_cosine():
 
 def test_what_it_cannot_see_is_said_in_a_sentence(tiny, pictures):
     for options, units, words in (
-        ({"images": None}, "cat", "VITAL sees real images of the class; name a set"),
+        ({"images": None}, "cat", "VITAL sees real images; name a set"),
         ({"count": 0}, "cat", "count must be at least 1"),
         ({"count": 4}, "cat", "images has 3 images of cat, and 4 are asked for"),
         ({}, "cat,owl", "images has no image of owl, and 2 are asked for"),
-        ({}, "4:1", "4:1 is a unit of a layer"),
         ({"images": str(pictures / "nowhere")}, "cat", "is not a folder"),
         ({"layers": ("1", "layer7")}, "cat", "has no layer layer7"),
         ({"layers": ("8",)}, "cat", "has no positions to sort"),
