@@ -89,7 +89,8 @@ def grid(records: Iterable[Record], out_dir: Path | str, path: Path | str, max_u
         }
         # A cell has the shape of the widest and of the tallest picture; each keeps its own proportions inside.
         ratios = [p.shape[0] / p.shape[1] for p in pictures.values() if p is not None] or [1.0]
-        side, left, top = 1.35, 1.0, 0.28
+        names = [_short(record.method, 28) for record in group]
+        side, left, top = 1.35, 0.2 + 0.08 * max(map(len, names)), 0.28
         width, height = left + side * len(units), top + side * max(ratios) * len(group)
         figure = figure_of(width, height)
         axes = figure.subplots(
@@ -119,7 +120,7 @@ def grid(records: Iterable[Record], out_dir: Path | str, path: Path | str, max_u
                 axis.text(
                     -0.06,
                     0.5,
-                    _short(record.method, 16),
+                    names[row],
                     ha="right",
                     va="center",
                     fontsize=9,
