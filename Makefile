@@ -28,8 +28,9 @@ help:  ## list the targets
 bench: $(VENV)/.ready  ## generate, score and show the methods: the embedded default without arguments
 	@$(BIN)/featvis run $(flags)
 
+# Some hundred processes import the same modules: where nothing compiled is kept, each would compile them anew.
 test: $(VENV)/.ready-test  ## run the tests
-	@$(BIN)/python -m pytest $(TESTS)
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest $(TESTS)
 
 tables: $(VENV)/.ready  ## rebuild results/ and the README's table from results/records
 	@$(BIN)/featvis tables

@@ -7,6 +7,7 @@ import os
 import re
 from pathlib import Path
 
+import figures
 import nbformat
 import pytest
 from nbclient import NotebookClient
@@ -76,6 +77,7 @@ def outputs(notebook):
 def surroundings(tmp_path, monkeypatch) -> None:
     """What a notebook writes goes where Python makes temporary folders; its images are real ones, if there are any."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setenv(figures.ASKED, "1")
     for name, value in SINGLE.items():
         monkeypatch.setenv(name, value)
     sample = SHARED / "imagenet-sample"

@@ -21,10 +21,14 @@ from benchmark.running import produce
 from benchmark.site import model
 from benchmark.site.making import embedding, maps
 from benchmark.site.making.embedding import embed, principal
-from benchmark.site.making.seen import Photographs, correlations
+from benchmark.site.making.options import Options, Subject
+from benchmark.site.making.seen import Photographs, correlations, look
+from benchmark.site.making.units import LayerMaker, sights
+from benchmark.site.pictures import Shelf
 from featvis.concepts.craft import Concepts, Place
 from featvis.concepts.sobol import Effects
 from featvis.data.files import as_seen
+from featvis.data.sets import open_images
 from featvis.networks.layers import Layer
 from featvis.networks.loading import load
 
@@ -107,20 +111,24 @@ def test_units_say_what_the_network_says_of_the_photographs(site, photographs, c
 
 
 def test_units_at_the_same_depth_of_another_network(photographs, classifier, tmp_path):
-    other = "efficientnet_lite1"
-    flags = ("--layers", LAYER, "--channels", "1", "--methods", "maco_fast", *FLAGS[FLAGS.index("--images") :])
-    out = tmp_path / "site"
-    assert main(["site", f"{ALIAS},{other}", "--data", str(photographs), *flags, "--out", str(out)]) == 0
+    options = Options(None, (LAYER,), (), 1, 0, 0, (), 2, {}, 1, 0)
+    found = []
+    for net in (classifier, load("efficientnet_lite1", "float32")):
+        subject = Subject(net.alias, net, net, open_images(str(photographs), net))
+        found += sights(subject, [LAYER], look(subject, [net.layer(LAYER)], options, tmp_path))
+    mine, theirs = found
+    _, pages = LayerMaker(mine, [theirs], options, tmp_path, Shelf(tmp_path / "site"), "featvis site").pages()
     paths = sorted(photographs.rglob("*.*"))
-    mine, theirs = activations(classifier, paths), activations(load(other, "float32"), paths)
-    table = np.corrcoef(mine.T, theirs.T)[: mine.shape[1], mine.shape[1] :]
-    for channel in range(mine.shape[1]):
-        first = page(out, model.UnitPage, f"{LAYER}-{channel}").elsewhere[0]
-        assert (first.network, first.value) == (other, pytest.approx(table[channel].max(), abs=2e-3))
+    here, there = activations(classifier, paths), activations(theirs.subject.exact, paths)
+    table = np.corrcoef(here.T, there.T)[: here.shape[1], here.shape[1] :]
+    for unit in pages:
+        first = unit.elsewhere[0]
+        assert first.network == "efficientnet_lite1"
+        assert first.value == pytest.approx(table[unit.index].max(), abs=2e-3)
         number = int(first.key.rpartition("-")[2])
         # It is shown by the photograph that excites it most, as on its own page.
         assert first.picture.facts["unit"] == f"{LAYER}:{number}"
-        assert first.picture.facts["image"].endswith(paths[int(theirs[:, number].argmax())].name)
+        assert first.picture.facts["image"].endswith(paths[int(there[:, number].argmax())].name)
 
 
 def test_a_layer_has_all_of_its_channels_once(site, classifier):
