@@ -191,12 +191,12 @@ def measure(
     """One row of the table; or, where a round would take longer than `seconds`, the seconds that it would take."""
     engine.prepare()
     made = generator(method, classifier, views, canvas)
-    floor, shipped, device, count = Floor(made, units), Floor(made, units, True), classifier.device, units * views
-    once = Floor(made, 1)
+    device, count, once = classifier.device, units * views, Floor(made, 1)
     once()
     expected = timed(once, device) / sum(len(x) for x in once.inputs) * count
     if expected > seconds:
         return expected
+    floor, shipped = Floor(made, units), Floor(made, units, True)
     state = started(made, units_of(classifier, units))
     made.step(state)
     floor()
