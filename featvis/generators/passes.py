@@ -241,9 +241,15 @@ class Passes(lightning.LightningModule):
         return {BESIDE + t: a for t, a in found.items()}
 
     def _on_canvas(self, canvas: Float[Tensor, "b c h w"], units: list[Unit]) -> Float[Tensor, b]:
-        """The objective on the whole canvas; a group's canvases are looked at together, any other one by one."""
+        """The objective on the whole canvas.
+
+        A group's canvases are looked at together; any other one by one on a CPU, where it says the same whatever the
+        batch, and as many as share a micro-batch where one by one would leave the device idle.
+        """
         whole = self.load_classifier().preprocess
-        cuts = [slice(0, len(units))] if self.together is not None else [slice(i, i + 1) for i in range(len(units))]
+        count = 1 if self.device.type == "cpu" else self._micro_batch()
+        count = count if self.together is None else len(units)
+        cuts = [slice(i, i + count) for i in range(0, len(units), count)]
         return torch.cat(
             [self._by_unit(whole(canvas[c]), units[c], 1, self._read_beside(units[c], whole))[:, 0] for c in cuts]
         )
