@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from benchmark.records import record as records
 from benchmark.records.record import Budget, FailedUnit, Measurement, Record
 from benchmark.scoring.plan import Plan, Row
 from featvis.networks.classifier import Classifier
+from featvis.networks.devices import device_text
 from featvis.storage import images
 from featvis.storage.versions import versions
 
@@ -66,6 +66,8 @@ def record_of(
         packages: further ones whose versions count.
         sees: what the method may see besides the network; None: nothing was optimised.
     """
+    timings = [] if folder is None else timings_of(folder)
+    precision = (config.get("generator") or {}).get("precision", "float32")
     made = [p for u in units if folder is not None and (p := folder / f"{u}.png").is_file()]
     return Record(
         suite=suite,
@@ -84,10 +86,10 @@ def record_of(
         images=None if folder is None or out is None else folder.relative_to(out).as_posix(),
         images_sha256=None if folder is None else images.pixels_hash(made),
         metrics=tuple(metrics),
-        seconds_per_image=None if folder is None else seconds_per_image(folder),
+        seconds_per_image=seconds_per_image(timings),
         git_commit=git_commit(),
         versions=versions() | versions(packages),
-        device=device_text(network, config.get("generator")),
+        device=made_on(timings) or device_text(network.device, precision),
         status="done" if error is None else "failed",
         error=error,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -156,13 +158,22 @@ def failures(folder: Path, units: Sequence[str]) -> dict[str, FailedUnit]:
     return found
 
 
-def seconds_per_image(folder: Path) -> float | None:
-    """Median over the batches of a folder of the seconds that an image took."""
+def timings_of(folder: Path) -> list[dict[str, Any]]:
+    """What the image writer said of each batch of a folder: `units`, `seconds`, `rank` and, since 0.2, `device`."""
     path = folder / "timings.jsonl"
     if not path.is_file():
-        return None
-    lines = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
-    return float(np.median([t["seconds"] / len(t["units"]) for t in lines])) if lines else None
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
+
+
+def seconds_per_image(timings: Sequence[Mapping[str, Any]]) -> float | None:
+    """Median over batches of the seconds that an image took."""
+    return float(np.median([t["seconds"] / len(t["units"]) for t in timings])) if timings else None
+
+
+def made_on(timings: Sequence[Mapping[str, Any]]) -> str | None:
+    """The devices that images were made on, which may be others than the one that scores them; None: not known."""
+    return " and ".join(sorted({t["device"] for t in timings if "device" in t})) or None
 
 
 def git_commit() -> str | None:
@@ -172,11 +183,3 @@ def git_commit() -> str | None:
         cwd=Path(__file__).parent, capture_output=True, text=True, check=False,
     )  # fmt: skip
     return done.stdout.strip() or None
-
-
-def device_text(target: Classifier, config: Mapping[str, Any] | None) -> str:
-    """The device that a row was made on, in words."""
-    precision = (config or {}).get("precision", "float32")
-    if target.device.type == "cuda":
-        return f"{torch.cuda.get_device_name()} ({precision})"
-    return f"{target.device.type} ({torch.get_num_threads()} threads, {precision})"

@@ -28,6 +28,7 @@ from featvis.errors import UserError
 from featvis.generators.base import Generator
 from featvis.generators.batches import Units, unfinished
 from featvis.generators.state import Optimisation, Visualizations
+from featvis.networks.devices import device_text
 from featvis.networks.objectives import LOGITS
 from featvis.networks.units import Unit, groups
 from featvis.storage import images
@@ -100,10 +101,10 @@ def image_of(
 class ImageWriter(BasePredictionWriter):
     """Writes one PNG a unit as soon as its batch is done, and skips what is already there.
 
-    Beside the images lie `config.yaml`, `timings.jsonl` (seconds of each batch) and, for a unit whose optimisation
-    stopped being finite, `<unit>.failed.json`. A batch that takes long is put down now and then, in a hidden file that
-    goes when the batch is done: a killed run takes it up from there, and its images have the bytes of an undisturbed
-    one, with as many threads.
+    Beside the images lie `config.yaml`, `timings.jsonl` (seconds and device of each batch) and, for a unit whose
+    optimisation stopped being finite, `<unit>.failed.json`. A batch that takes long is put down now and then, in a
+    hidden file that goes when the batch is done: a killed run takes it up from there, and its images have the bytes of
+    an undisturbed one, with as many threads.
 
     Args:
         folder: of this one configuration.
@@ -119,9 +120,10 @@ class ImageWriter(BasePredictionWriter):
     def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
         """Claim the folder, and tell the data module which units are finished."""
         assert isinstance(pl_module, Generator)
-        self.config_hash = pl_module.config_hash()
+        self.config_hash, config = pl_module.config_hash(), pl_module.config()
+        self.device = device_text(pl_module.device, config["precision"])
         if trainer.is_global_zero:
-            claim(self.folder, pl_module.config(), self.config_hash)
+            claim(self.folder, config, self.config_hash)
             # A process whose run was killed stops at its next step, and gives the folder back.
             self._held.enter_context(held(self.folder, wait=PATIENCE))
             for stale in self.folder.glob(".*.tmp"):
@@ -214,6 +216,7 @@ class ImageWriter(BasePredictionWriter):
                     "units": [u.id for u in batch],
                     "seconds": round(prediction.seconds, 3),
                     "rank": trainer.global_rank,
+                    "device": self.device,
                 }
                 append_line(self.folder / "timings.jsonl", json.dumps(timing))
                 self.unfinished(batch).unlink(missing_ok=True)

@@ -110,11 +110,11 @@ class Optimisation:
                     _, kind, name = key.split(".", 2)
                     if kind == "number":
                         kept[name] = value.item()
-                    else:
-                        # A counter of one number stays on the CPU, where PyTorch's optimisers have it.
-                        kept[name] = (
-                            value[part.which].to(part.parameters.device).clone() if value.ndim else value.clone()
-                        )
+                        continue
+                    # Optimisers keep a counter of one number on the CPU, but for those that are one operation.
+                    there = value.ndim or any(group.get("fused") for group in part.optimizer.param_groups)
+                    own = (value[part.which] if value.ndim else value).clone()
+                    kept[name] = own.to(part.parameters.device) if there else own
             if kept:
                 part.optimizer.state[part.parameters] = kept
 

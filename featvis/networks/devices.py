@@ -37,6 +37,22 @@ def own_dtype(net: nn.Module) -> torch.dtype | None:
     return None if found == torch.float32 else found
 
 
+def device_text(device: torch.device, precision: str) -> str:
+    """A device and what a network computes in there, in words.
+
+    Example:
+        >>> import torch
+        >>> from featvis.networks.devices import device_text
+        >>> device_text(torch.device("mps"), "float32")
+        'mps (float32)'
+    """
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)} ({precision})"
+    return (
+        f"{device} ({precision})" if device.type != "cpu" else f"cpu ({torch.get_num_threads()} threads, {precision})"
+    )
+
+
 def default_device() -> torch.device:
     """The device that Lightning's `auto` takes."""
     if torch.cuda.is_available():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 from collections.abc import Sequence
 
@@ -16,6 +17,10 @@ def versions(packages: Sequence[str] = VERSIONED) -> dict[str, str]:
     for package in packages:
         if package == "engine":
             found[package] = in_use()
+            continue
+        if package == "featvis":
+            # Also where it is not installed, but lies on the path.
+            found[package] = importlib.import_module(package).__version__
             continue
         try:
             found[package] = importlib.metadata.version(package)

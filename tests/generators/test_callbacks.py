@@ -15,6 +15,7 @@ from featvis.errors import UserError
 from featvis.generators import MACO, Fourier
 from featvis.generators.batches import Units
 from featvis.generators.callbacks import ImageWriter, RunLogger, StepProgress
+from featvis.generators.state import Optimisation, Part
 from featvis.storage import images
 
 
@@ -48,7 +49,9 @@ def test_images_carry_the_optimisation_and_its_facts(classifier, tmp_path):
         assert facts["config_hash"] == method.config_hash()
         assert facts["logit"] == pytest.approx(float(expected.activations[i]), abs=1e-5)
         assert facts["label"] == {"301": "ladybug", "323": "monarch"}[unit]
-    assert {"301", "323"} == set(json.loads((tmp_path / "timings.jsonl").read_text())["units"])
+    timing = json.loads((tmp_path / "timings.jsonl").read_text())
+    assert {"301", "323"} == set(timing["units"])
+    assert timing["device"] == f"cpu ({torch.get_num_threads()} threads, float32)"
 
 
 def units_of(classifier, text):
@@ -137,3 +140,26 @@ def test_every_process_gets_its_share_and_some_may_get_none():
         shares = [list(Share(count, rank, 3)) for rank in range(3)]
         assert sorted(i for share in shares for i in share) == list(range(count))
         assert [len(Share(count, rank, 3)) for rank in range(3)] == [len(share) for share in shares]
+
+
+@pytest.mark.parametrize(("fused", "expected"), [(True, "meta"), (False, "cpu")])
+def test_what_was_put_down_goes_back_to_where_the_optimiser_has_it(fused, expected):
+    # Where an optimiser is one operation, its counter lies on the device too; on a GPU it raises otherwise.
+    parameters = torch.zeros(2, 3, device="meta", requires_grad=True)
+    optimizer = torch.optim.Adam([parameters])
+    optimizer.param_groups[0]["fused"] = fused
+    part = Part(slice(0, 2), parameters, None, optimizer)
+    empty = torch.zeros(2, device="meta")
+    state = Optimisation([], [part], [], alpha=empty, scores=empty, failed=empty)
+    kept = {
+        "parameters": torch.zeros(2, 3),
+        "alpha": torch.zeros(2),
+        "scores": torch.zeros(2),
+        "failed": torch.zeros(2),
+    }
+    kept |= {"step": torch.tensor(3), "seconds": torch.tensor(1.0), "streams": torch.zeros(0, 16)}
+    kept |= {"optimizer.tensor.step": torch.tensor(3.0), "optimizer.tensor.exp_avg": torch.ones(2, 3)}
+    state.restore(kept)
+    found = optimizer.state[parameters]
+    assert found["exp_avg"].device.type == "meta"
+    assert found["step"].device.type == expected

@@ -10,6 +10,7 @@ import pytest
 from sample_records import record
 
 from benchmark.running import runner
+from benchmark.scoring import recording
 from benchmark.scoring.evaluate import read_plan
 from benchmark.scoring.plan import Plan, Row
 from benchmark.suites.suite import Suite
@@ -67,3 +68,9 @@ def test_class_paths_of_before_the_modules_moved_are_known():
     assert public_path("featvis.attacks.Attack") == "featvis.generators.Attack"
     assert public_path("featvis.inversion.Inversion") == "featvis.generators.Inversion"
     assert public_path("my_file.Mine") == "my_file.Mine"
+
+
+def test_a_record_says_where_its_images_were_made_not_where_they_are_scored():
+    timings = [{"device": "one (bfloat16)"}, {"device": "another (bfloat16)"}, {"device": "one (bfloat16)"}, {}]
+    assert recording.made_on(timings) == "another (bfloat16) and one (bfloat16)"
+    assert recording.made_on([{"seconds": 1.0}]) is None
