@@ -81,12 +81,26 @@ def folder_plan(folder: Path, target: Classifier, sources: Sources, **options: A
 
 def _check_overlap(folder: Path, units: Sequence[Unit], sources: Sources) -> None:
     """Raise a UserError where the pictures' own files say that they were made from images to be scored against."""
-    seen = {int(digest, 16) for p in find_images(folder, "FOLDER").paths for digest in images.facts(p).get("seen", ())}
+    seen = set().union(*(_seen(path) for path in find_images(folder, "FOLDER").paths))
     if both := sources.overlap(seen, classes_of(unit.id for unit in units)):
         raise UserError(
             f"FOLDER {folder}: what made its pictures saw {len(both)} of the images that they would be scored against "
             f"({both[0]} is one); name another --data"
         )
+
+
+def _seen(path: Path) -> set[int]:
+    """The digests of the images that a picture's own file says it was made from."""
+    said = images.facts(path).get("seen", [])
+    try:
+        if isinstance(said, list):
+            return {int(digest, 16) for digest in said}
+    except (TypeError, ValueError):
+        pass
+    raise UserError(
+        f"FOLDER {path} does not say in digests which images it was made from (its fact 'seen'), so nobody can tell "
+        "whether it is scored against them; make it again, or leave it out"
+    )
 
 
 def _of_classes(folder: Path, target: Classifier) -> tuple[list[Picture], list[Unit]]:

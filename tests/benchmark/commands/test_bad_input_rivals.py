@@ -96,3 +96,13 @@ def test_pictures_are_not_scored_against_the_images_that_made_them(refused):
     args = ["evaluate", "pictures", "--classifiers", "efficientnet_lite0", "--frechet", "efficientnet_lite0",
             "--wandb", "disabled", "--data", "scored"]  # fmt: skip
     refused(args, "FOLDER pictures", "saw 1 of the images that they would be scored against", "n02279972/other.png")
+
+
+@pytest.mark.parametrize("said", ["seen", [7], ["no digest"]])
+def test_pictures_that_do_not_say_what_made_them_are_refused(refused, said):
+    (refused.folder / "pictures").mkdir()
+    grey = np.full((32, 32, 4), 128, dtype=np.uint8)
+    images.write(refused.folder / "pictures" / "301.png", grey[..., :3], grey[..., 3], {"unit": "301", "seen": said})
+    args = ["evaluate", "pictures", "--classifiers", "efficientnet_lite0", "--frechet", "efficientnet_lite0",
+            "--wandb", "disabled", "--data", "scored"]  # fmt: skip
+    refused(args, "FOLDER pictures", "301.png does not say in digests which images it was made from")
