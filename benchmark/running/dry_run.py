@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
 from tabulate import tabulate
+from tqdm import tqdm
 
 from benchmark.scoring import references
 from benchmark.suites.job import Job
@@ -15,9 +17,12 @@ from featvis.networks.units import cut
 
 
 def timing(job: Job, steps: int = 3) -> list[dict[str, Any]]:
-    """What a suite costs: per cell its forward-backward passes, and the seconds expected after timing three steps."""
-    table = []
-    for cell in job.cells:
+    """What a suite costs: per cell its forward-backward passes, and the seconds expected after timing three steps.
+
+    Cells that differ in the number of steps alone are timed once.
+    """
+    table, timed = [], dict[str, float]()
+    for cell in tqdm(job.cells, desc="timing", unit="cell", leave=False):
         generator = cell.generator
         batch, *_ = cuts = cut(job.units, job.suite.batch_size, generator.together)
         todo = [b for b in cuts if any(u.id in cell.missing for u in b)]
@@ -25,11 +30,15 @@ def timing(job: Job, steps: int = 3) -> list[dict[str, Any]]:
         passes = generator.steps * generator.views * count
         seconds = 0.0
         if count:
-            planned, generator.steps = generator.steps, 1
-            generator.to(default_device()).predict_step(batch)
-            generator.steps = steps
-            seconds = generator.predict_step(batch).seconds / steps / len(batch) * planned * count
-            generator.steps = planned
+            arguments = {k: v for k, v in cell.init_args.items() if k != "steps"}
+            key = json.dumps([cell.class_path, arguments], sort_keys=True, default=str)
+            if key not in timed:
+                planned, generator.steps = generator.steps, 1
+                generator.to(default_device()).predict_step(batch)
+                generator.steps = steps
+                timed[key] = generator.predict_step(batch).seconds / steps / len(batch)
+                generator.steps = planned
+            seconds = timed[key] * generator.steps * count
         table.append(
             {"method": cell.method, "images": count, "of": len(job.units), "passes": passes, "seconds": seconds}
         )
