@@ -6,6 +6,7 @@ import dataclasses
 import math
 import types
 import typing
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from featvis.errors import UserError, nearest
@@ -46,6 +47,8 @@ def parse_value(kind: Any, value: Any, source: str, key: str) -> Any:
         if not isinstance(value, (list, tuple)) or not (open_ended or len(value) == len(arguments)):
             expected = "a list" if open_ended else f"a list of {len(arguments)}"
             raise UserError(f"{source}: {key} is {value!r:.60}, but must be {expected}.")
+        if open_ended and _plain(arguments[0], value):
+            return tuple(value)
         kinds = [arguments[0]] * len(value) if open_ended else arguments
         pairs = enumerate(zip(kinds, value, strict=True))
         return tuple(parse_value(k, v, source, f"{key}[{i}]") for i, (k, v) in pairs)
@@ -64,6 +67,16 @@ def parse_value(kind: Any, value: Any, source: str, key: str) -> Any:
         _finite(value, source, key)
         return float(value)
     return value
+
+
+def _plain(kind: Any, values: Sequence[Any]) -> bool:
+    """Whether a list is as it should be at a glance: the scores of each unit are most of a file."""
+    if kind is str:
+        return all(type(v) is str for v in values)
+    optional = kind == float | None
+    return (optional or kind is float) and all(
+        (type(v) is float and math.isfinite(v)) or (optional and v is None) for v in values
+    )
 
 
 def _record(kind: Any, value: Any, source: str, key: str) -> Any:
