@@ -51,7 +51,8 @@ class Generator(passes.Passes, metaclass=NotesArguments):
         lr: learning rate.
         seed: of all random streams.
         micro_batch: views that pass through the network together; None: 8 on the CPU, where up to four such parts run
-            side by side, 128 elsewhere. Bounds the memory, and is halved when that runs out.
+            side by side, 128 elsewhere, 512 on a GPU of more than 40 GB. Bounds the memory, and is halved when that
+            runs out.
         precision: of the network; `auto` takes bfloat16 where the hardware is fast at it.
         diversity: weight of what makes several images of a unit (`ladybug@0-3`) differ: less the likeness of their Gram
             matrices in a layer (Olah et al. 2017). They are then optimised together.

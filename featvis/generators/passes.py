@@ -21,6 +21,7 @@ from featvis.canvas.transforms import Frame
 from featvis.errors import UserError
 from featvis.generators.state import halves, out_of_memory
 from featvis.networks.classifier import Classifier
+from featvis.networks.devices import views_together
 from featvis.networks.layers import stages, tap
 from featvis.networks.objectives import Objective
 from featvis.networks.units import Together, Unit, base_of
@@ -161,7 +162,7 @@ class Passes(lightning.LightningModule):
         return gradient, score
 
     def _micro_batch(self) -> int:
-        return self.micro_batch or (8 if self.device.type == "cpu" else 128)
+        return self.micro_batch or views_together(self.device)
 
     def _too_large(
         self, canvas: Float[Tensor, "b c h w"], units: list[Unit], frame: Frame, streams: Sequence[torch.Generator]

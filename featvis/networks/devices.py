@@ -53,6 +53,23 @@ def device_text(device: torch.device, precision: str) -> str:
     )
 
 
+def views_together(device: torch.device) -> int:
+    """How many views pass through a network together where nobody says: what a device is fast at, and has room for.
+
+    A step of MACO takes a quarter less with 512 than with 128 on an H200 (docs/speed.md), and 21 GB instead of 6.
+
+    Example:
+        >>> import torch
+        >>> from featvis.networks.devices import views_together
+        >>> views_together(torch.device("cpu"))
+        8
+    """
+    if device.type == "cpu":
+        return 8
+    large = device.type == "cuda" and torch.cuda.get_device_properties(device).total_memory > 40e9
+    return 512 if large else 128
+
+
 def default_device() -> torch.device:
     """The device that Lightning's `auto` takes."""
     if torch.cuda.is_available():
