@@ -149,14 +149,9 @@ def test_what_was_put_down_goes_back_to_where_the_optimiser_has_it(fused, expect
     optimizer = torch.optim.Adam([parameters])
     optimizer.param_groups[0]["fused"] = fused
     part = Part(slice(0, 2), parameters, None, optimizer)
-    empty = torch.zeros(2, device="meta")
-    state = Optimisation([], [part], [], alpha=empty, scores=empty, failed=empty)
-    kept = {
-        "parameters": torch.zeros(2, 3),
-        "alpha": torch.zeros(2),
-        "scores": torch.zeros(2),
-        "failed": torch.zeros(2),
-    }
+    whole = {"alpha": torch.zeros(2, 4, 4), "scores": torch.zeros(5, 2), "failed": torch.full((2,), -1)}
+    state = Optimisation([], [part], [], **{name: t.to("meta") for name, t in whole.items()})
+    kept = {"parameters": torch.zeros(2, 3), **whole}
     kept |= {"step": torch.tensor(3), "seconds": torch.tensor(1.0), "streams": torch.zeros(0, 16)}
     kept |= {"optimizer.tensor.step": torch.tensor(3.0), "optimizer.tensor.exp_avg": torch.ones(2, 3)}
     state.restore(kept)
