@@ -117,4 +117,5 @@ def _command(given: list[str]) -> int:
 def entry_point() -> None:
     """The console script."""
     os.environ.update(launch.environment())
+    launch.keep_freed()
     sys.exit(main())

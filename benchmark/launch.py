@@ -8,6 +8,7 @@ writes records and logs.
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import logging
 import os
@@ -28,6 +29,11 @@ VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK
 PATIENCE = 20.0
 """Seconds for a process that is asked to stop; launchers send a SIGKILL after 30."""
 _STARTED = itertools.count(1)
+
+# Of glibc's malloc.h: how much free memory is kept, and how many allocations may be mappings of their own.
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+KEPT = 1 << 30
+"""Bytes of freed memory that a process keeps."""
 
 
 @dataclass(frozen=True)
@@ -117,9 +123,20 @@ def call(arguments: Sequence[str], alone: bool = False) -> int:
         raise
 
 
+def keep_freed() -> bool:
+    """Have the C library keep what is freed for what is asked for next, up to `KEPT`; whether it can: glibc's does.
+
+    A network that scores makes and drops tensors of tens of megabytes a layer. Given back to the system each time, they
+    are fetched and zeroed again page by page, which took almost as long as the arithmetic (docs/speed.md).
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform.startswith("linux") else None
+    return mallopt is not None and bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, KEPT))
+
+
 def end(work: Callable[[], int]) -> NoReturn:
     """What a process that a run started does: its work, and an exit code; 1 and a sentence where it failed."""
     quiet()
+    keep_freed()
     try:
         with stoppable():
             sys.exit(work())

@@ -8,11 +8,12 @@ import sys
 from pathlib import Path
 
 import figures
-import memory
 import pytest
 import torch
 from hypothesis import settings
 from places import ROOT, SHARED
+
+from benchmark.launch import keep_freed
 
 # The same examples everywhere, and no deadline: a test fails for what is wrong, not for luck or a slow machine.
 settings.register_profile("featvis", derandomize=True, deadline=None, max_examples=60, database=None)
@@ -26,7 +27,7 @@ os.environ["WANDB_MODE"] = "disabled"
 
 # Small tensors gain nothing from a second thread, and lose much on a machine that is shared.
 torch.set_num_threads(1)
-memory.keep()
+keep_freed()
 
 figures.leave_out()
 

@@ -168,13 +168,13 @@ def serve(line: socket.socket) -> None:
     """Make copies until nobody asks any more."""
     import importlib
 
-    import memory
     import torch
 
+    from benchmark.launch import keep_freed
     from featvis.choice import has_numba
 
     torch.set_num_threads(1)
-    memory.keep()
+    keep_freed()
     # Numba is optional, and what it has compiled is read by whoever needs it.
     for name in (*EVERYTHING, *["featvis.engine.loops"] * has_numba()):
         importlib.import_module(name)
