@@ -1,4 +1,4 @@
-"""The figure of what quality costs: scores against the seconds that an image takes."""
+"""The figure of what quality costs: scores against the seconds, or passes, that an image takes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 def budgets(records: Iterable[Record], path: Path | str) -> list[Path]:
     """Two scores against the seconds that an image takes, a dot a row but controls; for suites that vary them.
 
-    A colour is a preset or, where rows see different things, what they see.
+    Where images were made on several kinds of devices, against the passes. A colour is a preset or, where rows see
+    different things, what they see.
 
     Args:
         records: of any number of models and suites; one figure each where `budget_frame` finds enough.
@@ -57,10 +58,10 @@ def _budgets(data: Any, title: str) -> Figure:
             part = data[data["family"] == family]
             best = part[part[key].cummax() <= part[key]].drop_duplicates(key)
             axis.plot(
-                [*best["seconds"], data["seconds"].max()], [*best[key] * scale, best[key].iloc[-1] * scale],
+                [*best["cost"], data["cost"].max()], [*best[key] * scale, best[key].iloc[-1] * scale],
                 drawstyle="steps-post", color=palette[family], lw=1.2, alpha=0.35, zorder=1,
             )  # fmt: skip
-            axis.plot(part["seconds"], part[key] * scale, "o", ms=5.5, color=palette[family], label=family, zorder=2)
+            axis.plot(part["cost"], part[key] * scale, "o", ms=5.5, color=palette[family], label=family, zorder=2)
         ticks = [(axis.xaxis, axis.set_xscale)]
         if key == "logit" and data[key].min() > 0:
             ticks.append((axis.yaxis, axis.set_yscale))
@@ -71,8 +72,9 @@ def _budgets(data: Any, title: str) -> Figure:
             side.set_minor_formatter(NullFormatter())
         axis.margins(x=0.1, y=0.1)
         axis.autoscale_view()
-        _label_points(axis, [(r["seconds"], r[key] * scale, _budget_name(r)) for r in data.to_dict("records")])
-        axis.set_xlabel("seconds an image", fontsize=9)
+        _label_points(axis, [(r["cost"], r[key] * scale, _budget_name(r)) for r in data.to_dict("records")])
+        timed = bool(data["timed"].all())
+        axis.set_xlabel("seconds an image" if timed else "forward-backward passes an image", fontsize=9)
         axis.set_title(heading, fontsize=10)
         axis.grid(color="#ECECEC", lw=0.6)
         tidy(axis)
@@ -80,7 +82,7 @@ def _budgets(data: Any, title: str) -> Figure:
     what = None if by_method else "what the method sees"
     axes[0].legend(frameon=False, fontsize=8, loc="upper left", title=what, title_fontsize=8)
     figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
-    note = "Beside a dot: its row, or steps x views and what else it changes. Lines: the best of a colour for the time."
+    note = "Beside a dot: its row, or steps x views and what else it changes. Lines: the best of a colour for the cost."
     figure.text(0.01, 0.012, note, fontsize=7.5, color="#5A5A5A")
     return figure
 

@@ -37,10 +37,11 @@ def budget_frame(records: Sequence[Record]) -> pd.DataFrame | None:
         records: of one suite and model.
 
     Returns:
-        One row a method, by seconds: method, preset, seconds, passes, steps, views, canvas (pixels of the longer side),
+        One row a method, by cost: method, preset, cost (seconds where all images were made on one kind of device, else
+        passes), timed (whether those are seconds), seconds, passes, steps, views, canvas (pixels of the longer side),
         transferability (mean top-1 of the classifiers but the target, a fraction), logit, family (the first word of
-        the preset; where rows see different things, what they see), front (whether no row of its family that takes
-        less time has as much of both).
+        the preset; where rows see different things, what they see), front (whether no row of its family that costs
+        less has as much of both).
     """
     rows = []
     several = grouped(records)
@@ -58,6 +59,7 @@ def budget_frame(records: Sequence[Record]) -> pd.DataFrame | None:
             {
                 "method": record.method,
                 "preset": record.preset,
+                "device": record.device.partition(" (")[0],
                 "seconds": record.seconds_per_image,
                 "passes": record.budget.passes_per_image,
                 "steps": record.budget.steps,
@@ -73,10 +75,14 @@ def budget_frame(records: Sequence[Record]) -> pd.DataFrame | None:
         budgets[row["preset"]].add(row["passes"])
     if max(map(len, budgets.values()), default=0) < (2 if several else FEWEST):
         return None
-    data = pd.DataFrame(rows).sort_values("seconds", ignore_index=True)
+    data = pd.DataFrame(rows)
+    # Seconds of a GPU say nothing beside seconds of a CPU.
+    timed = data.pop("device").nunique() == 1
+    data = data.assign(cost=data["seconds" if timed else "passes"], timed=timed)
+    data = data.sort_values("cost", ignore_index=True, kind="stable")
     scores = ["transferability", "logit"]
     data["front"] = [
-        not (data.loc[(data["seconds"] < r["seconds"]) & (data["family"] == r["family"]), scores] >= r[scores])
+        not (data.loc[(data["cost"] < r["cost"]) & (data["family"] == r["family"]), scores] >= r[scores])
         .all(axis=1)
         .any()
         for _, r in data.iterrows()
@@ -85,7 +91,7 @@ def budget_frame(records: Sequence[Record]) -> pd.DataFrame | None:
 
 
 def budget_sheet(records: Sequence[Record]) -> tuple[Sheet, pd.DataFrame] | None:
-    """The rows of one suite and model by the seconds that they take; None where `budget_frame` is."""
+    """The rows of one suite and model by what they cost; None where `budget_frame` is."""
     data = budget_frame(records)
     if data is None:
         return None
@@ -111,6 +117,8 @@ def budget_sheet(records: Sequence[Record]) -> tuple[Sheet, pd.DataFrame] | None
     first = records[0]
     same = "that sees the same" if grouped(records) else "of the same method"
     front = ", ".join(data.loc[data["front"], "method"])
+    timed = bool(data["timed"].all())
+    cost, less = ("seconds", "faster") if timed else ("forward-backward passes", "cheaper")
     sheet = Sheet(
         suite=first.suite,
         alias=first.alias,
@@ -123,7 +131,7 @@ def budget_sheet(records: Sequence[Record]) -> tuple[Sheet, pd.DataFrame] | None
         definitions=((MEAN, f"{_TEXT}."), *((m.label, definition_of(m, records)) for m in judges)),
         runs=tuple(runs_of([r for r in records if r.method in cells])),
         caption=f"What quality costs, {first.alias}, suite {first.suite}",
-        legend=f"Rows by the seconds that an image takes. Bold, where no faster row {same} has as much of "
+        legend=f"Rows by the {cost} that an image takes. Bold, where no {less} row {same} has as much of "
         f"both scores: {front}. In brackets the 95 % interval.",
     )
     return sheet, data

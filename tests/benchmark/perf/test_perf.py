@@ -177,6 +177,17 @@ def test_the_front_holds_what_no_faster_row_beats_in_both():
     assert list(found["transferability"]) == [0.2, 0.5, 0.1, 0.5, 0.5, 0.2]
 
 
+def test_seconds_of_several_devices_are_not_compared(tmp_path):
+    rows = [dataclasses.replace(r, device="one GPU (bfloat16)") for r in ROWS[:1]] + list(ROWS[1:])
+    found = tables.budget_frame(rows)
+    assert list(found["cost"]) == list(found["passes"]) == [32, 64, 64, 64, 128, 128]
+    assert not found["timed"].any()
+    assert "Rows by the forward-backward passes" in tables.budget_sheet(rows)[0].legend
+    (figure,) = costs.budgets(rows, tmp_path / "costs.svg")
+    assert "forward-backward passes an image" in figure.read_text()
+    assert "seconds" not in figure.read_text()
+
+
 def test_a_suite_of_one_budget_has_no_such_table_and_no_figure(tmp_path):
     same = (row("maco", 1.0, 64, 0.2, 5.0), row("maco_b", 1.0, 64, 0.2, 5.0), row("maco_c", 1.0, 32, 0.2, 5.0))
     unjudged = [dataclasses.replace(r, metrics=tuple(m for m in r.metrics if m.name != TOP1)) for r in ROWS]
