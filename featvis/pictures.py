@@ -50,10 +50,13 @@ class Pictures(Sequence[Image.Image]):
         return iter(self.images)
 
     def __getitem__(self, key: Any) -> Any:
-        """A picture by its place, or by its unit as it is written, by its label or its id."""
+        """A picture by its place, by its name, or by its unit as it is written, by its label or its id."""
         if isinstance(key, int | slice):
             return self.images[key]
-        names = [(unit.text, unit.label, unit.id, unit.label.lower()) for unit in self.units]
+        names = [
+            (unit.text, unit.label, unit.id, unit.label.lower(), name)
+            for unit, name in zip(self.units, self.names, strict=True)
+        ]
         for i, known in enumerate(names):
             if str(key) in known:
                 return self.images[i]

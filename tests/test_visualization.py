@@ -266,3 +266,10 @@ def test_all_public_names_are_there():
     assert set(featvis.__all__) == set(featvis._PUBLIC)
     with pytest.raises(AttributeError):
         featvis.nothing  # noqa: B018
+
+
+def test_each_picture_is_found_by_its_name():
+    out = featvis.visualize(
+        "efficientnet_lite0", "tench@0-1, blocks.4:7", method="maco_fast", steps=1, canvas=64, progress=False
+    )
+    assert [out[name] for name in out.names] == out.images
