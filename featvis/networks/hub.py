@@ -58,7 +58,9 @@ def find(repository: str, timeout: float = HUB_TIMEOUT) -> tuple[str, Any]:
             ) from error
         raise NotFetched(f"the hub does not give {repository} ({short(error)})") from error
     except Exception as error:  # whatever the HTTP library raises means the same to the user
-        _SILENCE.append((time.monotonic(), f"the hub cannot be reached ({short(error)})"))
+        # The library's own timeout, whose words are its own, may come first.
+        why = f"no answer within {timeout:g} s" if "Timeout" in type(error).__name__ else short(error)
+        _SILENCE.append((time.monotonic(), f"the hub cannot be reached ({why})"))
         raise NotFetched(_SILENCE[-1][1]) from error
     if found is None:
         raise NotFetched(f"the hub's {repository} has neither {' nor '.join(FILES)}")

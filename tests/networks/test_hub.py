@@ -10,6 +10,7 @@ import threading
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 import safetensors.torch
 import timm
@@ -203,6 +204,18 @@ def test_a_hub_that_did_not_answer_is_not_asked_again_at_once(monkeypatch):
             hub.find("timm/anything", timeout)
     assert len(asked) == 1
     over.set()
+
+
+@pytest.mark.parametrize("error", [TimeoutError("timed out"), httpx.ReadTimeout("timed out"), httpx.ConnectTimeout("")])
+def test_the_words_are_the_same_whose_ever_timeout_comes_first(monkeypatch, error):
+    def late(*args, **kwargs):
+        raise error
+
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", late)
+    monkeypatch.setattr(hub, "_SILENCE", [])
+    with pytest.raises(fetching.NotFetched, match=r"the hub cannot be reached \(no answer within 2.5 s\)"):
+        hub.find("timm/anything", 2.5)
 
 
 def test_a_cache_that_cannot_be_written_is_a_sentence(server, tmp_path):
