@@ -78,7 +78,7 @@ def photographs(source: ImageSet, classes: Sequence[int]) -> tuple[list[Picture]
         At most one a class; and why distances between sets say nothing of them, or nothing.
     """
     others, foreign = other_classes(classes, source.rows)
-    left = {c: _decoded(source, c) for c in others if c is not None}
+    left = {c: decoded(source, c) for c in others if c is not None}
     found = []
     for label, other in zip(classes, others, strict=True):
         image = None if other is None else next(left[other], None)
@@ -87,8 +87,9 @@ def photographs(source: ImageSet, classes: Sequence[int]) -> tuple[list[Picture]
     return found, "" if foreign else OWN_CLASSES
 
 
-def _decoded(source: ImageSet, label: int) -> Iterator[tuple[Image.Image, int]]:
-    for i in source.rows[label]:
+def decoded(source: ImageSet, label: int) -> Iterator[tuple[Image.Image, int]]:
+    """The images of a class that can be decoded, in the set's order, each with its digest."""
+    for i in source.rows.get(label, []):
         try:
             yield source.open(i)
         except OSError:

@@ -33,7 +33,7 @@ from featvis.networks.classifier import Classifier
 from featvis.networks.devices import default_device
 from featvis.networks.loading import load
 from featvis.networks.names import weights_directory
-from featvis.networks.units import classes_of
+from featvis.networks.units import class_of, classes_of
 
 BATCH = 16
 
@@ -142,18 +142,19 @@ class Scorer:
         return bank if bank is not None and bank.weights_hash == network.weights_hash else None
 
     def _pick_real(self, source: ImageSet | None) -> list[Picture]:
-        """The row `real`: the first image of each class that can be decoded."""
+        """The row `real`: of each class the first images that can be decoded, as many as a method has pictures of it.
+
+        But no more than half of the class's images, and one at least: sets are compared with what is left.
+        """
         if source is None:
             return []
         found = []
         for label in self.classes.tolist():
-            for i in source.rows.get(label, []):
-                try:
-                    image, digest = source.open(i)
-                except OSError:
-                    continue
-                found.append(Picture(image, label, digest, photograph=True, unit=str(label)))
-                break
+            units = [unit for unit in self.plan.units if class_of(unit) == label]
+            most = max(1, len(source.rows.get(label, [])) // 2)
+            decoded = others.decoded(source, label)
+            for unit, (image, digest) in zip(units[:most], decoded, strict=False):
+                found.append(Picture(image, label, digest, photograph=True, unit=unit))
         return found
 
     def _read_spectrum(self, folder: Path | None) -> tuple[str, dict[str, Tensor]]:

@@ -272,6 +272,31 @@ def test_an_observer_of_other_classes_has_nothing_embedded_to_compare_with(place
     assert scorer.real(kind="real_other")[1] == 0
 
 
+def test_the_row_real_has_as_many_photographs_as_a_method_has_pictures(place, monkeypatch):
+    """But no more than half of a class; sets are compared with all the others of those classes."""
+    monkeypatch.chdir(place)
+    units = ["0@0", "2@0", "2@1", "2@2", "1@0", "1@1"]
+    plan = dataclasses.replace(PLAN, model=OWN, classifiers=[], frechet=OWN, units=units, labels=units, data="five")
+    plan.rows = [Row("real", "real")]
+    network = load("wrap:own.yaml", "float32")
+    scorer = Scorer(plan, plan.sources(network), {OWN: network})
+    shown = [(0, 0), (2, 0), (2, 1), (1, 0), (1, 1)]
+    units_shown = [(p.unit, p.image.tobytes()) for p in scorer.real_images]
+    files = {(c, i): place / "five" / LABELS[c] / f"{i}.png" for c in range(3) for i in range(4)}
+    assert units_shown == [
+        (f"{c}@{i}", open_rgb(files[c, i]).tobytes()) for c, i in shown
+    ]  # fmt: skip
+    reference, said = scorer.set_reference(OWN, torch.zeros(0, dtype=torch.long))
+    assert said == "7 images of the same classes"
+    want = features(place, [file for key, file in files.items() if key not in shown], monkeypatch)["pooled"]
+    assert sorted(reference.double().tolist()) == [pytest.approx(x, abs=1e-3) for x in sorted(want.tolist())]
+    measured, count = scorer.real()
+    assert count == len(shown)
+    logits = {m.name: m for m in measured}["logit"]
+    assert logits.values is not None
+    assert [v is None for v in logits.values] == [False, False, False, True, False, False]
+
+
 def test_a_network_passes_over_a_set_once(monkeypatch):
     monkeypatch.setattr(references, "find_inception", lambda folders: None)
     names = {"classifiers": ["lite1"], "frechet": "lite1", "observers": ["lite1", "deit", "gone"]}
