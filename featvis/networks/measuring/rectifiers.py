@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, no_type_check
 
 import torch
 import torch.nn.functional as F
@@ -37,10 +37,11 @@ class Rectifiers(TorchFunctionMode):
         self.before: dict[int, Tensor] = {}
         self.count = 0
 
+    @no_type_check  # each of a network's operations comes by here: checks of types would take longer than it does
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """One function of torch's."""
         kwargs = kwargs or {}
-        bound = _bound(function, args, kwargs)
+        bound = _bound(function, args, kwargs) if function in _PLAIN or function in _BOUNDED else None
         if bound is None:
             return function(*args, **kwargs)
         place, given = self.count, args[0] if args else kwargs["input"]
