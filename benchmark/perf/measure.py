@@ -14,6 +14,7 @@ from typing import Any
 import timm
 import torch
 from lightning.pytorch import Trainer
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -84,18 +85,28 @@ def started(method: Generator, units: list[Unit]) -> Optimisation:
     return method.optimisation(units)
 
 
+def as_shipped(classifier: Classifier) -> Callable[[Tensor], Tensor]:
+    """timm's network with PyTorch's operations alone, which `Classifier.shipped` runs with our attention."""
+
+    def through(x: Tensor) -> Tensor:
+        with without("attention"):
+            return classifier.shipped(x)
+
+    return through
+
+
 class Floor:
     """Forward and input gradient of a network for the views of one step, in the method's micro-batches; nothing else.
 
     Args:
         method: whose network, precision and micro-batches are taken.
         units: how many.
-        shipped: take the network as timm ships it, its batch norms not folded.
+        shipped: take the network as timm ships it, its batch norms not folded, its attention PyTorch's.
     """
 
     def __init__(self, method: Generator, units: int, shipped: bool = False) -> None:
         classifier = method.load_classifier()
-        self.network = classifier.shipped if shipped else classifier
+        self.network = as_shipped(classifier) if shipped else classifier
         self.inputs = [
             torch.rand((u.stop - u.start) * (v.stop - v.start), 3, *classifier.input_size, device=method.device)
             for u, v in method._chunks(units)

@@ -30,7 +30,7 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from benchmark.perf.measure import generator, started, timed, units_of
+from benchmark.perf.measure import as_shipped, generator, started, timed, units_of
 from benchmark.perf.peers_record import PeerPictures, PeerTiming
 from benchmark.report.montage import Panel, Strip, Tile, draw
 from featvis.data.reference import read_spectrum
@@ -119,10 +119,10 @@ def peers(folder: Path, classifier: Classifier, views: int, canvas: int) -> list
     dreamlens = partial(_dreamlens, modules["dreamlens"], views, canvas, classifier.input_size)
     draws: dict[tuple[str, str], Callable[[int, int], Tensor]] = {
         ("horama", DOCUMENTED): partial(horama, lambda x: plain(normalise(x))),
-        ("horama", TUNED): partial(horama, classifier.shipped),
+        ("horama", TUNED): partial(horama, as_shipped(classifier)),
         ("horama", HELPED): partial(horama, classifier),
         ("dreamlens", DOCUMENTED): partial(dreamlens, plain, normalise),
-        ("dreamlens", TUNED): partial(dreamlens, _Visible(classifier.net, classifier.shipped), _as_it_is),
+        ("dreamlens", TUNED): partial(dreamlens, _Visible(classifier.net, as_shipped(classifier)), _as_it_is),
         ("dreamlens", HELPED): partial(dreamlens, _Visible(classifier.net, classifier.forward), _as_it_is),
     }
     return [Peer(library, versions[library], how, networks[how], draw) for (library, how), draw in draws.items()]
