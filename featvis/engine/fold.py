@@ -24,7 +24,6 @@ from featvis.engine.convolutions import (
     freeze_convolutions,
 )
 from featvis.engine.switch import say_once
-from featvis.engine.transformers import freeze_linears
 
 ERRORS = (AttributeError, RuntimeError, TypeError)
 """What a module may raise that is not what it was."""
@@ -62,9 +61,7 @@ def folded(net: nn.Module, example: Tensor, dtype: torch.dtype, freeze: bool = T
 
 
 def frozen(net: nn.Module, example: Tensor) -> nn.Module | None:
-    """A network layer by layer and name by name, with faster gradients of its input.
-
-    See `freeze_convolutions` and `freeze_linears`.
+    """A network layer by layer and name by name, with faster gradients of its input (`freeze_convolutions`).
 
     Args:
         net: the network; left as it is.
@@ -76,7 +73,7 @@ def frozen(net: nn.Module, example: Tensor) -> nn.Module | None:
     """
     if (expected := _response(net, example)) is None:
         return None
-    found = freeze_linears(freeze_convolutions(net))
+    found = freeze_convolutions(net)
     if reason := _difference(expected, found, example):
         say_once(f"gradients through layers of {type(net).__name__} are PyTorch's own, which are slower: {reason}")
         return None

@@ -14,7 +14,6 @@ PARTS = {
     "convolutions": "input gradients of frozen convolutions",
     "chains": "convolutions in a row as one operation",
     "attention": "gradients of attention by matrix products",
-    "linears": "weights of linear maps converted to bfloat16 and laid out once",
     "decoding": "phases, standardising, colour and sigmoid in compiled loops",
     "views": "views that are not rotated in compiled loops",
     "side by side": "parts of a batch on a thread each",

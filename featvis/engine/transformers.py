@@ -1,8 +1,7 @@
-"""What a frozen transformer is made of, at the cost of its matrix products: on a CPU, in bfloat16.
+"""Attention whose gradient costs what its products cost: for frozen transformers, on a CPU, in bfloat16.
 
 PyTorch's `scaled_dot_product_attention` has a gradient there that does without oneDNN: it takes about as long as all
-the rest of a DeiT-Tiny. Batched matrix products and a softmax give the same numbers. And autocast converts constant
-weights at every call, since it keeps those alone that get a gradient.
+the rest of a DeiT-Tiny. Batched matrix products and a softmax give the same numbers.
 """
 
 from __future__ import annotations
@@ -14,18 +13,13 @@ from typing import Any, cast, no_type_check
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from featvis.engine import onednn
-from featvis.engine.convolutions import HOOKS
 from featvis.engine.switch import on
 
 KEPT = 1 << 23
 """Weights of one attention that are kept for its gradient; where there are more, all are computed again: memory."""
-
-FEWEST = 64
-"""Rows from which on it pays to hand them to a linear map whose weights are laid out for it."""
 
 
 @contextmanager
@@ -108,74 +102,3 @@ class _Attention(torch.autograd.Function):
 
 def _weights(q: Float[Tensor, "b n d"], k: Float[Tensor, "b m d"]) -> Float[Tensor, "b n m"]:
     return torch.bmm(q, k.transpose(1, 2)).softmax(-1)
-
-
-class FrozenLinear(nn.Linear):
-    """A linear map of constant weights, which on a CPU are converted to bfloat16 and laid out for oneDNN once.
-
-    On other devices, in other types and of few rows, PyTorch's own.
-
-    Args:
-        linear: whose weights are taken; see `can_be`.
-    """
-
-    def __init__(self, linear: nn.Linear) -> None:
-        super().__init__(linear.in_features, linear.out_features, linear.bias is not None, device="meta")
-        self.weight, self.bias = linear.weight, linear.bias
-        self._maps: tuple[onednn.Map, onednn.Map] | None = None
-
-    @staticmethod
-    def can_be(module: nn.Module) -> bool:
-        """Whether a module is a linear map that this can take the place of."""
-        # Subclasses, and weights that are computed from others, are not known.
-        return (
-            type(module) is nn.Linear and "weight" in module._parameters and not any(getattr(module, h) for h in HOOKS)
-        )
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A copy may be given other weights, and these maps are made of ours; nor can they be pickled.
-        return self.__dict__ | {"_maps": None}
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FrozenLinear:
-        self._maps = None
-        return super()._apply(fn, recurse)
-
-    def forward(self, input: Float[Tensor, "*n d"]) -> Float[Tensor, "*n e"]:
-        """The map of each row, in the type of autocast where that is on."""
-        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else input.dtype
-        ours = input.is_cpu and self.weight.is_cpu and dtype == torch.bfloat16 and input[..., 0].numel() >= FEWEST
-        if not (ours and on("linears") and onednn.works(dtype)):
-            return super().forward(input)
-        with torch.autocast("cpu", enabled=False):
-            return cast(Tensor, _Linear.apply(input.to(dtype), *self._laid_out(dtype)))
-
-    def _laid_out(self, dtype: torch.dtype) -> tuple[onednn.Map, onednn.Map]:
-        # Two threads may come here at once; they make the same.
-        if self._maps is None:
-            weight = self.weight.detach().to(dtype)
-            bias = None if self.bias is None else self.bias.detach().to(dtype)
-            self._maps = onednn.linear(weight, bias), onednn.linear(weight.t().contiguous())
-        return self._maps
-
-
-def freeze_linears(net: nn.Module) -> nn.Module:
-    """A network whose linear maps are `FrozenLinear` where they can be: itself, changed."""
-    for parent in list(net.modules()):
-        for name, module in parent.named_children():
-            if FrozenLinear.can_be(module):
-                setattr(parent, name, FrozenLinear(cast(nn.Linear, module)))
-    return net
-
-
-class _Linear(torch.autograd.Function):
-    """A linear map, and the derivative of its input by the map of the transposed weights."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, forth: onednn.Map, back: onednn.Map) -> Tensor:
-        ctx.back = back
-        return forth(x.contiguous())
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return ctx.back(gradient.contiguous()), None, None

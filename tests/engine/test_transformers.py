@@ -1,6 +1,4 @@
-"""Attention, against softmax(q k^T / sqrt d) v in float64; linear maps; a real network in float32."""
-
-import copy
+"""Attention by matrix products, against softmax(q k^T / sqrt d) v in float64 and a real network in float32."""
 
 import pytest
 import torch
@@ -8,12 +6,10 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from torch import nn
 from torchvision.transforms.functional import to_tensor
 
 from featvis import engine
-from featvis.engine import onednn, switch, transformers
-from featvis.engine.transformers import FEWEST, FrozenLinear, freeze_linears
+from featvis.engine import switch, transformers
 from featvis.networks.loading import load
 
 
@@ -89,80 +85,6 @@ def test_all_else_is_pytorchs(case):
     assert torch.equal(found, F.scaled_dot_product_attention(q, k, v, **more))
 
 
-def linear(seed: int, d: int, e: int, bias: bool) -> nn.Linear:
-    made = nn.Linear(d, e, bias).requires_grad_(False)
-    for parameter, drawn_anew in zip(made.parameters(), drawn(seed, (e, d), (e,)), strict=False):
-        parameter.copy_(drawn_anew)
-    return made
-
-
-def through(module: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
-    """The output, and the gradient of the sum of its squares."""
-    x = x.detach().clone().requires_grad_()
-    with torch.autocast("cpu", torch.bfloat16):
-        out = module(x)
-    return [out.detach(), *torch.autograd.grad(out.float().square().sum(), x)]
-
-
-@given(
-    seed=st.integers(0, 99),
-    rows=st.sampled_from([(FEWEST - 1,), (FEWEST,), (3, FEWEST), (2, 2, FEWEST // 4)]),
-    sizes=st.tuples(*[st.integers(1, 40)] * 2),
-    bias=st.booleans(),
-    lies=st.sampled_from(["whole", "apart", "float32"]),
-)
-def test_a_linear_map_and_its_gradient_are_those_of_float64(seed, rows, sizes, bias, lies):
-    d, e = sizes
-    made = linear(seed, d, e, bias)
-    (x,) = drawn(seed + 1, (*rows, d))
-    x = x.float() if lies == "float32" else x
-    x = x.transpose(0, -1).contiguous().transpose(0, -1) if lies == "apart" else x
-    y = x.double() @ made.weight.double().T + (made.bias.double() if bias else 0)
-    for found, want in zip(through(FrozenLinear(made), x), (y, 2 * y @ made.weight.double()), strict=True):
-        assert (found.double() - want).norm() <= 0.02 * want.norm() + 1e-3
-
-
-def in_use(module: nn.Module, x: torch.Tensor) -> bool:
-    with torch.autocast("cpu", torch.bfloat16):
-        return "_Linear" in repr(module(x.clone().requires_grad_()).grad_fn)
-
-
-def test_few_rows_other_types_and_the_part_switched_off_are_pytorchs():
-    made = linear(0, 8, 5, bias=True)
-    frozen = FrozenLinear(made)
-    few, many = drawn(1, (FEWEST - 1, 8), (FEWEST, 8))
-    assert in_use(frozen, many) == onednn.works(torch.bfloat16)
-    assert not in_use(frozen, few)
-    with switch.without("linears"):
-        assert not in_use(frozen, many)
-    x = many.float().requires_grad_()
-    assert torch.equal(frozen(x), made(x))
-    x = many.double().requires_grad_()
-    assert torch.equal(copy.deepcopy(frozen).double()(x), copy.deepcopy(made).double()(x))
-
-
-def test_a_copy_with_other_weights_is_a_map_by_those():
-    frozen = FrozenLinear(linear(0, 8, 5, bias=True))
-    (x,) = drawn(1, (FEWEST, 8))
-    through(frozen, x)  # which lays out the first ones
-    other = copy.deepcopy(frozen)
-    other.load_state_dict(linear(2, 8, 5, bias=True).state_dict())
-    for a, b in zip(through(other, x), through(linear(2, 8, 5, bias=True), x), strict=True):
-        torch.testing.assert_close(a.float(), b.float(), rtol=0.02, atol=0.02)
-
-
-def test_only_plain_linear_maps_without_hooks_are_replaced():
-    class Own(nn.Linear):
-        pass
-
-    net = nn.Sequential(
-        nn.Linear(4, 4), Own(4, 4), nn.Linear(4, 4), nn.utils.parametrizations.weight_norm(nn.Linear(4, 4))
-    )
-    net[2].register_forward_hook(lambda module, args, output: None)
-    freeze_linears(net)
-    assert [isinstance(module, FrozenLinear) for module in net] == [True, False, False, False]
-
-
 @pytest.mark.parametrize("name", ["deit_tiny_patch16_224", "vit_tiny_patch16_224"])
 def test_a_real_transformer_has_the_gradient_that_it_has_in_float32(zoo, sample, name, monkeypatch):
     monkeypatch.setenv("FEATVIS_WEIGHTS", str(zoo))
@@ -177,10 +99,7 @@ def test_a_real_transformer_has_the_gradient_that_it_has_in_float32(zoo, sample,
         return found.double().flatten(1)
 
     exact, attended = gradient(network.in_precision("float32")), gradient(network)
-    maps = [m for m in network.frozen().modules() if isinstance(m, FrozenLinear)]
-    used = sum(m._maps is not None for m in maps)
-    assert (len(maps), used) == (4 * 12 + 1, 4 * 12 * onednn.works(torch.bfloat16)), "all but the head's few rows"
-    with switch.without("attention", "linears"):
+    with switch.without("attention"):
         pytorchs = gradient(network)
     assert not torch.equal(attended, pytorchs), "the part is in use"
     cosine, before = (F.cosine_similarity(g, exact, dim=1).median() for g in (attended, pytorchs))
