@@ -95,6 +95,23 @@ def test_a_record_adds_up(tmp_path, monkeypatch, capsys):
         perf_records.read(path)
 
 
+def test_what_is_timed_as_shipped_has_pytorchs_own_attention(monkeypatch):
+    monkeypatch.setenv("FEATVIS_ENGINE", "compiled")
+    classifier, _ = measure.network("test_vit.r160_in1k", "bfloat16", torch.device("cpu"))
+    x = torch.rand(1, 3, *classifier.input_size, requires_grad=True)
+
+    def operations(y: torch.Tensor) -> set[str]:
+        seen, todo = {y.grad_fn}, [y.grad_fn]
+        while todo:
+            new = {node for node, _ in todo.pop().next_functions if node is not None} - seen
+            seen |= new
+            todo += new
+        return {node.name() for node in seen}
+
+    assert "_AttentionBackward" in operations(classifier.shipped(x))
+    assert "_AttentionBackward" not in operations(measure.as_shipped(classifier)(x))
+
+
 def test_memory_tells_the_parameters_from_the_rest():
     job = {
         "model": "efficientnet_lite0",
