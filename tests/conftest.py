@@ -25,6 +25,9 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # What a command logs by default would be made some hundred times; the tests of it ask for it.
 os.environ["WANDB_MODE"] = "disabled"
 
+# Processes that tests start are more than there are cores: whoever waits for a thread should let another work.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 # Small tensors gain nothing from a second thread, and lose much on a machine that is shared.
 torch.set_num_threads(1)
 keep_freed()

@@ -397,5 +397,5 @@ def test_published_tables_are_not_stale(tmp_path):
         assert (ROOT / readme).read_text() == (tmp_path / readme).read_text(), "run make tables"
     found = [r for r in records.load_all(published / "records") if r.suite == "quick"]
     assert tables.readme_block(found).strip() in (ROOT / "results/README.md").read_text()
-    lines = (published / "tables/imagenette/targets.md").read_text().splitlines()
+    lines = (published / "tables/families/targets.md").read_text().splitlines()
     assert "\n".join(line for line in lines if line.startswith("|")) in (ROOT / "README.md").read_text()

@@ -176,7 +176,7 @@ def test_the_atlas_by_touch(browser, site):
 def test_the_leaderboard_sorts_filters_and_can_be_sent(browser, site, tmp_path):
     visit = Visit(browser, site, **DESK)
     page = visit.go("leaderboard.html")
-    assert page.locator(".board:visible").count() == 2
+    assert page.locator(".board:visible").count() > 1
     page.locator("select[name=suite]").select_option("quick")
     assert page.locator(".board:visible").count() == 1
     board = page.locator(".board:visible")
