@@ -32,8 +32,8 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("walk")
-    shutil.copytree(ROOT / "results" / "records" / "quick", folder / "records" / "quick")
-    shutil.copytree(ROOT / "results" / "records" / "recipes", folder / "records" / "recipes")
+    for board in ("quick/efficientnet_lite0", "recipes/deit_tiny_patch16_224"):
+        shutil.copytree(ROOT / "results" / "records" / board, folder / "records" / board)
     synthetic.make(folder / "site", ["near", "far"], NAMES, concepts=3, units=6)
     render(folder / "site", folder / "records")
     return folder / "site"
@@ -176,7 +176,7 @@ def test_the_atlas_by_touch(browser, site):
 def test_the_leaderboard_sorts_filters_and_can_be_sent(browser, site, tmp_path):
     visit = Visit(browser, site, **DESK)
     page = visit.go("leaderboard.html")
-    assert page.locator(".board:visible").count() > 1
+    assert page.locator(".board:visible").count() == 2
     page.locator("select[name=suite]").select_option("quick")
     assert page.locator(".board:visible").count() == 1
     board = page.locator(".board:visible")
