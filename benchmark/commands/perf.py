@@ -51,10 +51,12 @@ def perf(
         methods: presets of configs/generator, separated by commas.
         batches: units x views, separated by commas.
         memory: batches whose peak memory is measured, each in a process of its own; an empty text leaves it out.
-        parts: batches for which each part of the engine is switched off in turn; an empty text leaves it out.
+        parts: batches for which each part of the engine is switched off in turn, with the first network; an empty text
+            leaves it out.
         canvas: side of the canvas in pixels.
         precision: of the networks.
-        seconds: a row takes about four times this; one whose step takes longer than this is left out.
+        seconds: a row takes about four times this, and so does a part of the engine; a row whose step takes
+            longer than this is left out.
         processes: also compare one process of one thread with two (on a CPU).
         out: folder of the record.
         wandb: offline, online or disabled logging; default: what WANDB_MODE says, else offline.

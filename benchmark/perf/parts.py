@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from benchmark.perf.measure import generator, started, timed, units_of
+from benchmark.perf.measure import REPEATS, generator, started, timed, units_of
 from benchmark.perf.record import Part
 from featvis import engine
 from featvis.engine import switch
@@ -22,7 +23,10 @@ def without(name: str) -> Iterator[None]:
         yield
 
 
-def parts(method: str, classifier: Classifier, units: int, views: int, canvas: int, rounds: int) -> list[Part]:
+def parts(
+    method: str, classifier: Classifier, units: int, views: int, canvas: int, seconds: float,
+    tell: Callable[[str], object] = lambda _: None,
+) -> list[Part]:  # fmt: skip
     """The parts of the engine, and all together, for one method and batch; medians of the rounds' ratios.
 
     Args:
@@ -31,22 +35,34 @@ def parts(method: str, classifier: Classifier, units: int, views: int, canvas: i
         units: of the batch.
         views: a unit and step.
         canvas: side of the canvas in pixels.
-        rounds: in which a step is made with each part and without it.
+        seconds: a part takes about four times this, as a row does, but is timed in a few rounds at least; a round is
+            a step with each part and one without it. Less than a second: in two rounds.
+        tell: gets what is being timed, in words.
     """
     engine.prepare()
     made = generator(method, classifier, views, canvas)
     state = started(made, units_of(classifier, units))
     classifier.frozen()
-    names, saved = [*switch.PARTS, ALL], dict[str, list[float]]()
-    for number in range(rounds + 1):
+    names = [*switch.PARTS, ALL]
+
+    def a_round(which: str) -> dict[str, float]:
+        saved = {}
         for name in names:
+            tell(f"{method}, {which}, {name}")
             whole = timed(lambda: made.step(state), classifier.device)
             with without(name):
                 alone = timed(lambda: made.step(state), classifier.device)
-            if number:  # the first round compiles, and makes what is kept
-                saved.setdefault(name, []).append(1 - whole / alone)
+            saved[name] = 1 - whole / alone
+        return saved
+
+    a_round("warming up")  # compiles, and makes what is kept
+    start = time.perf_counter()
+    found = [a_round("round 1")]  # says how long the others will take
+    wanted = 4 * seconds * len(names) / (time.perf_counter() - start)
+    rounds = int(min(max(wanted, REPEATS[0]), REPEATS[1])) if seconds >= 1 else 2
+    found += [a_round(f"round {number} of {rounds}") for number in range(2, rounds + 1)]
     return [
         Part(classifier.name, method, str(classifier.dtype).removeprefix("torch."), units, views, canvas, rounds, name,
-             statistics.median(values))
-        for name, values in saved.items()
+             statistics.median(saved[name] for saved in found))
+        for name in names
     ]  # fmt: skip

@@ -96,13 +96,12 @@ def run(
                         left_out.append(record.LeftOut(classifier.name, method, units, views, canvas, found))
                     bar.update()
     classifier, _ = measure.network(models[0], precision, device)
-    rounds = measure.REPEATS[1] if seconds >= 1 else 2
-    bought = [
-        part
-        for units, views in worth
-        for method in tqdm(methods, desc="parts", unit="method")
-        for part in parts.parts(method, classifier, units, views, canvas, rounds)
-    ]
+    bought: list[record.Part] = []
+    with tqdm(total=len(worth) * len(methods), desc="parts", unit="method") as bar:
+        for units, views in worth:
+            for method in methods:
+                bought += parts.parts(method, classifier, units, views, canvas, seconds, bar.set_postfix_str)
+                bar.update()
     around = measure.around(methods[0], classifier, canvas)
     model, method = models[0], methods[0]
     cases = [(u, v, canvas) for u, v in memory]

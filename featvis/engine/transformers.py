@@ -23,9 +23,15 @@ KEPT = 1 << 23
 
 
 @contextmanager
-def attention() -> Iterator[None]:
-    """Networks that run in the with block, in this thread, have this attention wherever it is the faster one."""
-    if not on("attention"):
+def attention(device: torch.device | str = "cpu", dtype: torch.dtype = torch.bfloat16) -> Iterator[None]:
+    """Networks that run in the with block, in this thread, have this attention wherever it is the faster one.
+
+    Args:
+        device: on which they run.
+        dtype: in which they compute. Where it could not be the faster one, no operation of theirs is looked at.
+    """
+    possible = torch.device(device).type == "cpu" and dtype == torch.bfloat16 and torch.is_grad_enabled()
+    if not (possible and on("attention")):
         yield
         return
     with _Ours():

@@ -165,7 +165,7 @@ class Classifier(nn.Module):
         return self._through(self.net, x)
 
     def _through(self, net: nn.Module, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "m k"]:
-        with self._autocast(), engine.attention():
+        with self._autocast(), engine.attention(self.device, self.dtype):
             return cast(Tensor, net(self._normalise(x))).float()
 
     def _normalise(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:

@@ -1,5 +1,7 @@
 """Attention by matrix products, against softmax(q k^T / sqrt d) v in float64 and a real network in float32."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -83,6 +85,20 @@ def test_all_else_is_pytorchs(case):
     assert "_Attention" not in repr(found.grad_fn)
     torch.manual_seed(0)
     assert torch.equal(found, F.scaled_dot_product_attention(q, k, v, **more))
+
+
+def test_where_it_could_not_be_faster_no_operation_is_looked_at(monkeypatch):
+    looked = []
+    monkeypatch.setattr(transformers, "_Ours", lambda: looked.append(1) or nullcontext())
+    for device, dtype in (("cpu", torch.float32), ("cuda", torch.bfloat16), ("mps", torch.bfloat16)):
+        with engine.attention(device, dtype):
+            pass
+    with torch.no_grad(), engine.attention("cpu", torch.bfloat16):
+        pass
+    assert not looked
+    with engine.attention("cpu", torch.bfloat16):
+        pass
+    assert looked == [1]
 
 
 @pytest.mark.parametrize("name", ["deit_tiny_patch16_224", "vit_tiny_patch16_224"])
