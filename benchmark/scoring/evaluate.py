@@ -54,15 +54,18 @@ def evaluate_row(plan: Plan, row: Row, scorer: Scorer, step: Callable[[], Any]) 
     pictures = pictures_of(folder, plan.units, row.transparency)
     if not pictures:
         raise UserError(plan.failed.get(row.method, f"there is no finished image in {folder}"))
+    failed = failures(folder, plan.units)
+    missing = [u for u in plan.units if u not in failed and not (folder / f"{u}.png").is_file()]
+    lacking = f"{len(missing)} of {len(plan.units)} images are missing: {', '.join(missing[:3])}"
     return of_row(
         plan,
         row,
         scorer.target,
         metrics=scorer.score(pictures, step, row.method),
-        failed=list(failures(folder, plan.units).values()),
+        failed=list(failed.values()),
         folder=folder,
         out=Path(plan.out),
-        error=plan.failed.get(row.method),
+        error=plan.failed.get(row.method, lacking + ", …" * (len(missing) > 3) if missing else None),
     )
 
 

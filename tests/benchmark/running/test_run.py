@@ -19,8 +19,11 @@ from safetensors.torch import save_file
 from wandb_files import written
 from warm import start
 
+from benchmark.audit.verify import plan_of
 from benchmark.cli import main
 from benchmark.records import record as records
+from benchmark.scoring.evaluate import evaluate_row
+from benchmark.scoring.scorer import Scorer
 from featvis.paths import CONFIGS
 from featvis.storage import images
 
@@ -96,6 +99,22 @@ def test_a_second_run_has_nothing_to_do_and_says_so(finished):
     assert done.returncode == 0
     assert "Nothing to do" in done.stdout
     assert before == {p: p.stat().st_mtime_ns for p in before}
+
+
+def test_a_row_that_lacks_an_image_nobody_gave_up_is_not_done(finished, tmp_path):
+    run = shutil.copytree(finished, tmp_path / "run")
+    plan, sources, networks = plan_of(run, records.load_all(run / "records"), {})
+    row = next(row for row in plan.rows if row.method == "fourier")
+    (run / str(row.folder) / "323.png").unlink()
+    record = evaluate_row(plan, row, Scorer(plan, sources, networks), lambda: None)
+    assert (record.status, record.n) == ("failed", 1)
+    assert record.error == "1 of 2 images are missing: 323"
+    record.write(run / "records" / "efficientnet_lite0" / "fourier.json")
+    done = command("run", "--methods", "maco,fourier", "--units", "ladybug,323", *SMALL, "--out", "run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = records.Record.read(run / "records" / "efficientnet_lite0" / "fourier.json")
+    before = records.Record.read(finished / "records" / "efficientnet_lite0" / "fourier.json")
+    assert (found.status, found.n, found.images_sha256) == ("done", 2, before.images_sha256)
 
 
 def test_the_rows_do_not_depend_on_who_reads_the_images(finished):
@@ -376,6 +395,13 @@ def test_every_suite_opens_with_its_command_and_is_parsed(path):
     suite = resolve(data, str(path), {})
     for method, values in suite.methods.items():
         build(method, values, suite, {})
+
+
+def test_committed_rows_account_for_each_of_their_units():
+    made = [r for r in records.load_all(ROOT / "results/records") if r.images and r.method not in records.REFERENCES]
+    assert made
+    lacking = [f"{r.suite} {r.alias} {r.method}" for r in made if r.n + len(r.failed_units) != len(r.units)]
+    assert not lacking
 
 
 def test_published_tables_are_not_stale(tmp_path):
