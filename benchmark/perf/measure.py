@@ -41,6 +41,11 @@ REPEATS = (3, 15)
 """Fewest and most timed rounds of a row."""
 
 
+def repeats(wanted: float) -> int:
+    """How many rounds to time where time allows so many."""
+    return int(min(max(wanted, REPEATS[0]), REPEATS[1]))
+
+
 def network(name: str, precision: Precision, device: torch.device) -> tuple[Classifier, bool]:
     """A network with its weights where they are on this machine, else with random ones: speed does not depend on them.
 
@@ -215,7 +220,7 @@ def measure(
     product = Matrices(classifier.dtype, device)
     product()
     whole, alone, unfolded, products = [], [], [], []
-    rounds = int(min(max(3 * seconds / (3.4 * expected), REPEATS[0]), REPEATS[1]))
+    rounds = repeats(3 * seconds / (3.4 * expected))
     for _ in range(rounds):
         whole.append(timed(lambda: made.step(state), device))
         alone.append(timed(floor, device))

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from benchmark.perf.measure import REPEATS, generator, started, timed, units_of
+from benchmark.perf.measure import generator, repeats, started, timed, units_of
 from benchmark.perf.record import Part
 from featvis import engine
 from featvis.engine import switch
@@ -59,7 +59,7 @@ def parts(
     start = time.perf_counter()
     found = [a_round("round 1")]  # says how long the others will take
     wanted = 4 * seconds * len(names) / (time.perf_counter() - start)
-    rounds = int(min(max(wanted, REPEATS[0]), REPEATS[1])) if seconds >= 1 else 2
+    rounds = repeats(wanted) if seconds >= 1 else 2
     found += [a_round(f"round {number} of {rounds}") for number in range(2, rounds + 1)]
     return [
         Part(classifier.name, method, str(classifier.dtype).removeprefix("torch."), units, views, canvas, rounds, name,

@@ -55,8 +55,6 @@ def evaluate_row(plan: Plan, row: Row, scorer: Scorer, step: Callable[[], Any]) 
     if not pictures:
         raise UserError(plan.failed.get(row.method, f"there is no finished image in {folder}"))
     failed = failures(folder, plan.units)
-    missing = [u for u in plan.units if u not in failed and not (folder / f"{u}.png").is_file()]
-    lacking = f"{len(missing)} of {len(plan.units)} images are missing: {', '.join(missing[:3])}"
     return of_row(
         plan,
         row,
@@ -65,8 +63,17 @@ def evaluate_row(plan: Plan, row: Row, scorer: Scorer, step: Callable[[], Any]) 
         failed=list(failed.values()),
         folder=folder,
         out=Path(plan.out),
-        error=plan.failed.get(row.method, lacking + ", …" * (len(missing) > 3) if missing else None),
+        error=plan.failed.get(row.method, lacking(folder, [u for u in plan.units if u not in failed])),
     )
+
+
+def lacking(folder: Path, units: Sequence[str]) -> str | None:
+    """Why a row is not done whose generation did not fail: images that nobody gave up are not there; None: all are."""
+    missing = [u for u in units if not (folder / f"{u}.png").is_file()]
+    if not missing:
+        return None
+    named = ", ".join(missing[:3]) + ", …" * (len(missing) > 3)
+    return f"{len(missing)} of {len(units)} images are missing ({named}); the same command makes them"
 
 
 def evaluate(plan: Plan, sources: Sources | None = None, networks: Mapping[str, Classifier] | None = None) -> int:

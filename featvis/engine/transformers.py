@@ -23,7 +23,7 @@ KEPT = 1 << 23
 
 
 @contextmanager
-def attention(device: torch.device | str = "cpu", dtype: torch.dtype = torch.bfloat16) -> Iterator[None]:
+def attention(device: torch.device | str, dtype: torch.dtype) -> Iterator[None]:
     """Networks that run in the with block, in this thread, have this attention wherever it is the faster one.
 
     Args:

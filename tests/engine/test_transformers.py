@@ -29,7 +29,7 @@ def by_hand(q, k, v, scale):
 
 def ours(q, k, v, **more):
     q, k, v = (t.clone().requires_grad_() for t in (q, k, v))
-    with engine.attention():
+    with engine.attention("cpu", torch.bfloat16):
         out = F.scaled_dot_product_attention(q, k, v, **more)
     assert "_Attention" in repr(out.grad_fn.next_functions) + repr(out.grad_fn)
     return [out.detach(), *torch.autograd.grad(out.float().square().sum(), (q, k, v))]
@@ -61,7 +61,7 @@ def test_heads_that_lie_apart_in_memory_and_other_types_under_autocast():
     (qkv,) = drawn(0, (2, 7, 3, 4, 8))  # as a projection puts them out
     near(ours(*qkv.permute(2, 0, 3, 1, 4)), by_hand(*qkv.permute(2, 0, 3, 1, 4), 8**-0.5))
     q, k, v = (t.float().requires_grad_() for t in qkv.permute(2, 0, 3, 1, 4))
-    with torch.autocast("cpu", torch.bfloat16), engine.attention():
+    with torch.autocast("cpu", torch.bfloat16), engine.attention("cpu", torch.bfloat16):
         out = F.scaled_dot_product_attention(q, k, v)
     gradients = torch.autograd.grad(out.float().square().sum(), (q, k, v))
     assert {g.dtype for g in gradients} == {torch.float32}
@@ -80,7 +80,7 @@ def test_all_else_is_pytorchs(case):
     q.requires_grad_(case != "constants")
     off = switch.without(*(["attention"] if case == "switched off" else []))
     torch.manual_seed(0)
-    with off, engine.attention(), torch.set_grad_enabled(case != "no gradient"):
+    with off, engine.attention("cpu", torch.bfloat16), torch.set_grad_enabled(case != "no gradient"):
         found = F.scaled_dot_product_attention(q, k, v, **more)
     assert "_Attention" not in repr(found.grad_fn)
     torch.manual_seed(0)

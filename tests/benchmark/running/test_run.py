@@ -108,7 +108,7 @@ def test_a_row_that_lacks_an_image_nobody_gave_up_is_not_done(finished, tmp_path
     (run / str(row.folder) / "323.png").unlink()
     record = evaluate_row(plan, row, Scorer(plan, sources, networks), lambda: None)
     assert (record.status, record.n) == ("failed", 1)
-    assert record.error == "1 of 2 images are missing: 323"
+    assert record.error == "1 of 2 images are missing (323); the same command makes them"
     record.write(run / "records" / "efficientnet_lite0" / "fourier.json")
     done = command("run", "--methods", "maco,fourier", "--units", "ladybug,323", *SMALL, "--out", "run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
