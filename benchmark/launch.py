@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -70,6 +70,11 @@ def rank() -> int:
     return found.rank if found is not None else int(os.environ.get("LOCAL_RANK", "0"))
 
 
+def first_port(env: Mapping[str, str]) -> int:
+    """Where processes meet if nothing says it: jobs that share a machine should not meet each other (as Lightning)."""
+    return 15000 + int(job[-4:]) if (job := env.get("SLURM_JOB_ID", "")).isdigit() else 29500
+
+
 def trainer(devices: int) -> dict[str, Any]:
     """Arguments of Lightning's Trainer."""
     found = world()
@@ -107,7 +112,7 @@ def call(arguments: Sequence[str], alone: bool = False) -> int:
         env = {k: v for k, v in env.items() if k not in VARIABLES and not k.startswith(("SLURM_", "TORCHELASTIC_"))}
     elif world() is not None:
         # Each group of processes meets at a port of its own: torchrun's store still holds the last one's addresses.
-        port = int(env.get("MASTER_PORT", "29500")) + number
+        port = int(env.get("MASTER_PORT", first_port(env))) + number
         env |= {"TORCHELASTIC_USE_AGENT_STORE": "False", "MASTER_PORT": str(port)}
     process = subprocess.Popen([sys.executable, *arguments], env=env)
     try:

@@ -13,6 +13,7 @@ from benchmark.report import agreement, costs, transfer
 from benchmark.report import figures as plots
 from benchmark.report import tables as table_files
 from benchmark.report.agreement import Agreement
+from benchmark.report.drawing import named
 from benchmark.report.gallery import build_page
 from benchmark.report.spectra import spectra
 from featvis.errors import UserError, nearest
@@ -42,15 +43,20 @@ def draw(
 ) -> list[Path]:
     """The figures of a set of records; the grid and the spectra where their images are there."""
     made = _numbers(found, compared, out)
-    files = {
-        r.method: sorted(p for p in (images_root / r.images).glob("*.png") if p.stem in r.units)
-        for r in found
-        if r.images is not None and (images_root / r.images).is_dir()
-    }
-    if any(files.values()):
+    groups = {name: (group, _files(group, images_root)) for name, group in plots.named_groups(found)}
+    if any(files for _, files in groups.values()):
         made += plots.grid(found, images_root, out / "visualizations.png")
-        made += spectra({k: v for k, v in files.items() if v}, _natural(found), out / "spectra.png")
+    for name, (group, files) in groups.items():
+        if files:
+            made += spectra(files, _natural(group), named(out / "spectra.png", name, len(groups)))
     return made
+
+
+def _files(group: Sequence[records.Record], root: Path) -> dict[str, list[Path]]:
+    """The pictures of a network's finished rows, where they are there."""
+    folders = {r.method: (root / r.images, r.units) for r in group if r.images is not None and r.status == "done"}
+    found = {method: sorted(p for p in folder.glob("*.png") if p.stem in u) for method, (folder, u) in folders.items()}
+    return {method: paths for method, paths in found.items() if paths}
 
 
 def _numbers(found: Sequence[records.Record], compared: Sequence[Agreement | str], out: Path) -> list[Path]:

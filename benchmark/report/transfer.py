@@ -40,10 +40,12 @@ def transfers(records: Iterable[Record], path: Path | str) -> list[Path]:
             suites.setdefault(record.suite, {}).setdefault(record.alias, []).append(record)
     found = {suite: {alias: judged(group) for alias, group in models.items()} for suite, models in suites.items()}
     found = {suite: panels for suite, panels in found.items() if sum(map(bool, panels.values())) > 1}
-    return [
-        drawn(named(path, suite, len(suites)), f"transfer {panels}", functools.partial(_drawing, suite, panels))
-        for suite, panels in found.items()
-    ]
+    targets = {alias: group[0].model for models in suites.values() for alias, group in models.items()}
+    written = []
+    for suite, panels in found.items():
+        drawing = functools.partial(_drawing, suite, panels, targets)
+        written.append(drawn(named(path, suite, len(suites)), f"transfer {panels}", drawing))
+    return written
 
 
 def judged(group: Sequence[Record]) -> Judged:
@@ -56,14 +58,14 @@ def judged(group: Sequence[Record]) -> Judged:
     return found
 
 
-def _drawing(suite: str, panels: Mapping[str, Judged]) -> Figure:
+def _drawing(suite: str, panels: Mapping[str, Judged], targets: Mapping[str, str]) -> Figure:
     judges = in_order(panels.values())
     methods = sorted({m for panel in panels.values() for of in panel.values() for m in of}, key=method_order)
     palette = colours(methods)
     figure = figure_of(1.9 + 2.3 * len(panels), 1.25 + 0.33 * len(judges))
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axis, (alias, panel) in zip(axes, panels.items(), strict=True):
-        _panel(axis, alias, panel, judges, methods, palette)
+        _panel(axis, (alias, targets[alias]), panel, judges, methods, palette)
     axes[0].set_yticks(range(len(judges)), [_short(j) for j in judges], fontsize=8.5, color="#222222")
     axes[0].set_ylim(len(judges) - 0.4, -0.6)
     handles, labels = axes[0].get_legend_handles_labels()
@@ -97,8 +99,10 @@ def in_order(panels: Collection[Judged]) -> list[str]:
 
 
 def _panel(
-    axis: Axes, alias: str, panel: Judged, judges: Sequence[str], methods: Sequence[str], palette: Mapping[str, str]
-) -> None:
+    axis: Axes, target: tuple[str, str], panel: Judged, judges: Sequence[str], methods: Sequence[str],
+    palette: Mapping[str, str],
+) -> None:  # fmt: skip
+    """Draw what the judges make of the pictures for a target, (alias, name)."""
     spread = 0.5 / max(len(methods) - 1, 1)
     for i, method in enumerate(methods):
         known = [(j, panel[name][method]) for j, name in enumerate(judges) if method in panel.get(name, {})]
@@ -117,8 +121,9 @@ def _panel(
         if any(_own(m) for m in panel.get(name, {}).values()):
             axis.axhspan(j - 0.5, j + 0.5, color="#F2F2F2", zorder=0)
         elif name not in panel:
-            axis.text(50, j, "the target", ha="center", va="center", fontsize=7.5, color="#8A8A8A")
-    axis.set_title(alias, fontsize=9.5)
+            what = "the target" if name == target[1] else "absent"
+            axis.text(50, j, what, ha="center", va="center", fontsize=7.5, color="#8A8A8A")
+    axis.set_title(target[0], fontsize=9.5)
     axis.set_xlim(-4, 104)
     axis.set_xticks([0, 25, 50, 75, 100])
     axis.grid(axis="x", color="#ECECEC", lw=0.6)

@@ -1,6 +1,6 @@
 """Several cells one after the other in one process: Python and the network are loaded once.
 
-`python -m benchmark.running.cells a.yaml="what to say" b.yaml=...`: configurations as `featvis generate --config` takes
+`python -m benchmark.running.cells a.yaml "what to say" b.yaml ...`: configurations as `featvis generate --config` takes
 them. As each ends its exit code is left beside it, in `a.code`: a cell without one was not done, or killed.
 """
 
@@ -21,8 +21,7 @@ from featvis.storage import images
 def main(arguments: Sequence[str]) -> int:
     """Generate each cell, whatever became of the one before; 0, for what matters are the codes left behind."""
     networks: dict[str, Classifier] = {}
-    for argument in arguments:
-        path, _, said = argument.partition("=")
+    for path, said in zip(arguments[::2], arguments[1::2], strict=True):
         print(said, flush=True)
         code = _one(path, networks)
         images.write_atomic(Path(path).with_suffix(".code"), str(code).encode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from tabulate import tabulate
@@ -19,13 +20,14 @@ from featvis.networks.units import cut
 def timing(job: Job, steps: int = 3) -> list[dict[str, Any]]:
     """What a suite costs: per cell its forward-backward passes, and the seconds expected after timing three steps.
 
-    Cells that differ in the number of steps alone are timed once.
+    Cells that differ in the number of steps alone are timed once, and those that share their images made once.
     """
-    table, timed = [], dict[str, float]()
+    table, timed, made = [], dict[str, float](), set[Path]()
     for cell in tqdm(job.cells, desc="timing", unit="cell", leave=False):
         generator = cell.generator
         batch, *_ = cuts = cut(job.units, job.suite.batch_size, generator.together)
-        todo = [b for b in cuts if any(u.id in cell.missing for u in b)]
+        todo = [b for b in cuts if cell.folder not in made and any(u.id in cell.missing for u in b)]
+        made.add(cell.folder)
         count = sum(map(len, todo))
         passes = generator.steps * generator.views * count
         seconds = 0.0

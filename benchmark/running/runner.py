@@ -123,11 +123,11 @@ def generate(job: Job, todo: Sequence[Cell], devices: int, wandb: str) -> dict[s
             announce(job, left[0])
             codes = [launch.call(["-m", "benchmark", "generate", "--config", str(paths[0])])]
         else:
-            said = [f"{path}={progress(job, cell)}" for path, cell in zip(paths, at_once, strict=True)]
-            code = launch.call(["-m", "benchmark.running.cells", *said])
+            said = [(str(path), progress(job, cell)) for path, cell in zip(paths, at_once, strict=True)]
+            code = launch.call(["-m", "benchmark.running.cells", *itertools.chain(*said)])
             codes = [int(o.read_text()) for o in itertools.takewhile(Path.is_file, outcomes)]
-            # The cell that it was at when it ended, if it ended before its time.
-            codes += [code] * (len(codes) < len(at_once))
+            # The cell that it was at when it ended, if it ended before its time: not done, whatever the process says.
+            codes += [code or 1] * (len(codes) < len(at_once))
         for cell, code in zip(at_once, codes, strict=False):
             if code and not complete(cell):
                 failed |= {other.method: reason(cell, code) for other in job.cells if other.folder == cell.folder}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -130,29 +131,41 @@ def _pictured(folder: Path, record: Record) -> bool:
 def photographs(
     network: Classifier, source: ImageSet, classes: Sequence[int], layers: Sequence[str], each: int
 ) -> Photographs:
-    """The photographs of some classes as the network's layers have them.
+    """The photographs of some classes as the network's layers have them; one that cannot be read is told and left out.
 
     Raises:
         UserError: when no class has two of them, or only one class has any.
     """
     found = Photographs(torch.tensor(sorted(classes), device=network.device))
     rows = {label: source.rows.get(label, []) for label in sorted(classes)}
-    if max(map(len, rows.values())) < 2 or sum(bool(r) for r in rows.values()) < 2:
-        raise UserError(
-            f"--data {source.name} has photographs of {sum(bool(r) for r in rows.values())} of the run's classes, at "
-            f"most {max(map(len, rows.values()))} of each; the path needs several classes, and at least two of each"
-        )
+    _check_enough(source, [len(r) for r in rows.values()])
     # Not the first ones: files are often sorted by what they show.
     drawn = [(i, label) for label, r in rows.items() for i in random.Random(label).sample(r, min(each, len(r)))]
     bar = tqdm(total=len(drawn), desc=f"photographs in {network.alias}", unit="image")
     for batch in _batches(drawn):
-        views = [to_tensor(fit(source.open(i)[0], network.input_size)) for i, _ in batch]
-        labels = torch.tensor([label for _, label in batch], device=network.device)
-        for layer, values in _activations(network, torch.stack(views), layers).items():
+        views, known = [], []
+        for i, label in batch:
+            try:
+                views.append(to_tensor(fit(source.open(i)[0], network.input_size)))
+                known.append(label)
+            except OSError as error:
+                tqdm.write(f"featvis: {source.where(i)} is left out: {error}", file=sys.stderr)
+        labels = torch.tensor(known, device=network.device)
+        for layer, values in _activations(network, torch.stack(views), layers).items() if views else ():
             found.add(layer, values, labels)
         bar.update(len(batch))
     bar.close()
+    _check_enough(source, next(iter(found.counts.values())).int().tolist() if found.counts else [0])
     return found
+
+
+def _check_enough(source: ImageSet, counts: Sequence[int]) -> None:
+    """Refuse what tells no class from another."""
+    if max(counts) < 2 or sum(map(bool, counts)) < 2:
+        raise UserError(
+            f"--data {source.name} has photographs of {sum(map(bool, counts))} of the run's classes, at most "
+            f"{max(counts)} of each; the path needs several classes, and at least two of each"
+        )
 
 
 def curve(

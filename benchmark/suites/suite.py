@@ -1,4 +1,4 @@
-"""Suites: a YAML and the flags over it in; a checked `Job` of cells (a method on a model each) out. Writes nothing."""
+"""Suites: a YAML and the flags over it in, a checked `Suite` out. Writes nothing."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Suite:
 
     Attributes:
         model: the target network.
-        units: which of its units, see `featvis.data.files`.
+        units: which of its units, see `featvis.networks.units`.
         methods: a row of the table each: `preset` (a file of configs/generator; default: the row's name) or
             `class_path`, arguments of the generator over it, and `transparency: true` where the images are to be scored
             over a middle grey by their transparency; `control` makes it one of `benchmark.suites.controls`. Rows of

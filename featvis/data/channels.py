@@ -46,7 +46,7 @@ def of_array(path: Path, channels: int) -> Float[Tensor, "c h w"]:
     """
     try:
         array = np.load(path, allow_pickle=False)
-    except ValueError as error:
+    except (ValueError, EOFError) as error:
         raise OSError(f"no array of numbers ({error})") from error
     if array.ndim == 2:
         array = array[None]

@@ -7,6 +7,7 @@ that counts from 0 in the network's own order. Separators are tabs, commas, semi
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,6 +25,21 @@ def label_files(folder: Path) -> list[Path]:
     name = folder.resolve().name
     beside = [folder.parent / f"{name}{end}{suffix}" for end in ("", "_labels") for suffix in LABEL_FILES]
     return inside + [p for p in beside if p.is_file()]
+
+
+def class_beside(data: bytes, name: str) -> str:
+    """What a `.cls` or a `.json` of a WebDataset says of its image's class; empty where it says nothing.
+
+    Raises:
+        OSError: when a `.json` holds no JSON object.
+    """
+    if not name.endswith(".json"):
+        return data.decode(errors="replace").strip()
+    try:
+        value = json.loads(data).get("label")
+    except (ValueError, AttributeError) as error:
+        raise OSError(f"{name} in it is no JSON object") from error
+    return "" if value is None else str(value).strip()
 
 
 class LabelFile:

@@ -211,7 +211,7 @@ class NearestJob(Job):
 
 
 def read_banked(folder: Path, todo: Sequence[Chunk], job: BankJob, source: str = "") -> Bank:
-    """The bank whose chunks lie in a folder, without the images that have no class.
+    """The bank whose chunks lie in a folder.
 
     Raises:
         UserError: when a chunk is missing or broken, or no image is left.

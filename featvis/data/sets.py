@@ -26,7 +26,7 @@ from PIL import Image
 from featvis.data import imagenette
 from featvis.data.classes import SYNSET, Classes, plain
 from featvis.data.files import ImageFile, Known, digest_of, find_images, open_rgb, with_names
-from featvis.data.labels import with_labels
+from featvis.data.labels import class_beside, with_labels
 from featvis.data.walk import IMAGE_SUFFIXES, WITHOUT_CLASS
 from featvis.errors import UserError, nearest
 
@@ -166,10 +166,10 @@ class TarImages(ImageSet):
         classes = Classes.of(known)
         try:
             for shard in shards:
-                with tarfile.open(shard) as tar:
+                with tarfile.open(shard, "r:") as tar:
                     self._index(tar, shard, classes)
         except (tarfile.TarError, OSError) as error:
-            raise UserError(f"{flag}: {shard} cannot be read as a tar file ({error})") from error
+            raise UserError(f"{flag}: {shard} cannot be read as a tar file, uncompressed ({error})") from error
         except UserError as error:
             raise UserError(f"{flag} {folder} has the class {error}") from error
         if not self.places and not self.unlabelled:
@@ -191,10 +191,10 @@ class TarImages(ImageSet):
                 images[base] = (member.offset_data, member.size, member.name)
             elif ending in ("cls", "json"):
                 file = tar.extractfile(member)
-                value: Any = file.read().decode() if file is not None else ""
-                value = json.loads(value).get("label") if ending == "json" else value
-                text = "" if value is None else str(value).strip()
-                labels[base] = classes.find(text)
+                text = class_beside(file.read() if file is not None else b"", member.name)
+                # Of a .cls and a .json, or of a name with a synset, whatever says the class.
+                if text:
+                    labels[base] = classes.find(text)
                 if text.isdecimal() and labels[base] is None:
                     raise UserError(f"{text}, which the network does not have")
         for base, place in images.items():
@@ -346,7 +346,8 @@ def place_of(spec: str, role: Role = "bank", flag: str = "--data", known: Known 
     if folder.is_dir():
         splits = {p.name: p for p in folder.iterdir() if p.is_dir() and any(p.name in s for s in SPLITS.values())}
         if splits and not any(plain(name) in map(plain, Classes.of(known).labels) for name in splits):
-            folder = next((splits[s] for s in SPLITS[role] if s in splits), None) or next(iter(splits.values()))
+            order = (*SPLITS[role], *(s for names in SPLITS.values() for s in names))
+            folder = splits[next(s for s in order if s in splits)]
     return Place("folder", str(folder))
 
 

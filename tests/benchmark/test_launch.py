@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from commands import command
+from lightning.pytorch.plugins.environments import SLURMEnvironment
 from warm import start
 
 from benchmark import launch
@@ -160,6 +161,17 @@ def test_a_process_alone_does_not_hear_of_the_others(monkeypatch, capfd):
     monkeypatch.setenv("MASTER_PORT", "1234")
     assert launch.call(["-c", "import os; print(int(os.environ['MASTER_PORT']) > 1234, os.environ['RANK'])"]) == 0
     assert capfd.readouterr().out == "True 0\n", "each group meets at a port of its own"
+
+
+@pytest.mark.parametrize(("job", "port"), [("7123456", 18456), ("12", 15012), ("", 29500)])
+def test_jobs_that_share_a_machine_meet_at_ports_of_their_own(job, port):
+    """As Lightning's own SLURM environment has it."""
+    assert launch.first_port({"SLURM_JOB_ID": job}) == port
+    if job:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.delenv("MASTER_PORT", raising=False)
+            patch.setenv("SLURM_JOB_ID", job)
+            assert SLURMEnvironment(auto_requeue=False).main_port == port
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc, whose memory it is about")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import shutil
@@ -116,6 +117,9 @@ def test_each_use_takes_its_split(folder, tmp_path):
     assert [len(open_images(str(root), SYNSETS, role)) for role in ("bank", "spectrum", "frechet")] == [5, 5, 1]
     shutil.rmtree(root / "val")
     assert len(open_images(str(root), SYNSETS, "frechet")) == 5, "the only split serves for all"
+    (root / "train").rename(root / "val")
+    shutil.copytree(folder / "n01440764", root / "test" / "n01440764")
+    assert [len(open_images(str(root), SYNSETS, role)) for role in ("bank", "frechet")] == [5, 5], "not the test split"
 
 
 def shards(folder, target, kinds):
@@ -152,6 +156,36 @@ def test_webdataset_shards(folder, tmp_path):
     (target / "set-train-0000.tar").write_bytes(b"no tar file" + whole[:1000])
     with pytest.raises(UserError, match=r"set-train-0000\.tar cannot be read as a tar file"):
         open_images(f"wds/{target}", SYNSETS)
+
+
+def with_files(target, files):
+    target.mkdir()
+    with tarfile.open(target / "a.tar", "w") as tar:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return f"wds/{target}"
+
+
+def test_of_several_places_in_a_shard_the_one_that_says_the_class_counts(folder, tmp_path):
+    image = next(folder.rglob("*.JPEG")).read_bytes()
+    nothing = json.dumps({"width": 3}).encode()
+    beside = with_files(tmp_path / "beside", {"0.jpg": image, "0.cls": b"1", "0.json": nothing})
+    named = with_files(tmp_path / "named", {f"{SYNSETS[1]}_0.jpg": image, f"{SYNSETS[1]}_0.json": nothing})
+    assert open_images(beside, SYNSETS).labels == open_images(named, SYNSETS).labels == [1]
+
+
+def test_shards_that_cannot_be_read_are_named(folder, tmp_path):
+    image = next(folder.rglob("*.JPEG")).read_bytes()
+    for name, data in (("text", b"no json"), ("list", b"[1]"), ("binary", b"\xff\xfe")):
+        spec = with_files(tmp_path / name, {"0.jpg": image, "0.json": data})
+        with pytest.raises(UserError, match=r"a\.tar cannot be read.*0\.json in it is no JSON object"):
+            open_images(spec, SYNSETS)
+    packed = tmp_path / "text" / "a.tar"
+    packed.write_bytes(gzip.compress(packed.read_bytes()))
+    with pytest.raises(UserError, match="cannot be read as a tar file, uncompressed"):
+        open_images(f"wds/{tmp_path / 'text'}", SYNSETS)
 
 
 def test_timm_reads_the_same_shards_to_the_same_classes(folder, tmp_path):

@@ -129,7 +129,9 @@ def _column(part: pd.DataFrame) -> list[Value]:
         if not math.isnan(low):
             bar = (100 * (low - least) / span, 100 * (high - low) / span, 100 * (value - least) / span)
         cell = metric_cell(row, decimals, percent, None)
-        found.append(Value(cell, None if math.isnan(value) else value, bar, "", str(row["absent"] or "")))
+        # A column of texts has NaN, which is true, where there is none.
+        why = row["absent"] if isinstance(row["absent"], str) else ""
+        found.append(Value(cell, None if math.isnan(value) else value, bar, "", why))
     return found
 
 

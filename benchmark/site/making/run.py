@@ -81,9 +81,12 @@ def make(subjects: Sequence[Subject], options: Options, site: Site, out: Path, w
     check_folder(out, site.networks)
     write(out, site)
     facts = stamp(subjects, options)
-    if _done(work / DONE) == facts:
+    pages = (out / "data" / alias / "network.json" for alias in site.networks)
+    if _done(work / DONE) == facts and all(page.is_file() for page in pages):
         print("nothing has changed since the site was made; its pages are rendered anew")
         return
+    # What is said to be done is replaced bit by bit from here on.
+    (work / DONE).unlink(missing_ok=True)
     shelf = Shelf(out)
     seen: dict[str, list[Sight]] = {}
     for subject in subjects:

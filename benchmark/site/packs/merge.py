@@ -7,7 +7,7 @@ import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
 from benchmark.audit import verify
@@ -86,6 +86,14 @@ def _open(path: Path, folder: Path) -> Submission:
         found = [r for r in load_all(folder / "records") if r.method not in REFERENCES]
     except UserError as error:
         raise UserError(f"{path}: {str(error).replace(f'{folder}/', '')}") from error
+    for record in found:
+        # Its pictures are copied to a folder of that name, beside those of others.
+        parts = PurePosixPath(record.images or "").parts
+        if record.images is not None and (len(parts) != 3 or parts[::2] != (record.alias, record.config_hash)):
+            raise UserError(
+                f"{path}: {' / '.join(cell_of(record))} has its images in {record.images}, not in "
+                f"{record.alias}/<method>/{record.config_hash}; pack a run as `featvis run` left it"
+            )
     return Submission(path, digest, folder, manifest.sender, tuple(found))
 
 

@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
@@ -92,7 +93,7 @@ def unpack(path: Path, folder: Path) -> Manifest:
         with zipfile.ZipFile(path) as archive:
             contents = {name: archive.read(name) for name in archive.namelist()}
         data = json.loads(contents.pop(MANIFEST))
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path} is no pack ({error}); `featvis submit RUN` makes one") from None
     _check_version(data, f"{path}: {MANIFEST}")
     manifest: Manifest = parse(Manifest, data, f"{path}: {MANIFEST}")

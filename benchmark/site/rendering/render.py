@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from benchmark.site.model import (
     MARKER,
     Atlas,
     ClassPage,
+    Entry,
     LayerPage,
     Network,
     Picture,
@@ -83,11 +85,11 @@ def _network(pages: Pages, network: Network, networks: Sequence[Network], atlas:
     )
     others: dict[str, list[Reference]] = {}
     for other in networks:
-        for theirs in other.classes if other is not network else ():
-            others.setdefault(theirs.name, []).append(Reference("class", other.alias, theirs.key, theirs.name))
+        for own, theirs in shared_classes(network, other) if other is not network else ():
+            others.setdefault(own.key, []).append(Reference("class", other.alias, theirs.key, theirs.name))
     data = pages.out / "data" / alias
     for entry in network.classes:
-        _class(pages, read(data / "classes" / f"{entry.key}.json", ClassPage), others.get(entry.name, []))
+        _class(pages, read(data / "classes" / f"{entry.key}.json", ClassPage), others.get(entry.key, []))
     for entry in network.layers:
         layer = read(data / "layers" / f"{entry.key}.json", LayerPage)
         first = next((t.picture for t in layer.tiles if t.picture), None)
@@ -134,10 +136,21 @@ def _atlas(pages: Pages, atlas: Atlas) -> None:
     pages.page("atlas.html", f"{alias}/atlas.html", f"Atlas of {alias}", about, network=alias, a=atlas)
 
 
+def shared_classes(first: Network, second: Network) -> list[tuple[Entry, Entry]]:
+    """The classes that two networks share: of one number and name, else of a name that each has once.
+
+    ImageNet has two classes that are called `crane`, and two `maillot`.
+    """
+    keys = {entry.key: entry for entry in second.classes}
+    counts = [Counter(entry.name for entry in network.classes) for network in (first, second)]
+    names = {entry.name: entry for entry in second.classes if all(count[entry.name] == 1 for count in counts)}
+    pairs = ((entry, keys.get(entry.key) or names.get(entry.name)) for entry in first.classes)
+    return [(own, theirs) for own, theirs in pairs if theirs is not None]
+
+
 def _compare(pages: Pages, first: Network, second: Network) -> None:
     """The classes that two networks share, `A_PAGE` on a page."""
-    keys = {entry.name: entry.key for entry in second.classes}
-    shared = [(e.name, e.key, keys[e.name]) for e in first.classes if e.name in keys]
+    shared = [(own.name, own.key, theirs.key) for own, theirs in shared_classes(first, second)]
     count = max(1, -(-len(shared) // A_PAGE))
     for number in range(count):
         rows = []

@@ -117,7 +117,9 @@ def _of_network(
     found = passes.measure(by_image)
     live, left_out = {}, {}
     for unit, rows in wanted.items():
-        measured = {row: found[unit.id, row] for row in rows if (unit.id, row) in found}
+        # A copy of an image is that image: people would be asked the same twice.
+        once = {passes.digest(row): row for row in rows if (unit.id, row) in found}
+        measured = {row: found[unit.id, row] for row in once.values()}
         spread = float(np.std([one.whole for one in measured.values()])) if measured else 0.0
         moved = {row: one for row, one in measured.items() if one.gap > study.minimum_gap * spread}
         if len(moved) >= study.images:

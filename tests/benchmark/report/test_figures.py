@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from figures import DRAW
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -14,6 +15,7 @@ from sample_records import metric, record, write_images
 
 from benchmark.records.record import Record
 from benchmark.report import figures as plots
+from benchmark.report import report
 from benchmark.report import spectra as spectrum_plots
 from featvis.canvas.matrix import RECORRELATE
 from featvis.errors import UserError
@@ -114,6 +116,20 @@ def test_several_models_make_several_figures(tmp_path: Path) -> None:
     records = [record("maco", metric("fid", 1.0)), record("maco", metric("fid", 1.0), alias="vit")]
     written = plots.scores(records, tmp_path / "scores.png")
     assert [p.name for p in written] == ["scores-quick-flexivit.png", "scores-quick-vit.png"]
+
+
+def test_each_model_has_a_figure_of_its_own_spectra(tmp_path: Path) -> None:
+    """Rows of the same name are the same method of another network; one that failed has no picture in it."""
+    made = [record("maco"), record("cbr"), record("maco", alias="vit", images="vit/maco/0")]
+    made.append(record("cbr", alias="vit", images="vit/cbr/0", status="failed"))
+    for one in made:
+        write_images(one, tmp_path)
+    written = DRAW(made, [], tmp_path, tmp_path / "figures")
+    assert {p.name for p in written if p.name.startswith("spectra")} == {
+        "spectra-quick-flexivit.png", "spectra-quick-vit.png",
+    }  # fmt: skip
+    found = report._files([r for r in made if r.alias == "vit"], tmp_path)
+    assert {m: {p.relative_to(tmp_path).parts[0] for p in paths} for m, paths in found.items()} == {"maco": {"vit"}}
 
 
 def test_scores_mark_what_is_absent_and_point_to_the_better_side(tmp_path: Path) -> None:

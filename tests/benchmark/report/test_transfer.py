@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from PIL import Image
 from sample_records import metric, record
 
 from benchmark.report.tables import build, target_sheet
-from benchmark.report.transfer import judged, transfers
+from benchmark.report.transfer import _drawing, judged, transfers
 
 
 def top1(judge: str, value: float, mark: str = ""):
@@ -46,6 +47,17 @@ def test_it_is_drawn_for_suites_of_several_targets(tmp_path: Path) -> None:
     assert path.read_bytes() == before
     transfers(one + of("vgg16", maco=0.1, fourier=0.5), tmp_path / "transfer.png")
     assert path.read_bytes() != before, "another number is another figure"
+
+
+def test_only_the_target_is_called_so() -> None:
+    one = of("resnet50", maco=0.8)
+    two = [dataclasses.replace(r, metrics=r.metrics[:-1]) for r in of("vgg16", maco=0.6)]  # vit could not be had
+    two += [record("fourier", top1("resnet50", 0.5), suite="two", model="vgg16", alias="vgg16")]
+    panels = {"resnet50": judged(one), "vgg16": judged(two)}
+    figure = _drawing("two", panels, {alias: alias for alias in panels})
+    names = [t.get_text() for t in figure.axes[0].get_yticklabels()]
+    said = [{names[round(t.get_position()[1])]: t.get_text() for t in axis.texts} for axis in figure.axes]
+    assert said == [{"resnet50": "the target"}, {"vit": "absent"}]
 
 
 def test_rows_that_are_no_methods_are_left_out(tmp_path: Path) -> None:

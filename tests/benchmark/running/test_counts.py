@@ -10,6 +10,7 @@ from PIL import Image
 
 from benchmark import launch
 from benchmark.cli import main
+from benchmark.records.record import Record
 from benchmark.running import cells, generate
 from featvis.data.sets import FolderImages
 from featvis.networks.classifier import Classifier
@@ -63,3 +64,31 @@ def test_networks_are_loaded_once_a_process_and_image_sets_listed_once(tmp_path,
     assert max(loads.values()) == 1, loads
     assert {name for at, name in loads if at == 1} == {"efficientnet_lite0"}, "a judge is no business of generating"
     assert listings == ({"data": 1} if given == "one set for all" else {"data": 1, "val": 1})
+
+
+def test_a_cell_that_left_no_code_is_not_done(tmp_path, monkeypatch, capsys):
+    """Whatever the process that should have made it says."""
+    monkeypatch.chdir(tmp_path)
+    asked = []
+    monkeypatch.setattr(launch, "call", lambda arguments, alone=False: asked.append(arguments[1]) or 0)
+    small = ["--units", "301", "--steps", "1", "--crops", "1", "--canvas", "48", "--wandb", "disabled"]
+    (tmp_path / "small.yaml").write_text(
+        "model: efficientnet_lite0\nunits: '301'\nclassifiers: []\nmetrics: [spectrum]\n"
+        "methods: {maco: {}, fourier: {}, cbr: {}}\n"
+    )
+    assert main(["run", "--suite", "small.yaml", *small, "--out", "out"]) == 1
+    said = capsys.readouterr().err
+    assert asked == ["benchmark.running.cells"] * 2 + ["benchmark"], "the other cells are tried all the same"
+    assert all(f"{method} failed" in said for method in ("maco", "fourier"))
+    found = [Record.read(path) for path in (tmp_path / "out" / "records").rglob("*.json")]
+    assert {r.method: r.status for r in found if r.budget} == dict.fromkeys(("maco", "fourier", "cbr"), "failed")
+
+
+def test_a_path_may_hold_an_equals_sign(tmp_path, monkeypatch, capsys):
+    given = []
+    monkeypatch.setattr(cells, "generate", lambda arguments, networks: given.append(arguments[1]) or 0)
+    paths = [str(tmp_path / "a=b" / f"{i}.yaml") for i in range(2)]
+    assert cells.main([paths[0], "one = first", paths[1], "two"]) == 0
+    assert given == paths
+    assert capsys.readouterr().out == "one = first\ntwo\n"
+    assert sorted(p.name for p in (tmp_path / "a=b").iterdir()) == ["0.code", "1.code"]

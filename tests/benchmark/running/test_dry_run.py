@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -28,11 +29,16 @@ class Timed:
         return SimpleNamespace(seconds=0.25 * self.steps)
 
 
-def cell(method, steps, class_path="featvis.generators.MACO", missing=("0", "1", "2", "3")):
+def cell(method, steps, class_path="featvis.generators.MACO", missing=("0", "1", "2", "3"), folder=None):
     init_args = {"model": "efficientnet_lite0", "steps": steps, "views": 2}
     generator = Timed(steps)
     return SimpleNamespace(
-        method=method, generator=generator, class_path=class_path, init_args=init_args, missing=list(missing)
+        method=method,
+        generator=generator,
+        class_path=class_path,
+        init_args=init_args,
+        missing=list(missing),
+        folder=Path(folder or method),
     )
 
 
@@ -48,3 +54,10 @@ def test_cells_that_differ_in_steps_alone_are_timed_once():
     assert table["long"]["seconds"] == pytest.approx(100 * table["short"]["seconds"])
     assert table["long"]["passes"] == 1000 * 2 * 4
     assert table["done"]["seconds"] == 0
+
+
+def test_rows_that_share_their_images_cost_them_once():
+    rows = [cell("over grey", 10, folder="shared"), cell("plain", 10, folder="shared")]
+    table = timing(SimpleNamespace(cells=rows, units=UNITS, suite=SimpleNamespace(batch_size=2)))
+    assert [(row["images"], row["passes"]) for row in table] == [(4, 10 * 2 * 4), (0, 0)]
+    assert table[1]["seconds"] == 0

@@ -61,6 +61,13 @@ def test_a_number_that_was_not_scored_anew_is_reported_alone():
     assert said == {"logit": "reported, verified by us", "plausibility_flat": "reported"}
 
 
+def test_only_what_is_absent_has_a_reason():
+    found = [*rows(), record("mine", metric("logit", None, absent="no weights"), metric("plausibility_flat", 5.0))]
+    (board,) = boards(found)
+    whys = {(line.name, h.metric): v.why for line in board.lines for h, v in zip(board.heads, line.values, strict=True)}
+    assert {cell: why for cell, why in whys.items() if why} == {("mine", "logit"): "no weights"}
+
+
 class Table(HTMLParser):
     """The tables of a page as lists of their cells' values, by suite and target."""
 

@@ -20,6 +20,7 @@ from benchmark.cli import main
 from benchmark.running import produce
 from benchmark.site import model
 from benchmark.site.making import embedding, maps
+from benchmark.site.making import run as making_run
 from benchmark.site.making.embedding import embed, principal
 from benchmark.site.making.options import Options, Subject
 from benchmark.site.making.seen import Photographs, correlations, look
@@ -166,6 +167,22 @@ def test_the_same_command_computes_nothing_again(site, photographs, monkeypatch,
     (site.with_name("site-work") / "done.json").unlink()
     assert main(["site", ALIAS, "--data", str(photographs), *FLAGS, "--out", str(site)]) == 0
     assert {p: p.stat().st_mtime_ns for p in site.rglob("*") if p.is_file()} == before
+
+
+def test_what_is_said_to_be_done_must_be_there(site, photographs, tmp_path, monkeypatch, capsys):
+    out, done = tmp_path / "site", tmp_path / "site-work" / "done.json"
+    shutil.copytree(site, out)
+    shutil.copytree(site.with_name("site-work"), done.parent)
+    shutil.rmtree(out / "data" / ALIAS)
+    assert main(["site", ALIAS, "--data", str(photographs), *FLAGS, "--out", str(out)]) == 0
+    assert "nothing has changed" not in capsys.readouterr().out
+    assert (out / "data" / ALIAS / "network.json").is_file()
+    # Other options, killed on the way: what lies there then is of neither.
+    assert done.is_file()
+    monkeypatch.setattr(making_run, "look", lambda *_: sys.exit(137))
+    with pytest.raises(SystemExit):
+        main(["site", ALIAS, "--data", str(photographs), *FLAGS, "--seed", "7", "--out", str(out)])
+    assert not done.exists()
 
 
 def test_a_site_without_photographs_says_what_is_left_out(site, tmp_path):

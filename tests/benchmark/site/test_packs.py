@@ -103,6 +103,16 @@ def lost(contents: dict[str, bytes]) -> None:
     del contents[next(name for name in contents if name.endswith("301.png"))]
 
 
+def elsewhere(contents: dict[str, bytes]) -> None:
+    """Its pictures would lie where those of another row do."""
+    data = json.loads(contents[RECORD])
+    place = data["images"]
+    data["images"] = "resnet/maco/0123456789ab"
+    contents[RECORD] = json.dumps(data).encode()
+    for name in [name for name in contents if name.startswith(place)]:
+        contents[name.replace(place, data["images"])] = contents.pop(name)
+
+
 @pytest.mark.parametrize(
     ("change", "listed", "words"),
     [
@@ -110,6 +120,7 @@ def lost(contents: dict[str, bytes]) -> None:
         (better, False, [RECORD, "was changed after it was packed"]),
         (later, True, [RECORD, "later version of featvis (schema 2)"]),
         (outside, True, ["../outside.txt lies outside of the pack"]),
+        (elsewhere, True, ["has its images in resnet/maco/0123456789ab, not in efficientnet_lite0/<method>/"]),
         (lost, True, ["301.png is missing"]),
         (lost, False, ["301.png is missing; pack the run again"]),
     ],
@@ -154,8 +165,15 @@ def test_bad_input_is_refused_in_a_sentence(runs, tmp_path, monkeypatch, capsys)
         (["submit", str(runs / "maco")], ["--sender is missing"]),
     ):
         check_sentence(main(args), capsys.readouterr().err, words)
-    assert main(["merge", "note.zip"]) == 1
-    assert "note.zip is no pack" in capsys.readouterr().err
+    # A member that says it is encrypted (APPNOTE 4.4.4, bit 0), in its own header and in the directory.
+    data = bytearray((runs / "maco.zip").read_bytes())
+    for mark, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        data[data.index(mark) + flags] |= 1
+    (tmp_path / "locked.zip").write_bytes(data)
+    assert main(["merge", "note.zip", "locked.zip"]) == 1
+    said = capsys.readouterr().err
+    assert "note.zip is no pack" in said
+    assert "locked.zip is no pack" in said
 
 
 def test_a_run_whose_files_do_not_fit_is_not_packed(runs, tmp_path, capsys):

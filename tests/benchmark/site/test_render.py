@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,7 +13,7 @@ from commands import check_sentence, tree
 
 from benchmark.cli import main
 from benchmark.site import model, synthetic
-from benchmark.site.rendering.render import render
+from benchmark.site.rendering.render import render, shared_classes
 
 NAMES = ["<script>alert(1)</script>", "\"quoted\" & 'single'", "crème brûlée 🍮", "</title><b>tench", "tiger"]
 
@@ -67,6 +68,21 @@ def test_every_link_of_every_page_leads_to_a_file_and_a_place_in_it(site):
             assert target.is_file(), f"{path}: {link}"
             if part and target.suffix == ".html":
                 assert part in Page(target).ids, f"{path}: {link}"
+
+
+def test_classes_of_one_name_are_told_apart_by_their_number():
+    def network(*names: str, first: int = 0) -> model.Network:
+        entries = tuple(model.Entry(f"{i}-{name}", name, 0, None) for i, name in enumerate(names, first))
+        return dataclasses.replace(synthetic_network, classes=entries)
+
+    synthetic_network = model.Network(**{f.name: () for f in dataclasses.fields(model.Network)})
+
+    def shared(one: model.Network, two: model.Network) -> list[tuple[str, str]]:
+        return [(a.key, b.key) for a, b in shared_classes(one, two)]
+
+    birds = network("crane", "tench", "crane")
+    assert shared(birds, birds) == [(k, k) for k in ("0-crane", "1-tench", "2-crane")]
+    assert shared(birds, network("tench", "crane", first=5)) == [("1-tench", "5-tench")]
 
 
 def test_labels_are_text_wherever_they_stand(site):

@@ -95,6 +95,23 @@ def test_the_curve_of_photographs_and_of_noise(place, monkeypatch, capsys, class
         assert value["maco", layer] == pytest.approx(expected, rel=1e-3, abs=1e-3)
 
 
+def test_a_broken_photograph_is_told_and_left_out(place, monkeypatch, capsys, tmp_path):
+    shutil.copytree(place / "data", tmp_path / "data")
+    shutil.copytree(place / "run", tmp_path / "run")
+    for synset in CLASSES.values():
+        for file in sorted((tmp_path / "data" / synset).iterdir())[2:]:
+            file.unlink()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data" / CLASSES["0"] / "broken.JPEG").write_bytes(b"nothing")
+    assert main(["path", "run", "--data", "data", "--layers", "blocks.0"]) == 0
+    assert f"featvis: data/{CLASSES['0']}/broken.JPEG is left out" in capsys.readouterr().err
+    for synset in CLASSES.values():
+        for file in sorted((tmp_path / "data" / synset).iterdir()):
+            file.write_bytes(b"nothing")
+    assert main(["path", "run", "--data", "data", "--layers", "blocks.0"]) == 2
+    assert "has photographs of 0 of the run's classes" in capsys.readouterr().err
+
+
 def test_blocks_are_followed_where_a_network_has_them(classifier):
     assert paths.blocks(classifier) == [f"blocks.{i}" for i in range(7)]
 

@@ -194,6 +194,20 @@ def test_what_cannot_be_made_is_refused_in_a_sentence(made, place, monkeypatch, 
             stimuli.make("small", checked(SMALL | {"data": "data"} | change, "small"), tmp_path / "out")
 
 
+def test_a_copy_of_an_image_is_that_image(made, place, monkeypatch, tmp_path):
+    """People would be asked the same twice, and answers to trials of one name are refused."""
+    for name in ("data", "maco", "out/cache"):
+        shutil.copytree(place / name, tmp_path / name)
+    for i in range(4):
+        shutil.copy(tmp_path / "data" / "3" / f"3_{i}.png", tmp_path / "data" / "3" / f"copy_{i}.png")
+    monkeypatch.chdir(tmp_path)
+    few = {"data": "data", "units": "3", "candidates": 8, "catch": 1, "practice": 1}
+    trials = stimuli.make("small", checked(SMALL | few | {"images": 1}, "small"), tmp_path / "out").trials
+    assert len({t.id for t in trials}) == len({t.digest for t in trials}) == len(trials) == 4
+    with pytest.raises(UserError, match="has 4 images for 3"):
+        stimuli.make("small", checked(SMALL | few | {"images": 5}, "small"), tmp_path / "out")
+
+
 def test_rules_and_machines_take_the_study(made, place):
     """The rules against NumPy, on the pictures; a machine that is shown the right query chooses it."""
     study, trials = made
