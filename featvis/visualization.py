@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -42,8 +44,9 @@ class Aim(Unit):
 
     @property
     def id(self) -> str:
-        """Its name in file names: `objective-0`."""
-        return f"objective-{self.index}" + (f"@{self.repeat}" if self.repeat else "")
+        """Its name in file names, `objective-1a2b3c4d`: of what it says, since its random stream hangs on it."""
+        name = f"objective-{hashlib.sha256(self.label.encode()).hexdigest()[:8]}"
+        return name + (f"@{self.repeat}" if self.repeat else "")
 
     @property
     def text(self) -> str:
@@ -67,7 +70,7 @@ def classifier(
 
     Args:
         net: a timm name, an alias of featvis, `wrap:FILE`, any `torch.nn.Module`, or a `Classifier`, which stays one.
-        precision: in which it computes.
+        precision: in which it computes; `auto`: a `Classifier` in its own, others in bfloat16 where that is fast.
         device: where; None: where a module is; for a name the GPU, if there is one.
         about: `mean`, `std`, `input_size`, `labels`, `preprocess` of a module, see
             `featvis.networks.own.modules.classifier_of`.
@@ -86,6 +89,7 @@ def classifier(
     if known:
         raise UserError(f"{', '.join(known)} is for a module in memory; a network by name has its own")
     if isinstance(net, Classifier):
+        net = net if precision == "auto" else net.in_precision(precision)
         return net if device is None else net.to(device)
     return load(net, precision, default_device() if device is None else device, "net")
 
@@ -170,7 +174,8 @@ def visualize(
         if options:
             raise UserError(f"{', '.join(options)} is for a method by name; this generator is made already")
         made = method
-        made.classifier = classifier(net, precision, device, **about)
+        made.classifier = classifier(net, made.precision if precision == "auto" else precision, device, **about)
+        made.precision = made.classifier.precision
         # Of this network from now on, whatever it was made with.
         made.source = Source(made.classifier)
     else:
@@ -247,7 +252,12 @@ def _units(units: str | Aims, network: Classifier) -> list[Unit]:
     given = [_aim(one, network) for one in given]
     for aim in given:
         _check(aim, network)
-    return [Aim("objective", i, str(aim), aim=aim) for i, aim in enumerate(given)]
+    seen, found = Counter[str](), list[Unit]()
+    for i, aim in enumerate(given):
+        # Functions without a name all say the same.
+        found.append(Aim("objective", i, str(aim), seen[str(aim)], aim=aim))
+        seen[str(aim)] += 1
+    return found
 
 
 def _check(aim: Objective, network: Classifier) -> None:

@@ -232,6 +232,32 @@ def test_what_is_trained_between_two_calls_counts():
     assert live.config_hash() != first
 
 
+def test_the_precision_that_is_written_down_is_the_one_that_was_computed_in():
+    low = featvis.classifier(small(3), "bfloat16", mean=0.5, std=0.5, input_size=16)
+    assert featvis.classifier(low).precision == "bfloat16"
+    assert featvis.classifier(low, "float32").precision == "float32"
+    few = {"steps": 1, "canvas": 16, "views": 1}
+    by_name = featvis.visualize(low, "3", "maco", progress=False, **few).generator
+    ready = featvis.MACO(model=small(3), precision="float32", **few)
+    for made in (by_name, featvis.visualize(low, "3", ready, precision="bfloat16", progress=False).generator):
+        assert made.config()["precision"] == str(made.load_classifier().dtype).removeprefix("torch.") == "bfloat16"
+    asked = featvis.visualize(low, "3", "maco", precision="float32", progress=False, **few).generator
+    assert asked.load_classifier().dtype == torch.float32
+    assert asked.config()["precision"] == "float32"
+
+
+def test_the_picture_of_an_objective_is_its_own_whatever_stands_beside_it(tmp_path):
+    net = featvis.classifier(small(3), "float32", mean=0.5, std=0.5, input_size=16)
+    few = {"steps": 2, "canvas": 16, "progress": False}
+    alone = featvis.visualize(net, [featvis.logit(0)], **few)
+    beside = featvis.visualize(net, [featvis.logit(1), featvis.logit(0)], **few)
+    assert np.abs(np.asarray(alone[0], float) - np.asarray(beside[1], float)).max() <= 1
+    paths = alone.save(tmp_path) + featvis.visualize(net, [featvis.channel("3", 5)], **few).save(tmp_path)
+    assert len(set(paths)) == 2
+    nameless = featvis.visualize(net, [lambda a: a["3"][:, 0], lambda a: a["3"][:, 1]], **few)
+    assert len({u.id for u in nameless.units}) == 2
+
+
 class Known(nn.Module):
     """A network that says what it takes, as open_clip's towers do."""
 

@@ -304,7 +304,8 @@ class OwnPhase:
     def decode(self, parameters: Float[Tensor, "b c h f"], fixed: Tensor | None = None) -> Float[Tensor, "b c h w"]:
         """Phases to canvas; fixed: the magnitudes."""
         assert fixed is not None
-        canvas = torch.fft.irfft2(torch.polar(fixed, parameters), s=self.size)
+        # Optimised phases are those of no real image any more.
+        canvas = engine.irfft2(torch.polar(fixed, parameters), self.size)
         return engine.to_rgb(canvas, _colors(canvas))
 
 

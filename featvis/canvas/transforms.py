@@ -314,8 +314,10 @@ class Noise:
 
 def _ndtri(u: Tensor) -> Tensor:
     """The standard normal quantile; u in [0, 1), 0 moved to where it is finite."""
-    quantile: Tensor = torch.special.ndtri(u.double().clamp(1e-9, 1 - 1e-9))
-    return quantile.float()
+    # Apple's GPUs have no float64.
+    exact = u.cpu() if u.device.type == "mps" else u
+    quantile: Tensor = torch.special.ndtri(exact.double().clamp(1e-9, 1 - 1e-9))
+    return quantile.float().to(u.device)
 
 
 def _pick(values: tuple[float, ...], continuous: bool, u: Float[Tensor, "b v 1"]) -> Float[Tensor, "b v 1"]:

@@ -4,6 +4,7 @@ Each function here has PyTorch's own operations as its twin, for other devices a
 FEATVIS_ENGINE=torch, or where Numba (the extra `fast`) is not installed.
 
     to_rgb, stretch, phase_to_canvas, spectrum_to_image   parameters to canvases
+    irfft2                                                the same transform on every device
     sample, may_look                                      canvases to views
     normalise, folded, frozen, attention                  views to what a network says of them
     add_magnitude, NAdam                                  gradients to transparency, and to new parameters
@@ -11,6 +12,7 @@ FEATVIS_ENGINE=torch, or where Numba (the extra `fast`) is not installed.
 """
 
 from featvis.engine.decoding import phase_to_canvas, spectrum_to_image, stretch, to_rgb
+from featvis.engine.fft import irfft2
 from featvis.engine.fold import Folded, folded, frozen
 from featvis.engine.kernels import add_magnitude, normalise
 from featvis.engine.machine import prepare, side_by_side
@@ -26,6 +28,7 @@ __all__ = [
     "attention",
     "folded",
     "frozen",
+    "irfft2",
     "may_look",
     "normalise",
     "on",

@@ -57,7 +57,20 @@ def folded(net: nn.Module, example: Tensor, dtype: torch.dtype, freeze: bool = T
         The function, or None where it would be no faster or not the same; the latter is said in a warning.
     """
     found = fold_batch_norms(net, example, freeze=freeze)
-    return None if found is None else Folded(found.to(dtype))
+    if found is None:
+        return None
+    found = found.to(dtype)
+    if dtype != example.dtype:
+        # Nobody's autocast is around it: what the network makes of its own in another type does not meet these weights.
+        try:
+            _tried(found, example.to(dtype))
+        except ERRORS as error:
+            say_once(
+                f"batch norms of {type(net).__name__} are computed one by one in {dtype}, which is slower: "
+                f"{type(error).__name__}: {' '.join(str(error).split()):.200}"
+            )
+            return None
+    return Folded(found)
 
 
 def frozen(net: nn.Module, example: Tensor) -> nn.Module | None:

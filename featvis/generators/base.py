@@ -187,7 +187,7 @@ class Generator(passes.Passes, metaclass=NotesArguments):
             device: where it will run, which decides what the precision `auto` means; None: where it is.
         """
         classifier, facts = self.load_classifier(), self.facts()
-        dtype = classifier.own_dtype or compute_dtype(self.precision, device or self.device)
+        dtype = classifier.own_dtype or compute_dtype(self.source.asked(self.precision), device or self.device)
         left_out = {"micro_batch", "model", "precision", *facts}
         # What is off is no part of a configuration, so that older ones keep their hashes.
         left_out |= set() if self.diversity else {"diversity", "diversity_layer"}

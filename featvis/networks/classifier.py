@@ -81,8 +81,10 @@ class Classifier(nn.Module):
             self.net = self.net.to(memory_format=torch.channels_last)
         mean, std = spec.mean or tuple(cfg["mean"]), spec.std or tuple(cfg["std"])
         self.channels = len(mean)
-        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+        # Where the network is: it is run before anybody moves it.
+        where = next((t.device for t in (*net.parameters(), *net.buffers())), torch.device("cpu"))
+        self.register_buffer("mean", torch.tensor(mean, device=where).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std, device=where).view(1, -1, 1, 1), persistent=False)
         # The type of the weights where that is not float32: such a network computes in it, if nothing else is asked.
         self.own_dtype = own_dtype(net)
         if self.own_dtype is not None and precision != "auto":

@@ -35,12 +35,16 @@ class Source:
     """
 
     def __init__(self, model: str | nn.Module) -> None:
-        self.model, self._version = model, 0
+        self.model, self._version = model, (0, 0.0)
 
     @property
     def name(self) -> str:
         """How it is called; a module is no value that could be written down, but its class has a name."""
         return self.model if isinstance(self.model, str) else type(self.model).__name__
+
+    def asked(self, precision: Precision) -> Precision:
+        """In which precision it will compute: a classifier that is there has its own, unless another is asked for."""
+        return self.model.precision if isinstance(self.model, Classifier) and precision == "auto" else precision
 
     def changed(self) -> bool:
         """Whether somebody has written to a module's weights since it was loaded."""
@@ -50,7 +54,7 @@ class Source:
     def load(self, precision: Precision, device: torch.device) -> Classifier:
         """The classifier: a name's is put on a device, a module's stays where the module is."""
         if isinstance(self.model, Classifier):
-            return self.model.in_precision(precision) if precision != "auto" else self.model
+            return self.model.in_precision(self.asked(precision))
         if isinstance(self.model, str):
             return load(self.model, precision, device)
         self._version = version(self.model)

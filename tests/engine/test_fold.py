@@ -12,6 +12,7 @@ from torch import nn
 from featvis.engine.convolutions import FrozenChain, FrozenConv2d
 from featvis.engine.fold import fold_batch_norms
 from featvis.networks.loading import load
+from featvis.networks.own.modules import classifier_of
 
 
 def randomised(name: str) -> nn.Module:
@@ -153,3 +154,29 @@ def test_what_others_read_between_convolutions_stays(between, chained):
     assert folded is not None
     assert any(isinstance(m, FrozenChain) for m in folded.modules()) == chained
     assert torch.allclose(folded(x), net(x), atol=1e-5)
+
+
+class Head(nn.Module):
+    """A convolution and its norm, and something between them and the classes that makes a type of its own."""
+
+    def __init__(self, between):
+        super().__init__()
+        torch.manual_seed(0)
+        self.body, self.between = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()), between
+        self.fc = nn.Linear(4, 5)
+
+    def forward(self, x):
+        return self.fc(self.between(self.body(x)).mean((2, 3)))
+
+
+@pytest.mark.filterwarnings("ignore:featvis. batch norms:RuntimeWarning")
+@pytest.mark.parametrize("between", [torch.Tensor.float, lambda x: (x.double() * 2).float()], ids=["float", "double"])
+def test_a_network_that_makes_types_of_its_own_is_left_to_autocast(between):
+    net = Head(between).eval()
+    about = {"mean": 0.5, "std": 0.5, "input_size": 16}
+    rough, x = classifier_of(net, "bfloat16", **about), torch.rand(2, 3, 16, 16)
+    found = rough(x)
+    assert rough._folded() is None
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert torch.allclose(found, net((x - 0.5) / 0.5).float(), atol=0.02)
+    assert torch.allclose(found, classifier_of(net, "float32", **about)(x), atol=0.02)

@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 
 from featvis.errors import UserError
+from featvis.networks import classifier as classifiers
 from featvis.networks.own.inputs import describe
 from featvis.networks.own.modules import baked, classifier_of, twin, unwrapped, version
 from featvis.networks.own.outputs import logits_of
@@ -108,8 +109,29 @@ def test_a_module_is_left_as_it_was():
     with torch.no_grad():
         before = version(net)
         net[4].bias += 1
-    assert version(net) > before
+    assert version(net)[0] > before[0]
     assert found.net[4].bias.data_ptr() == net[4].bias.data_ptr()
+
+
+@pytest.mark.parametrize("write", ["fused", "data"])
+def test_weights_that_are_written_to_without_a_word_are_seen(write):
+    net = small()
+    before = version(net)
+    assert version(net) == before
+    if write == "fused":
+        net(torch.rand(2, 3, 16, 16)).sum().backward()
+        torch.optim.SGD(net.parameters(), lr=0.1, fused=True).step()
+    else:
+        net[0].weight.data.mul_(1.5)
+    assert version(net) != before
+
+
+def test_a_module_is_first_run_where_it_is(monkeypatch):
+    """`meta` stands for a GPU: nothing of it meets what lies on the CPU."""
+    monkeypatch.setattr(classifiers, "content_hash", lambda net: "0" * 12)
+    found = classifier_of(small().to("meta"), **GIVEN)
+    assert found.device.type == "meta"
+    assert found.num_classes == 4
 
 
 def test_buffers_that_a_forward_pass_writes_to_are_its_own():

@@ -34,7 +34,7 @@ def classifier_of(
     labels: Sequence[str] | None = None,
     preprocess: Any = None,
 ) -> Classifier:
-    """A frozen classifier of a module, which shares its weights.
+    """A frozen classifier of a module as it is now, which shares its weights; once they were trained, make another.
 
     Args:
         net: any network of images; its output: see `featvis.networks.own.outputs.logits_of`.
@@ -141,6 +141,12 @@ def baked(net: nn.Module) -> nn.Module:
     return net.requires_grad_(False)
 
 
-def version(net: nn.Module) -> int:
-    """A number that changes when a module's weights or buffers are written to."""
-    return sum(t._version for t in itertools.chain(net.parameters(), net.buffers()) if not t.is_inference())
+def version(net: nn.Module) -> tuple[int, float]:
+    """Numbers that change when a module's weights or buffers are written to.
+
+    Fused optimisers, and whoever writes to `.data`, do not count themselves in: so what is written is looked at too.
+    """
+    tensors = [t.detach() for t in itertools.chain(net.parameters(), net.buffers())]
+    counted = sum(t._version for t in tensors if not t.is_inference())
+    sizes = [t for t in tensors if t.is_floating_point() and t.numel()]
+    return counted, float(sum(n.double().cpu() for n in torch._foreach_norm(sizes))) if sizes else 0.0

@@ -11,10 +11,12 @@ from places import ROOT
 
 from benchmark.cli import main
 from benchmark.records.record import load_all
+from featvis import engine
 from featvis.canvas.parametrizations import OwnPhase
 from featvis.canvas.sampling import render
 from featvis.canvas.transforms import draw
 from featvis.data.files import open_rgb, to_tensor
+from featvis.engine import fft
 from featvis.errors import UserError
 from featvis.generators import Accentuation
 from featvis.generators.rivals.accentuation import units_of
@@ -65,6 +67,23 @@ def test_phases_under_an_images_own_magnitude_begin_as_the_image():
     images = torch.rand(2, 3, 9, 14, generator=torch.Generator().manual_seed(0))
     phase, magnitude = OwnPhase((9, 14)).of(images)
     assert torch.allclose(OwnPhase((9, 14)).decode(phase, magnitude), images.clamp(1 / 255, 254 / 255), atol=1e-4)
+
+
+def test_optimised_phases_make_the_same_image_on_every_device(monkeypatch):
+    """They are of no real image: what a GPU makes of such a spectrum is taken from the engine, as a CPU makes it."""
+    own, stream = OwnPhase((8, 12)), torch.Generator().manual_seed(0)
+    phase, magnitude = own.of(torch.rand(1, 3, 8, 12, generator=stream))
+    phase = (phase + torch.rand(phase.shape, generator=stream)).requires_grad_()
+    weights = torch.rand(1, 3, 8, 12, generator=stream)
+    found = []
+    for transform in (engine.irfft2, fft._of_hermitian_part):
+        monkeypatch.setattr(engine, "irfft2", transform)
+        image = own.decode(phase, magnitude)
+        found.append((image, *torch.autograd.grad((image * weights).sum(), phase)))
+    (image, gradient), (other, other_gradient) = found
+    assert torch.allclose(image, other, atol=1e-6)
+    assert torch.allclose(gradient, other_gradient, atol=1e-6)
+    assert float(gradient.norm()) > 0
 
 
 def test_what_has_no_image_or_layer_is_refused(tiny, pictures):
