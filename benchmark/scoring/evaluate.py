@@ -48,7 +48,8 @@ def evaluate_row(plan: Plan, row: Row, scorer: Scorer, step: Callable[[], Any]) 
         found, n = scorer.real(step, row.kind)
         return of_row(plan, row, scorer.target, metrics=found, n=n)
     if (photographs := scorer.photographs(row.kind)) is not None:
-        found = scorer.score(photographs, step, row.method)
+        # None, where no real image excites any of the units.
+        found = scorer.score(photographs, step, row.method) if photographs else []
         return of_row(plan, row, scorer.target, metrics=found, n=len(photographs))
     folder = folder_of(plan, row)
     pictures = pictures_of(folder, plan.units, row.transparency)

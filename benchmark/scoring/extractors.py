@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from benchmark.records import columns
-from benchmark.scoring.evaluators import give_data
+from benchmark.scoring.evaluators import give_data, not_finite
 from featvis.data.extractors.clip import classes_file, read_classes
 from featvis.errors import Unreachable, UserError
 from featvis.networks.loading import load
@@ -96,10 +96,12 @@ def why_not(plan: Plan, name: str) -> str | None:
 
 def reference(scorer: Scorer, seen: Seen, name: str) -> tuple[Tensor, str] | str:
     """Pooled features of the real images that sets are compared with, and what these are; or why there are none."""
-    if reason := why_not(scorer.plan, name):
+    if reason := why_not(scorer.plan, name) or seen.no_sets:
         return reason
     bank = scorer.set_banks.get(name)
     if bank is None:
         return f"there are no real images to compare with; {give_data(scorer)}"
+    if broken := not_finite(seen.features[name]["pooled"], name):
+        return broken
     rows, what = scorer.set_reference(name, seen.ids[seen.ids != 0])
     return (rows, f"{what}: {bank.source}") if len(rows) >= 2 else TOO_FEW

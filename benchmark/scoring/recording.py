@@ -177,9 +177,12 @@ def made_on(timings: Sequence[Mapping[str, Any]]) -> str | None:
 
 
 def git_commit() -> str | None:
-    """The commit of the checkout that this runs from, or None where it is no checkout."""
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-        cwd=Path(__file__).parent, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    """The commit of the checkout that this runs from, or None where it is no checkout or there is no git."""
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=Path(__file__).parent, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    except OSError:
+        return None
     return done.stdout.strip() or None

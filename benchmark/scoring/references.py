@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -156,9 +157,8 @@ def spectrum(source: ImageSet, root: Path, trainer: dict[str, Any] | None = None
         broken = broken_images(folder / "parts", todo)
         sweep.write(folder, whole, {"magnitude": mean_spectrum(folder / "parts", todo)}, job.facts, broken)
         _tell(source, broken)
-        for chunk in todo:
-            (folder / "parts" / f"{chunk.name}.safetensors").unlink()
-        (folder / "parts").rmdir()
+        # With what a kill left half written.
+        shutil.rmtree(folder / "parts", ignore_errors=True)
     return folder
 
 

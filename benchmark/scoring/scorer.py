@@ -192,7 +192,9 @@ class Scorer:
         same = keep & torch.isin(bank.labels, classes)
         if len(classes) and bool(torch.isin(classes, bank.labels[same]).all()):
             return bank.rows(same.nonzero()[:, 0]), f"{int(same.sum())} images of the same classes"
-        whose = "of the other classes (a class has too few of its own)" if len(classes) else "of all classes"
+        whose = "of all classes"
+        if len(classes):
+            whose = f"of {'all' if bool(same.any()) else 'the other'} classes (a class has too few of its own)"
         what = f"{int(keep.sum())} images {whose}"
         return bank.rows(keep.nonzero()[:, 0]), what
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from featvis.metrics.resampling import bootstrap, mean_statistic
+from featvis.metrics.resampling import bootstrap, group_sums, ratio_statistic, wilson_end
 
 NO_IMAGE = "no image was scored"
 
@@ -138,6 +138,10 @@ class Score(Metric):
 class PerImage(Score):
     """The mean of one score an image; NaN scores are left out. A subclass gives `update`, which appends to `values`.
 
+    Where it appends to `groups` too, the class of each image, say, the interval is over the groups: several pictures of
+    a class say less than as many classes do (Davison and Hinkley 1997, section 3.8). With a single group, or none, it
+    is over the images.
+
     Example:
         >>> import torch
         >>> from featvis.metrics import PerImage
@@ -156,6 +160,9 @@ class PerImage(Score):
     """
 
     values: list[Tensor]
+    groups: list[Tensor]
+    share = False
+    """Whether scores are 0 or 1: a share of 0 or 1 has an interval all the same (Wilson 1927)."""
 
     def __init__(self, text: str, **kwargs: Any) -> None:
         """Start empty.
@@ -166,6 +173,7 @@ class PerImage(Score):
         """
         super().__init__(text, **kwargs)
         self.add_state("values", default=[], dist_reduce_fx="cat")
+        self.add_state("groups", default=[], dist_reduce_fx="cat")
 
     def count(self) -> int:
         """Images whose score is not NaN."""
@@ -186,5 +194,10 @@ class PerImage(Score):
         return super().result() | {"values": values}
 
     def _interval(self) -> tuple[float, float]:
-        kept = self._kept()
-        return bootstrap(mean_statistic(kept), len(kept), resamples=self.resamples, seed=self.seed)
+        values, groups = self._gathered(self.values), self._gathered(self.groups)
+        kept = values[~values.isnan()]
+        grouped = len(groups) == len(values)
+        sums, sizes = group_sums(kept, groups[~values.isnan()] if grouped else torch.arange(len(kept)))
+        if self.share and kept.min() == kept.max():
+            return wilson_end(float(kept[0]), len(sums))
+        return bootstrap(ratio_statistic(sums, sizes), len(sums), resamples=self.resamples, seed=self.seed)

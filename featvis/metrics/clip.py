@@ -104,6 +104,7 @@ class ZeroShot(PerImage):
     """
 
     higher_is_better = True
+    share = True
 
     def __init__(self, network: str, text: Float[Tensor, "c d"], k: int = 1, **kwargs: Any) -> None:
         """Take the classes.
@@ -131,3 +132,4 @@ class ZeroShot(PerImage):
             labels: the class each image was made for, as the rows of the text have them.
         """
         self.values.append(zero_shot(embeddings, self.text_embeddings, labels, self.k))
+        self.groups.append(labels.double())

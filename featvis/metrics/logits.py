@@ -26,6 +26,7 @@ class Transferability(PerImage):
     """
 
     higher_is_better = True
+    share = True
 
     def __init__(self, classifier: str, **kwargs: Any) -> None:
         """Name the classifier.
@@ -47,6 +48,7 @@ class Transferability(PerImage):
             labels: the class each image was made for.
         """
         self.values.append(top1(logits, labels))
+        self.groups.append(labels.double())
 
 
 class LogitMagnitude(PerImage):
@@ -81,3 +83,4 @@ class LogitMagnitude(PerImage):
             labels: the class each image was made for.
         """
         self.values.append(own_logit(logits, labels))
+        self.groups.append(labels.double())

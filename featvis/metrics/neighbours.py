@@ -90,7 +90,7 @@ class Plausibility(PerImage):
 
         Args:
             features: of the images, of the bank's layer.
-            labels: the class each was made for (`deep_knn` does not read it).
+            labels: the class each was made for (`deep_knn` reads it for the interval alone).
             ids: content digest of each image, 0 where unknown: an image that the bank holds is not its own neighbour.
 
         Raises:
@@ -104,6 +104,7 @@ class Plausibility(PerImage):
             assert isinstance(self.bank, Tensor)
             scores = plausibility(features, labels, self.bank, self.bank_labels, self.kind, ids, self.bank_ids)
         self.values.append(scores)
+        self.groups.append(labels.double())
 
     @property
     def _or_nothing(self) -> str:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from statistics import NormalDist
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Shaped
 from torch import Tensor
 
 from featvis.errors import UserError
@@ -127,6 +128,59 @@ def mean_statistic(values: Float64[Tensor, " n"]) -> Statistic:
     """
     values = values.cpu()
     return lambda counts: counts @ values / len(values)
+
+
+def group_sums(
+    values: Float64[Tensor, " n"], groups: Shaped[Tensor, " n"]
+) -> tuple[Float64[Tensor, " g"], Float64[Tensor, " g"]]:
+    """The sums of the scores of each group of images, and its sizes, in the order in which groups first appear.
+
+    A single group, which could not be resampled, is taken apart into its images.
+
+    Example:
+        >>> import torch
+        >>> from featvis.metrics.resampling import group_sums
+        >>> sums, sizes = group_sums(torch.tensor([1.0, 2.0, 4.0]).double(), torch.tensor([9, 3, 9]))
+        >>> sums.tolist(), sizes.tolist()
+        ([5.0, 2.0], [2.0, 1.0])
+    """
+    values = values.cpu()
+    place: dict[float, int] = {}
+    at = torch.tensor([place.setdefault(group, len(place)) for group in groups.tolist()])
+    if len(place) < 2:
+        return values, torch.ones_like(values)
+    empty = torch.zeros(len(place), dtype=values.dtype)
+    return empty.index_add(0, at, values), empty.index_add(0, at, torch.ones_like(values))
+
+
+def ratio_statistic(sums: Float64[Tensor, " g"], sizes: Float64[Tensor, " g"]) -> Statistic:
+    """The mean of one score an image over resampled groups of images.
+
+    Args:
+        sums: of the scores of each group.
+        sizes: images in each group.
+
+    Returns:
+        The statistic, of counts over the groups.
+    """
+    return lambda counts: (counts @ sums) / (counts @ sizes)
+
+
+def wilson_end(share: float, n: int) -> tuple[float, float]:
+    """The 95 % score interval of a share of 0 or 1, of which every resample is the same (Wilson 1927).
+
+    Args:
+        share: 0 or 1.
+        n: of the images, or of groups that are alike.
+
+    Example:
+        >>> from featvis.metrics.resampling import wilson_end
+        >>> [round(end, 3) for end in wilson_end(1.0, 10)]
+        [0.722, 1.0]
+    """
+    squared = NormalDist().inv_cdf(0.975) ** 2
+    far = squared / (n + squared)
+    return (1 - far, 1.0) if share else (0.0, far)
 
 
 def frechet_statistic(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Statistic:

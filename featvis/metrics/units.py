@@ -93,9 +93,11 @@ class PerUnit(Score):
 
     def result(self) -> dict[str, Any]:
         """As of any `Score`, and `values`: the score of each picture's unit, in the order they came, NaN for none."""
+        # One after the other, as in `PerImage`.
         with self._together():
             scores, units = self._by_unit()
-            return super().result() | {"values": scores[units].tolist()}
+            values = scores[units].tolist()
+        return super().result() | {"values": values}
 
 
 class Identification(PerUnit):

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from featvis.errors import UserError
 from featvis.metrics import (
     FrechetDistance,
+    Identification,
     KernelDistance,
     LogitMagnitude,
     PerImage,
@@ -272,7 +273,14 @@ def test_bad_input_is_said_in_a_sentence():
 
 # Each process feeds unequal shares, then one of them nothing at all.
 SHARES = ((slice(0, 7), slice(7, N)), (slice(0, N), None))
-INPUTS = ((FEATURES,), (LOGITS, LABELS), (SPECTRA,))
+INPUTS = ((FEATURES,), (LOGITS, LABELS), (SPECTRA,), (LOGITS, LABELS))
+
+
+def of_all_kinds() -> list:
+    return [
+        FrechetDistance(BANK, **FAST), LogitMagnitude(**FAST), SpectrumDeviation(REFERENCE, **FAST),
+        Identification(5, **FAST),
+    ]  # fmt: skip
 
 
 def shared_results(rank: int, store: str) -> list:
@@ -282,8 +290,7 @@ def shared_results(rank: int, store: str) -> list:
     results = []
     try:
         for share in SHARES:
-            metrics = [FrechetDistance(BANK, **FAST), LogitMagnitude(**FAST), SpectrumDeviation(REFERENCE, **FAST)]
-            for metric, inputs in zip(metrics, INPUTS, strict=True):
+            for metric, inputs in zip(of_all_kinds(), INPUTS, strict=True):
                 if share[rank] is not None:
                     feed(metric, inputs, share[rank])
                 results.append((metric.result(), metric.interval(), float(metric.compute())))
@@ -299,9 +306,9 @@ def test_two_processes_say_what_one_does(tmp_path: Path):
     other = subprocess.Popen([sys.executable, "-W", "ignore", "-c", script, store])
     shared = shared_results(0, store)
     assert other.wait(60) == 0
-    alone = [FrechetDistance(BANK, **FAST), LogitMagnitude(**FAST), SpectrumDeviation(REFERENCE, **FAST)]
-    wanted = [feed(m, inputs, slice(None)).result() for m, inputs in zip(alone, INPUTS, strict=True)]
+    wanted = [feed(m, inputs, slice(None)).result() for m, inputs in zip(of_all_kinds(), INPUTS, strict=True)]
+    assert [want["n"] for want in wanted] == [N, N, N, 5], "images, but of units where it scores units"
     for (result, interval, value), want in zip(shared, wanted * len(SHARES), strict=True):
-        assert result["n"] == N
+        assert result["n"] == want["n"]
         assert value == result["value"] == pytest.approx(want["value"], rel=1e-9)
         assert list(interval) == result["interval"] == pytest.approx(want["interval"], rel=1e-9)

@@ -6,10 +6,25 @@ import scipy.stats
 import torch
 
 from featvis.errors import UserError
-from featvis.metrics import bootstrap, frechet_distance, kernel_distance, spectrum_deviation
+from featvis.metrics import (
+    LogitMagnitude,
+    Transferability,
+    bootstrap,
+    frechet_distance,
+    kernel_distance,
+    spectrum_deviation,
+)
 from featvis.metrics.functional.distance import polynomial_kernel
 from featvis.metrics.functional.spectrum import spectrum_weights
-from featvis.metrics.resampling import frechet_statistic, kernel_statistic, mean_statistic, spectrum_statistic
+from featvis.metrics.resampling import (
+    frechet_statistic,
+    group_sums,
+    kernel_statistic,
+    mean_statistic,
+    ratio_statistic,
+    spectrum_statistic,
+    wilson_end,
+)
 
 
 def draw(n, d, seed, offset=0.0):
@@ -40,6 +55,57 @@ def test_the_interval_of_a_mean_covers_it_about_as_often_as_it_says():
         low, high = bootstrap(mean_statistic(values), 40, resamples=200)
         inside += low <= 1.0 <= high
     assert 0.88 <= inside / 150 <= 0.99
+
+
+def of_logits(values, labels):
+    """The metric of images whose logit of their own class is given."""
+    metric = LogitMagnitude()
+    logits = torch.zeros(len(values), int(labels.max()) + 1, dtype=torch.float64)
+    metric.update(logits.scatter_(1, labels[:, None], values[:, None]).float(), labels)
+    return metric
+
+
+def test_several_pictures_of_a_class_are_resampled_together_as_scipy_does_with_their_means():
+    labels = torch.arange(60) % 12
+    values = draw(12, 1, 0)[labels, 0] + 0.1 * draw(60, 1, 1)[:, 0]
+    metric = of_logits(values, labels)
+    metric.resamples = 20000
+    means = values.reshape(5, 12).mean(0).numpy()
+    theirs = scipy.stats.bootstrap((means,), np.mean, n_resamples=20000, method="percentile", rng=1).confidence_interval
+    np.testing.assert_allclose(metric.interval(), theirs, atol=0.03 * (theirs.high - theirs.low))
+
+
+def test_over_classes_the_interval_covers_what_over_images_it_misses():
+    over_classes = over_images = 0
+    for seed in range(60):
+        labels = torch.arange(300) % 15
+        values = 1 + draw(15, 1, seed)[labels, 0] + 0.2 * draw(300, 1, seed + 1000)[:, 0]
+        low, high = of_logits(values, labels).interval()
+        over_classes += low <= 1 <= high
+        low, high = bootstrap(mean_statistic(values), 300, resamples=200)
+        over_images += low <= 1 <= high
+    assert over_classes / 60 > 0.8
+    assert over_images / 60 < 0.5
+
+
+def test_one_picture_a_class_or_one_class_leaves_the_images_their_interval():
+    values = draw(20, 1, 5)[:, 0].float().double()
+    plain = bootstrap(mean_statistic(values), 20)
+    assert of_logits(values, torch.randperm(20)).interval() == plain
+    assert of_logits(values, torch.full((20,), 3)).interval() == plain
+    sums, sizes = group_sums(torch.tensor([1.0, 2.0, 4.0]).double(), torch.tensor([7, 2, 7]))
+    assert ratio_statistic(sums, sizes)(torch.tensor([[1.0, 1.0], [2.0, 0.0]]).double()).tolist() == [7 / 3, 2.5]
+
+
+@pytest.mark.parametrize(("right", "n"), [(0, 10), (10, 10), (0, 3), (500, 500)])
+def test_a_share_of_nothing_or_all_is_as_sure_as_its_images_are_many(right, n):
+    theirs = scipy.stats.binomtest(right, n).proportion_ci(method="wilson")
+    assert wilson_end(right / n, n) == pytest.approx(tuple(theirs))
+    metric = Transferability("vgg16.tv_in1k")
+    labels = torch.arange(n)
+    metric.update(torch.eye(n + 1)[labels if right else labels + 1], labels)
+    metric.update(torch.eye(n + 1)[labels if right else labels + 1], labels)
+    assert metric.interval() == pytest.approx(tuple(theirs)), "twice as many pictures of as many classes"
 
 
 def test_it_repeats_and_chunks_do_not_show(monkeypatch):

@@ -1,0 +1,100 @@
+"""What scoring does where something is not there: git, images to compare with, pictures, or the end of a pass."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from benchmark.scoring import extractors, references
+from benchmark.scoring.evaluate import evaluate_row
+from benchmark.scoring.plan import Plan, Row
+from benchmark.scoring.recording import git_commit
+from benchmark.scoring.scorer import Scorer
+from featvis.data.reference import Bank, read_spectrum
+from featvis.data.sets import FolderImages
+
+NAME = "dinov2"
+PLAN = Plan(
+    out="out", suite="quick", model="vit", classifiers=[], frechet="vit", data=None, seed=0, units=["0"],
+    labels=["tench"], canvas=[64, 64], rows=[Row("natural", "natural")],
+)  # fmt: skip
+
+
+def bank(labels: list[int]) -> Bank:
+    """Images whose one feature, and digest, is their number from 1."""
+    n = len(labels)
+    numbers = torch.arange(1, n + 1)
+    return Bank(
+        "net", "0", (numbers[:, None].half(),), torch.tensor(labels), numbers, torch.zeros(n, dtype=torch.long),
+        torch.zeros(n), torch.zeros(0, 1), (), "twelve",
+    )  # fmt: skip
+
+
+def scorer(labels: list[int], held: tuple[int, ...] = ()) -> SimpleNamespace:
+    """As far as sets are concerned; the units' classes are 0 and 1."""
+    made = SimpleNamespace(
+        set_banks={NAME: bank(labels)},
+        held=torch.tensor(held, dtype=torch.long),
+        plan=SimpleNamespace(extractors=[NAME]),
+        banked_classes=lambda name: torch.tensor([0, 1]),
+    )
+    made.set_reference = lambda name, exclude: Scorer.set_reference(made, name, exclude)
+    return made
+
+
+def test_without_git_a_record_has_no_commit(monkeypatch):
+    assert git_commit()
+    monkeypatch.setenv("PATH", "/nonexistent")
+    assert git_commit() is None
+
+
+@pytest.mark.parametrize(
+    ("labels", "held", "rows", "what"),
+    [
+        ([0, 0, 1, 1, 5], (1,), [2, 3, 4], "3 images of the same classes"),
+        # Of class 1 the only image is in the row real: all that is left, of whichever class.
+        ([0, 0, 1, 5], (1, 3), [2, 4], "2 images of all classes (a class has too few of its own)"),
+        ([0, 1, 5, 6], (1, 2), [3, 4], "2 images of the other classes (a class has too few of its own)"),
+    ],
+)
+def test_what_sets_are_compared_with_is_what_it_says(labels, held, rows, what):
+    found, said = scorer(labels, held).set_reference(NAME, torch.zeros(0, dtype=torch.long))
+    assert found[:, 0].tolist() == rows
+    assert said == what
+
+
+def test_extractors_too_say_nothing_of_the_same_photographs_under_other_labels():
+    seen = SimpleNamespace(no_sets="the same photographs", ids=torch.zeros(3), features={})
+    assert extractors.reference(scorer([0, 1, 1]), seen, NAME) == "the same photographs"
+    seen.no_sets, seen.features = "", {NAME: {"pooled": torch.tensor([[1.0], [torch.nan], [2.0]])}}
+    assert extractors.reference(scorer([0, 1, 1]), seen, NAME) == (
+        "dinov2 puts out values that are not finite for 1 of 3 images"
+    )
+    seen.features[NAME]["pooled"] = torch.ones(3, 1)
+    assert extractors.reference(scorer([0, 1, 1]), seen, NAME)[1] == "3 images of the same classes: twelve"
+
+
+def test_photographs_that_there_are_none_of_make_a_row_without_numbers(monkeypatch):
+    """As of units that no photograph excites."""
+    monkeypatch.setattr("benchmark.scoring.evaluate.of_row", lambda plan, row, target, **facts: facts)
+    empty = SimpleNamespace(photographs=lambda kind: [], target=None, score=lambda *_: 1 / 0)
+    assert evaluate_row(PLAN, PLAN.rows[0], empty, lambda: None) == {"metrics": [], "n": 0}
+
+
+def test_a_pass_goes_on_from_what_a_kill_left_half_written(tmp_path):
+    folder = tmp_path / "data" / "0"
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for i in range(2):
+        Image.fromarray(rng.integers(0, 255, (16, 16, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    source = FolderImages(tmp_path / "data", ["n01440764"])
+    parts = references.spectrum_folder(source, tmp_path / "cache") / "parts"
+    parts.mkdir(parents=True)
+    (parts / ".00000.safetensors.abc.tmp").write_bytes(b"half")
+    made = references.spectrum(source, tmp_path / "cache")
+    assert set(read_spectrum(made)) >= {"magnitude"}
+    assert not parts.exists()
