@@ -14,6 +14,8 @@ from jsonargparse import ArgumentParser
 from featvis.errors import UserError, nearest
 
 KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text", "tuple": "a list"}
+SWITCHES = ("--dry_run", "--spectrum", "--files_only", "--sign", "--render_only", "--check_only")
+"""Flags that stand without a value."""
 _KEY = re.compile(r'Parser key "([\w.\[\]-]+)":\s*')
 
 
@@ -64,6 +66,11 @@ class OneSentenceParser(ArgumentParser):
         flags = [flag for action in self._actions if action.dest == key for flag in action.option_strings]
         known = any(action.dest == key for action in self._actions)
         return key.upper() if known and not flags else f"--{key.replace('_', '-')}"
+
+    def format_help(self, *args: Any, **kwargs: Any) -> str:
+        """jsonargparse's, with options as they are written: with dashes, and switches without a value."""
+        text = re.sub(rf"({'|'.join(SWITCHES)})\s+\{{true,false\}}", r"\1", super().format_help(*args, **kwargs))
+        return re.sub(r"(?<![\w-])--([a-z]\w*)", lambda m: self.spell(m[1]), text)
 
     def options(self) -> list[str]:
         """Every option as the user writes it."""

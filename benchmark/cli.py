@@ -1,4 +1,4 @@
-"""featvis's commands: arguments in, exit code out. 0 done; 1 some cell failed; 2 bad input, nothing written.
+"""featvis's commands: arguments in, exit code out. 0 done; 1 a cell failed or a check did not hold; 2 bad input.
 
 Each command is a typed function, from which its flags and its help are made. What is wrong with the flags, and every
 `--help`, is said before torch is imported: a command imports what needs torch after its checks alone.
@@ -6,17 +6,19 @@ Each command is a typed function, from which its flags and its help are made. Wh
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import sys
 from collections.abc import Sequence
 from itertools import takewhile
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import auto_cli
 
 from benchmark import launch
-from benchmark.arguments import OneSentenceParser
+from benchmark.arguments import SWITCHES, OneSentenceParser
 from benchmark.commands.accentuate import accentuate
 from benchmark.commands.attack import attack
 from benchmark.commands.concepts import concepts
@@ -36,8 +38,8 @@ from featvis.choice import chosen
 from featvis.errors import UserError, full_disk, nearest
 from featvis.storage.interrupt import WORKER, Stopped, stoppable
 
-SWITCHES = ("--dry_run", "--spectrum", "--files_only", "--sign", "--render_only", "--check_only")
-"""Flags that stand without a value."""
+LONGEST = 160
+"""Characters of a path that a message shows."""
 
 WORDS = {"site": "--model", "merge": "--packs"}
 """The option that a command's words stand for, where there may be none or several of them."""
@@ -82,10 +84,15 @@ def main(args: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        if (text := full_disk(error)) is None:
+        if (text := full_disk(error)) is not None:
+            print(f"featvis: {text}", file=sys.stderr)
+            return 1
+        if error.filename is None:
             raise
-        print(f"featvis: {text}", file=sys.stderr)
-        return 1
+        name = str(error.filename)
+        name = name if len(name) < LONGEST else f"{name[:LONGEST]}…"
+        print(f"featvis: {name} cannot be used ({error.strerror}); name another, or let it be read", file=sys.stderr)
+        return 2
     except (Stopped, KeyboardInterrupt) as error:
         if WORKER not in os.environ and os.environ.get("RANK", "0") == "0":
             print("featvis: stopped; what is finished stays, and the same command goes on from there", file=sys.stderr)
@@ -95,6 +102,9 @@ def main(args: Sequence[str] | None = None) -> int:
 def _command(given: list[str]) -> int:
     if not {"--help", "-h"} & set(given):
         chosen()
+    if not given:
+        raise UserError(f"a command is missing: {', '.join(COMMANDS)}; see featvis --help")
+    check_config(given)
     if given[:1] == ["generate"]:
         return generate(*given[1:])
     if given and given[0] in WORDS and (words := list(takewhile(lambda a: not a.startswith("-"), given[1:]))):
@@ -105,13 +115,25 @@ def _command(given: list[str]) -> int:
         f"{a}=true" if a in SWITCHES and b not in ("true", "false") else a
         for a, b in zip(given, [*given[1:], ""], strict=True)
     ]
-    if given and not given[0].startswith("-") and given[0] not in COMMANDS:
+    if not given[0].startswith("-") and given[0] not in COMMANDS:
         raise UserError(f"unknown command {given[0]}: {nearest(given[0], COMMANDS)}")
     commands: Any = COMMANDS
     result: Any = auto_cli(
         commands, args=given, as_positional=True, parser_class=OneSentenceParser, prog="featvis", allow_abbrev=False
     )
     return int(result or 0)
+
+
+def check_config(given: Sequence[str]) -> None:
+    """Raise a UserError for a `--config` that is no text, which no parser says."""
+    for flag, follows in itertools.zip_longest(given, given[1:]):
+        name, _, value = flag.partition("=")
+        value = value or follows
+        if name == "--config" and value and (path := Path(value)).is_file():
+            try:
+                path.read_text()
+            except UnicodeDecodeError:
+                raise UserError(f"--config {value} is no text in UTF-8; name a YAML") from None
 
 
 def entry_point() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,15 @@ from benchmark.records.record import Record
 from benchmark.scoring.plan import Row, kind_of
 from benchmark.scoring.recording import definition
 from benchmark.suites.job import from_flags
+from benchmark.suites.suite import Suite
 from featvis.errors import UserError
 from featvis.generators.arguments import public_path
 from featvis.networks.devices import default_device
 from featvis.storage.versions import versions
 
 NUMBERS = ("steps", "crops", "canvas", "batch_size", "seed")
+KNOWN = {f.name for f in fields(Suite)} | {"suite", "steps", "crops", "canvas", "devices", "out", "wandb"}
+"""Flags of `featvis run` that a record's command may have."""
 
 
 def check(record: Record, data: dict[str, str | None]) -> tuple[str, list[str], list[str]]:
@@ -35,20 +40,28 @@ def check(record: Record, data: dict[str, str | None]) -> tuple[str, list[str], 
     """
     if record.command is None:
         raise UserError("the record has no command; it was made before records had one, or by hand")
-    flags: dict[str, Any] = dict(flags_of(record.command))
     if not record.command.startswith("featvis run "):
         raise UserError(f"the record is of images that were not made by a run: {record.command}")
+    try:
+        flags: dict[str, Any] = dict(flags_of(record.command))
+        numbers = {k: int(v) if k in NUMBERS else v for k, v in flags.items()}
+    except ValueError as error:
+        raise UserError(f"the record's command cannot be read ({error}): {record.command}") from error
+    if unknown := sorted(flags.keys() - KNOWN):
+        raise UserError(f"the record's command has {unknown[0]}, which `featvis run` does not take: {record.command}")
     for key in FOLDERS:
         if key in flags:
-            flags[key] = data.get(key) or flags[key]
-    path = flags.pop("suite")
-    numbers = {k: int(v) if k in NUMBERS else v for k, v in flags.items()}
+            flags[key] = numbers[key] = data.get(key) or flags[key]
+        elif data.get(key):
+            raise UserError(f"--{key.replace('_', '-')} was not given to the run of this record; leave it out")
+    path = flags.pop("suite", "quick")
+    numbers.pop("suite", None)
     try:
         job = from_flags(path, numbers, None, {})
     except UserError as error:
         raise UserError(f"{record.command} does not work here: {error}") from error
     spelled = command_line("run", {"suite": path} | {k: v for k, v in flags.items() if k not in FOLDERS})
-    spelled += "".join(f" --{k.replace('_', '-')} {flags[k]}" for k in FOLDERS if k in flags)
+    spelled += "".join(f" --{k.replace('_', '-')} {shlex.quote(str(flags[k]))}" for k in FOLDERS if k in flags)
     differences = []
     if [u.id for u in job.units] != list(record.units):
         differences.append(f"it would make {len(job.units)} other units than the record's {len(record.units)}")

@@ -100,7 +100,7 @@ def check_options(given: Mapping[str, str]) -> None:
         group, dot, rest = key.partition(".")
         name = rest.partition(".")[0].rstrip("+")
         if group not in own:
-            raise UserError(f"unknown option --{key}: {nearest(key, own)}")
+            raise UserError(f"unknown option --{key}: {nearest(f'--{key}', [f'--{name}' for name in own])}")
         known = groups.get(group)
         if dot and known and name not in (*known, "help", "class_path", "init_args"):
             if group == "model":

@@ -55,7 +55,7 @@ def check_claim(job: Job) -> None:
                     f"--out {job.out} holds another run of {job.classifier.alias}: its {key} is {found.get(key)!r}, "
                     f"this one's is {mine[key]!r}; name another folder"
                 )
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"--out {job.out} holds a {path} that is not YAML; name another folder") from error
     for cell in job.cells:
         record = job.out / "records" / job.classifier.alias / f"{cell.method}.json"

@@ -199,5 +199,5 @@ class PerImage(Score):
         grouped = len(groups) == len(values)
         sums, sizes = group_sums(kept, groups[~values.isnan()] if grouped else torch.arange(len(kept)))
         if self.share and kept.min() == kept.max():
-            return wilson_end(float(kept[0]), len(sums))
+            return wilson_end(float(kept[0]), len(kept))
         return bootstrap(ratio_statistic(sums, sizes), len(sums), resamples=self.resamples, seed=self.seed)

@@ -171,7 +171,7 @@ def wilson_end(share: float, n: int) -> tuple[float, float]:
 
     Args:
         share: 0 or 1.
-        n: of the images, or of groups that are alike.
+        n: of the images, which show no difference between groups.
 
     Example:
         >>> from featvis.metrics.resampling import wilson_end

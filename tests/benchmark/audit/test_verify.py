@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -164,9 +165,23 @@ def test_the_command_of_a_record_is_printed_and_checked(run, capsys, monkeypatch
     said = capsys.readouterr()
     assert "it would make 1 other units than the record's 2" in said.err
     assert f"note: torch 1.0 then, {importlib.metadata.version('torch')} now" in said.out
-    changed(run, command=None)
-    assert main(["rerun", str(record_of(run))]) == 2
-    assert "the record has no command" in capsys.readouterr().err
+    capsys.readouterr()
+    for written, words in (
+        (None, "the record has no command"),
+        (f"{command_of} '", "command cannot be read (No closing quotation)"),
+        (command_of.replace("--steps 2", "--steps many"), "command cannot be read (invalid literal"),
+        (f"{command_of} --bogus 3", "command has bogus, which `featvis run` does not take"),
+    ):
+        changed(run, command=written)
+        assert main(["rerun", str(record_of(run))]) == 2
+        assert words in capsys.readouterr().err
+    changed(run, command=command_of.replace("--suite quick ", ""))
+    assert main(["rerun", str(record_of(run))]) == 0, "quick is what is meant where no suite is named"
+    assert "featvis run --suite quick --methods maco" in capsys.readouterr().out
+    (tmp_path / "data" / "301").mkdir(parents=True)
+    shutil.copy(picture_of(run), tmp_path / "data" / "301")
+    assert main(["rerun", str(record_of(run)), "--data", "data"]) == 2
+    assert "--data was not given to the run of this record; leave it out" in capsys.readouterr().err
 
 
 def test_real_images_must_be_those_of_the_record(sample, tmp_path, capsys):
@@ -184,8 +199,11 @@ def test_real_images_must_be_those_of_the_record(sample, tmp_path, capsys):
     assert "efficientnet_lite0, suite quick: the real images of quick are not given" in said.out
     assert "no number of the run was checked" in said.err
     assert main(["verify", str(out), "--files-only"]) == 0
+    (tmp_path / "my data").symlink_to(tmp_path / "data")
     assert main(["rerun", str(record), "--data", str(tmp_path / "data")]) == 0
     capsys.readouterr()
+    main(["rerun", str(record), "--data", str(tmp_path / "my data")])
+    assert shlex.split(capsys.readouterr().out.splitlines()[0])[-1] == str(tmp_path / "my data")
     shutil.rmtree(tmp_path / "data" / "n01440764")
     assert main(["verify", str(out), "--data", str(tmp_path / "data")]) == 1
     assert "data is not the set that quick was scored with (3 images of data" in capsys.readouterr().out

@@ -477,11 +477,11 @@ def test_out_that_holds_another_configurations_run(finished, capsys, monkeypatch
     refused(["evaluate", "pictures", "--out", "out"], "--out out", "another suite", "quick", "another folder")
 
 
-@pytest.mark.parametrize("content", ["- a list\n", "model: ["], ids=["a list", "cut off"])
+@pytest.mark.parametrize("content", [b"- a list\n", b"model: [", b"\xff\xfe"], ids=["a list", "cut off", "binary"])
 def test_out_with_a_suite_file_that_is_none(refused, content):
     folder = refused.folder / "out" / "efficientnet_lite0"
     folder.mkdir(parents=True)
-    (folder / "suite.yaml").write_text(content)
+    (folder / "suite.yaml").write_bytes(content)
     refused(["run", "--units", "3", "--out", "out"], "--out out", "suite.yaml", "another folder")
 
 

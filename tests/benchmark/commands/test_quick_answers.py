@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -69,6 +70,11 @@ REFUSED = {
     "run": (["verify", "nowhere"], ["RUN nowhere is not a folder"]),
     "images": (["invert", "flexivit", "--images", "nowhere"], ["--images nowhere is not a folder"]),
     "command": (["rum"], ["unknown command rum", "did you mean run"]),
+    "no command": ([], ["a command is missing", "run, generate", "--help"]),
+    "binary config": (["run", "--config", "binary.yaml"], ["--config binary.yaml is no text in UTF-8"]),
+    "binary config of all": (["--config=binary.yaml", "run"], ["--config binary.yaml is no text in UTF-8"]),
+    "binary config of generate": (["generate", "--config", "binary.yaml"], ["binary.yaml is no text in UTF-8"]),
+    "name of a file that is too long": (["rerun", "x" * 300], ["xxx… cannot be used (File name too long)"]),
 }  # fmt: skip
 SUITE = "model: efficientnet_lite0\nunits: '301'\nmethods: [maco]\n"
 SCRIPT = """
@@ -108,6 +114,7 @@ def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("quick")
     (folder / "list.yaml").write_text("- a\n")
     (folder / "key.yaml").write_text(SUITE.replace("model", "modle"))
+    (folder / "binary.yaml").write_bytes(b"\xff\xfe\x00")
     (folder / "metric.yaml").write_text(SUITE + "metrics: [logits]\n")
     return folder
 
@@ -130,6 +137,8 @@ def test_help_is_printed_before_anything_slow_is_imported(folder):
     for args, (code, out, err, imported) in zip(HELPS, answers([(a, {}) for a in HELPS], folder), strict=True):
         assert code == 0, (args, err)
         assert "usage: featvis" in out
+        if args[0] != "generate":
+            assert not re.search(r"--[a-z]+_|--dry-run\s*{", out), "options as they are written"
         assert imported == [], args
         if args == ["--help"]:
             for name, function in COMMANDS.items():
