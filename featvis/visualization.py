@@ -32,6 +32,8 @@ BATCH = 8
 """Units that are optimised together, unless told otherwise."""
 COMMON_SIDE = 224
 """The input side that presets' canvases are meant for, in pixels."""
+SHIFTS = ("jitter", "roll")
+"""What presets give in pixels of their canvas."""
 
 
 @dataclass(frozen=True)
@@ -151,13 +153,14 @@ def visualize(
         preprocess: what says mean, std and size instead: torchvision's transforms, a Hugging Face processor.
         progress: show a bar.
         options: of the method: `steps`, `views`, `canvas`, `lr`, `seed` and so on. Canvases of presets, which are for
-            inputs of 224 pixels, shrink with the network's.
+            inputs of 224 pixels, shrink with the network's, and so does what they shift them by.
 
     Returns:
         The pictures, which a notebook shows.
 
     Raises:
-        UserError: for an unknown method, option or unit (with the nearest), or a network that cannot be run.
+        UserError: for an unknown method, option or unit (with the nearest), a canvas of which the transforms leave
+            nothing, or a network that cannot be run.
 
     Example:
         >>> import featvis
@@ -269,7 +272,9 @@ def _made(
     side = arguments.get("canvas")
     if "canvas" not in options and isinstance(side, int) and max(network.input_size) < COMMON_SIDE:
         # Sampled at a few of its pixels, a large canvas would be noise to a small network.
-        arguments = {**arguments, "canvas": max(16, round(side * max(network.input_size) / COMMON_SIDE))}
+        smaller = max(16, round(side * max(network.input_size) / COMMON_SIDE))
+        shifts = {k: max(1, round(v * smaller / side)) for k, v in arguments.items() if k in SHIFTS and v}
+        arguments = {**arguments, "canvas": smaller, **shifts}
     known = accepted(cls)
     for name in options:
         if name not in known:

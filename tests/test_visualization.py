@@ -17,6 +17,7 @@ from torch import nn
 import featvis
 from featvis.canvas import montage
 from featvis.data.spectra import folder_spectrum
+from featvis.generators import DAS
 from featvis.storage import images
 
 pytestmark = [pytest.mark.filterwarnings("ignore::UserWarning"), pytest.mark.filterwarnings("ignore::RuntimeWarning")]
@@ -184,6 +185,7 @@ BAD = {
     "no unit": (("nothing",), {}, "no class of that name"),
     "no method": (("0", "makro"), {}, "unknown method makro: .*maco"),
     "no option": (("0",), {"stepps": 3}, "takes no stepps; did you mean steps"),
+    "nothing left": (("0", "das"), {"canvas": 32}, "canvas 32 is too small: the transforms leave nothing"),
     "no objective": (([],), {}, "units must be a text"),
     "a function of nothing": ((lambda a: 1,), {}, "reads no layer"),
     "a function that fails": ((lambda a: a["3"] @ a["logits"],), {}, "cannot be computed .*RuntimeError"),
@@ -273,3 +275,15 @@ def test_each_picture_is_found_by_its_name():
         "efficientnet_lite0", "tench@0-1, blocks.4:7", method="maco_fast", steps=1, canvas=64, progress=False
     )
     assert [out[name] for name in out.names] == out.images
+
+
+@pytest.mark.parametrize(("method", "shift"), [("das", "jitter"), ("deepinversion", "roll")])
+def test_shifts_shrink_with_the_canvas_for_a_small_network(method, shift):
+    out = featvis.visualize(
+        small(3), "0", method, mean=0.5, std=0.5, input_size=28, steps=1, precision="float32", progress=False
+    )
+    sides, own = out.canvas.shape[2] / {"das": 256, "deepinversion": 224}[method], {"das": 32, "deepinversion": 30}
+    assert out.generator.chain[0].pixels == round(own[method] * sides)
+    assert out.generator.hparams[shift] == out.generator.chain[0].pixels
+    with pytest.raises(featvis.UserError, match="leave nothing of a canvas of 32 x 32 pixels"):
+        DAS(model=featvis.classifier(small(3), mean=0.5, std=0.5, input_size=28), canvas=32).visualize("0")

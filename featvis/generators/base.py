@@ -241,6 +241,7 @@ class Generator(passes.Passes, metaclass=NotesArguments):
         begin = time.perf_counter()
         units = [unit for group in groups(units, self.together) for unit in group]
         self.load_classifier()
+        self.check_transforms()
         self._objectives = {unit: self.objective(unit) for unit in units}
         state = self.optimisation(units)
         self._tell("on_optimization_start", state)
