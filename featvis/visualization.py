@@ -14,9 +14,9 @@ from tqdm import tqdm
 
 from featvis.errors import UserError, nearest
 from featvis.generators import Generator
-from featvis.generators.arguments import accepted, class_at
+from featvis.generators.arguments import accepted, class_at, fitted
 from featvis.networks.classifier import Classifier
-from featvis.networks.devices import Precision, default_device
+from featvis.networks.devices import Precision, default_device, usable
 from featvis.networks.layers import split_tap
 from featvis.networks.loading import Source, load
 from featvis.networks.objectives import Objective, objective, taps_of
@@ -75,13 +75,17 @@ def classifier(
             `featvis.networks.own.modules.classifier_of`.
 
     Raises:
-        UserError: for an unknown name, or a module that cannot be run.
+        UserError: for an unknown name, precision or device, or a module that cannot be run.
 
     Example:
         >>> import featvis
         >>> featvis.classifier("efficientnet_lite0").input_size
         (224, 224)
     """
+    fitted("precision", precision, Precision)
+    if not isinstance(net, str | nn.Module):
+        raise UserError(f"net must be a name or a torch.nn.Module, not {net!r:.60}")
+    device = None if device is None else usable(device)
     known = {k: v for k, v in about.items() if v is not None}
     if isinstance(net, nn.Module) and not isinstance(net, Classifier):
         return classifier_of(net, precision, device, **known)
@@ -269,6 +273,8 @@ def _made(
     method: str | type[Generator], network: Classifier, precision: Precision, options: dict[str, Any]
 ) -> Generator:  # fmt: skip
     cls, arguments = _preset(method) if isinstance(method, str) else (method, {})
+    if not (isinstance(cls, type) and issubclass(cls, Generator)):
+        raise UserError(f"method must be a name such as 'maco', a Generator or its class, not {cls!r:.60}")
     side = arguments.get("canvas")
     if "canvas" not in options and isinstance(side, int) and max(network.input_size) < COMMON_SIDE:
         # Sampled at a few of its pixels, a large canvas would be noise to a small network.
@@ -279,7 +285,11 @@ def _made(
     for name in options:
         if name not in known:
             raise UserError(f"{cls.__name__} takes no {name}; {nearest(name, known)}")
-    return cls(**{**arguments, "model": network, "precision": precision, **options})
+    own = {"model": network, "precision": precision}
+    made = cls(**{**arguments, **{k: v for k, v in own.items() if k in known}, **options})
+    if "model" not in known:
+        made.source = Source(network)
+    return made
 
 
 def _preset(name: str) -> tuple[type[Generator], dict[str, Any]]:
