@@ -19,6 +19,7 @@ from featvis.networks.loading import load
 from featvis.networks.own.inputs import describe
 from featvis.networks.own.modules import baked, classifier_of, twin, unwrapped, version
 from featvis.networks.own.outputs import logits_of
+from featvis.networks.units import parse_units
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 OWN = {"mean": 0.5, "std": 0.25, "input_size": 16}
@@ -403,6 +404,14 @@ def test_a_block_that_takes_one_size_has_the_channels_of_its_last_linear_layer()
         assert torch.allclose(
             found.activations(x, frozenset({"block"}))["block"], net.block(net.norm(tokens)).mean(1), atol=1e-5
         )
+
+
+def test_labels_are_named_with_and_without_underscores():
+    found = classifier_of(small(), **GIVEN, labels=("maple_tree", "stop sign", "Oak_Tree", "sea"))
+    units = parse_units("maple_tree,maple tree@1,stop_sign,STOP SIGN@1,oak_tree,Oak Tree@1,sea", found)
+    assert [unit.id for unit in units] == ["0", "0@1", "1", "1@1", "2", "2@1", "3"]
+    with pytest.raises(UserError, match="did you mean maple tree"):
+        parse_units("maple_tre", found)
 
 
 NET = """
