@@ -83,7 +83,7 @@ def _hints(cls: type) -> dict[str, Any]:
     for init in _inits(cls):
         try:
             found = get_type_hints(init) | found
-        except NameError:  # anyone's class may name what is there for type checkers alone
+        except Exception:  # anyone's annotations may say anything, or what is there for type checkers alone
             continue
     return found
 
