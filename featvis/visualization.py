@@ -16,9 +16,9 @@ from tqdm import tqdm
 
 from featvis.errors import UserError, nearest
 from featvis.generators import Generator
-from featvis.generators.arguments import accepted, class_at
+from featvis.generators.arguments import accepted, class_at, fitted
 from featvis.networks.classifier import Classifier
-from featvis.networks.devices import Precision, default_device
+from featvis.networks.devices import Precision, default_device, usable
 from featvis.networks.layers import split_tap
 from featvis.networks.loading import Source, load
 from featvis.networks.objectives import Objective, objective, taps_of
@@ -34,6 +34,8 @@ BATCH = 8
 """Units that are optimised together, unless told otherwise."""
 COMMON_SIDE = 224
 """The input side that presets' canvases are meant for, in pixels."""
+SHIFTS = ("jitter", "roll")
+"""What presets give in pixels of their canvas."""
 
 
 @dataclass(frozen=True)
@@ -76,13 +78,17 @@ def classifier(
             `featvis.networks.own.modules.classifier_of`.
 
     Raises:
-        UserError: for an unknown name, or a module that cannot be run.
+        UserError: for an unknown name, precision or device, or a module that cannot be run.
 
     Example:
         >>> import featvis
         >>> featvis.classifier("efficientnet_lite0").input_size
         (224, 224)
     """
+    fitted("precision", precision, Precision)
+    if not isinstance(net, str | nn.Module):
+        raise UserError(f"net must be a name or a torch.nn.Module, not {net!r:.60}")
+    device = None if device is None else usable(device)
     known = {k: v for k, v in about.items() if v is not None}
     if isinstance(net, nn.Module) and not isinstance(net, Classifier):
         return classifier_of(net, precision, device, **known)
@@ -155,13 +161,14 @@ def visualize(
         preprocess: what says mean, std and size instead: torchvision's transforms, a Hugging Face processor.
         progress: show a bar.
         options: of the method: `steps`, `views`, `canvas`, `lr`, `seed` and so on. Canvases of presets, which are for
-            inputs of 224 pixels, shrink with the network's.
+            inputs of 224 pixels, shrink with the network's, and so does what they shift them by.
 
     Returns:
         The pictures, which a notebook shows.
 
     Raises:
-        UserError: for an unknown method, option or unit (with the nearest), or a network that cannot be run.
+        UserError: for an unknown method, option or unit (with the nearest), a canvas of which the transforms leave
+            nothing, or a network that cannot be run.
 
     Example:
         >>> import featvis
@@ -276,15 +283,23 @@ def _made(
     method: str | type[Generator], network: Classifier, precision: Precision, options: dict[str, Any]
 ) -> Generator:  # fmt: skip
     cls, arguments = _preset(method) if isinstance(method, str) else (method, {})
+    if not (isinstance(cls, type) and issubclass(cls, Generator)):
+        raise UserError(f"method must be a name such as 'maco', a Generator or its class, not {cls!r:.60}")
     side = arguments.get("canvas")
     if "canvas" not in options and isinstance(side, int) and max(network.input_size) < COMMON_SIDE:
         # Sampled at a few of its pixels, a large canvas would be noise to a small network.
-        arguments = {**arguments, "canvas": max(16, round(side * max(network.input_size) / COMMON_SIDE))}
+        smaller = max(16, round(side * max(network.input_size) / COMMON_SIDE))
+        shifts = {k: max(1, round(v * smaller / side)) for k, v in arguments.items() if k in SHIFTS and v}
+        arguments = {**arguments, "canvas": smaller, **shifts}
     known = accepted(cls)
     for name in options:
         if name not in known:
             raise UserError(f"{cls.__name__} takes no {name}; {nearest(name, known)}")
-    return cls(**{**arguments, "model": network, "precision": precision, **options})
+    own = {"model": network, "precision": precision}
+    made = cls(**{**arguments, **{k: v for k, v in own.items() if k in known}, **options})
+    if "model" not in known:
+        made.source = Source(network)
+    return made
 
 
 def _preset(name: str) -> tuple[type[Generator], dict[str, Any]]:

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from types import SimpleNamespace
 
+import jaxtyping
 import numpy as np
 import pytest
 import timm
@@ -17,6 +18,8 @@ from torch import nn
 import featvis
 from featvis.canvas import montage
 from featvis.data.spectra import folder_spectrum
+from featvis.generators import DAS, Fourier
+from featvis.generators.arguments import accepted
 from featvis.storage import images
 
 pytestmark = [pytest.mark.filterwarnings("ignore::UserWarning"), pytest.mark.filterwarnings("ignore::RuntimeWarning")]
@@ -29,6 +32,14 @@ def small(channels: int, classes: int = 10) -> nn.Sequential:
         nn.Conv2d(channels, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 12, 3, 2, 1), nn.ReLU(),
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, classes),
     )  # fmt: skip
+
+
+@pytest.fixture
+def unchecked():
+    """As a user has it: without the checks of types that pytest switches on."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @dataclass
@@ -184,6 +195,31 @@ BAD = {
     "no unit": (("nothing",), {}, "no class of that name"),
     "no method": (("0", "makro"), {}, "unknown method makro: .*maco"),
     "no option": (("0",), {"stepps": 3}, "takes no stepps; did you mean steps"),
+    "nothing left": (("0", "das"), {"canvas": 32}, "canvas 32 is too small: the transforms leave nothing"),
+    "no chain": (("0", "fourier"), {"chain": "lucid"}, "chain must be xplique11, lucid5, am3 or none, not 'lucid'"),
+    "no distribution": (("0",), {"crop_distribution": "gaussian"}, "crop_distribution must be normal or uniform"),
+    "no centre": (("0",), {"crop_centre": "centre"}, "crop_centre must be inside or normal, not 'centre'"),
+    "no domain": (("0", "am_lucid"), {"domain": "pixels"}, "domain must be spectrum or pixel, not 'pixels'"),
+    "no ascent": (("0", "am_lucid"), {"ascent": "sgd"}, "ascent must be gradient, normalised or adam, not 'sgd'"),
+    "no precision": (("0",), {"precision": "float16"}, "precision must be auto, float32 or bfloat16, not 'float16'"),
+    "no device": (("0",), {"device": "gpu"}, "device must be .*cpu.*, not 'gpu'"),
+    "no such device": (("0",), {"device": "cuda:99"}, "device must be .*cpu.*, not 'cuda:99'"),
+    "text for a number": (("0",), {"steps": "4"}, "steps must be a whole number, not '4'"),
+    "half a step": (("0",), {"steps": 2.5}, "steps must be a whole number, not 2.5"),
+    "canvas, number": (("0",), {"canvas": 64.0}, "canvas must be a whole number or 2 values, each a whole number, not"),
+    "canvas, one": (("0",), {"canvas": (64,)}, r"canvas must be a whole number or 2 values, .* not \(64,\)"),
+    "rate": (("0",), {"lr": "0.1"}, "lr must be a number, not '0.1'"),
+    "one side": (("0",), {"crop_side": 0.5}, "crop_side must be 2 values, each a number, not 0.5"),
+    "switch": (("0", "fourier"), {"min_max": "no"}, "min_max must be true or false, not 'no'"),
+    "pairs only": (("0", featvis.Attack), {}, "an attack needs images"),
+    "not an attack's": (("0", featvis.Attack), {"canvas": 32}, "Attack takes no canvas; "),
+    "null method": (("0", None), {}, "method must be a name such as 'maco', .* not None"),
+    "no generator": (("0", dict), {}, "method must be a name such as 'maco', .* not <class 'dict'>"),
+    "size, text": (("0",), {"input_size": "224"}, "input_size must be one side .* not '224'"),
+    "size, number": (("0",), {"input_size": 32.0}, "input_size must be one side .* not 32.0"),
+    "size, channels last": (("0",), {"input_size": (32, 32, 3)}, "input_size must be one side .* not .32, 32, 3."),
+    "labels by number": (("0",), {"labels": {0: "a"}}, "labels must be a list of names, one a class, not {0: 'a'}"),
+    "labels in a text": (("0",), {"labels": "abcdefghij"}, "labels must be a list of names, one a class, not 'abc"),
     "no objective": (([],), {}, "units must be a text"),
     "a function of nothing": ((lambda a: 1,), {}, "reads no layer"),
     "a function that fails": ((lambda a: a["3"] @ a["logits"],), {}, "cannot be computed .*RuntimeError"),
@@ -194,13 +230,35 @@ BAD = {
 }
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("case", BAD.values(), ids=BAD)
 def test_what_is_wrong_is_said(case):
     positional, more, said = case
     with pytest.raises(featvis.UserError, match=said):
         featvis.visualize(
-            small(3), *positional, mean=0.5, std=0.5, input_size=16, progress=False, **{"steps": 2, **more}
+            small(3), *positional, **{"mean": 0.5, "std": 0.5, "input_size": 16, "progress": False, "steps": 2, **more}
         )
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_numbers_of_other_libraries_are_numbers(tmp_path):
+    out = featvis.visualize(
+        small(3), "0", mean=np.float32(0.5), std=0.5, input_size=np.int64(16), labels=np.array(list("abcdefghij")),
+        steps=np.int64(2), canvas=[np.int32(24), 32], lr=np.float32(0.5), seed=np.int64(1), progress=False,
+    )  # fmt: skip
+    same = featvis.visualize(
+        small(3), "0", mean=0.5, std=0.5, input_size=16, steps=2, canvas=(24, 32), lr=0.5, seed=1, progress=False
+    )
+    assert torch.equal(out.canvas, same.canvas)
+    assert out.generator.config_hash() == same.generator.config_hash()
+    assert images.facts(out.save(tmp_path)[0])["label"] == "a"
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("net", [None, 3])
+def test_what_is_no_network_is_said(net):
+    with pytest.raises(featvis.UserError, match=f"net must be a name or a torch.nn.Module, not {net}"):
+        featvis.layers(net)
 
 
 def test_pictures_are_found_by_unit_label_and_place_and_shown(tmp_path):
@@ -299,3 +357,32 @@ def test_each_picture_is_found_by_its_name():
         "efficientnet_lite0", "tench@0-1, blocks.4:7", method="maco_fast", steps=1, canvas=64, progress=False
     )
     assert [out[name] for name in out.names] == out.images
+
+
+@pytest.mark.parametrize(("method", "shift"), [("das", "jitter"), ("deepinversion", "roll")])
+def test_shifts_shrink_with_the_canvas_for_a_small_network(method, shift):
+    out = featvis.visualize(
+        small(3), "0", method, mean=0.5, std=0.5, input_size=28, steps=1, precision="float32", progress=False
+    )
+    sides, own = out.canvas.shape[2] / {"das": 256, "deepinversion": 224}[method], {"das": 32, "deepinversion": 30}
+    assert out.generator.chain[0].pixels == round(own[method] * sides)
+    assert out.generator.hparams[shift] == out.generator.chain[0].pixels
+    with pytest.raises(featvis.UserError, match="leave nothing of a canvas of 32 x 32 pixels"):
+        DAS(model=featvis.classifier(small(3), mean=0.5, std=0.5, input_size=28), canvas=32).visualize("0")
+
+
+class Brief(Fourier):
+    """A method that takes its steps alone."""
+
+    def __init__(self, steps: int = 1):
+        super().__init__(steps=steps, canvas=16, precision="float32")
+
+
+def test_a_method_that_takes_neither_network_nor_precision_runs():
+    assert accepted(Brief) == ["steps"]
+    assert accepted(featvis.Attack) == ["model", "steps", "epsilon", "lr", "tv", "sign", "seed", "micro_batch"]
+    net, about = small(3), {"mean": 0.25, "std": 0.5, "input_size": 16, "progress": False}
+    out = featvis.visualize(net, "3", Brief, **about)
+    same = featvis.visualize(net, "3", Fourier, steps=1, canvas=16, precision="float32", **about)
+    assert torch.equal(out.canvas, same.canvas)
+    assert out.scores == same.scores

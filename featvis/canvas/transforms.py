@@ -338,10 +338,10 @@ def draw(chain: Sequence[Transform], size: tuple[int, int], views: int, generato
         generators: one a unit, on the device of the canvas.
 
     Returns:
-        The frame of all B * V views.
+        The frame of all B * V views; of sizes that are not above 0 where jitters leave nothing, see `chains.check`.
 
     Raises:
-        ValueError: when jitters leave nothing of the canvas.
+        ValueError: for a roll that does not stand first.
 
     Example:
         >>> import torch

@@ -102,7 +102,7 @@ class Attack(Generator):
     is. What is written is on the 256 levels of an image file and lies inside the ball as it stands there.
 
     Args:
-        model: network, by alias, full timm tag, or file in the weights directory.
+        model: see `Generator`.
         steps: optimisation steps.
         epsilon: radius of the L-infinity ball, for values in [0, 1].
         lr: step size a; null: an eighth of epsilon, which suits steps by the sign.
@@ -119,7 +119,7 @@ class Attack(Generator):
 
     def __init__(
         self,
-        model: str = "efficientnet_lite0",
+        model: str | torch.nn.Module = "efficientnet_lite0",
         steps: int = 30,
         epsilon: float = 4 / LEVELS,
         lr: float | None = None,

@@ -96,6 +96,8 @@ class Generator(passes.Passes, metaclass=NotesArguments):
             raise UserError(f"lr must be above 0, not {lr}")
         # Not a submodule by assignment: the network is loaded when there is work, not when a config is parsed.
         self.classifier: Classifier | None = None
+        # In a tuple, where torch does not take it for a submodule.
+        self._known: tuple[Classifier, ...] = ()
         self._channels = 3
         self.listeners: list[Any] = []
         self._objectives: dict[Unit, Objective] = {}
@@ -152,12 +154,19 @@ class Generator(passes.Passes, metaclass=NotesArguments):
         """Further facts of a unit's image file, JSON values."""
         return {}
 
+    def forget(self) -> None:
+        """Drop what was kept of a network; called when there is another one. Default: its objectives."""
+        self._objectives = {}
+
     # --- what all methods share -----------------------------------------------------------------------------------
 
     def load_classifier(self) -> Classifier:
         """The network, loaded at the first call; a module in memory again when its weights have changed since."""
         if self.classifier is None or self.source.changed():
             self.classifier = self.source.load(self.precision, self.device)
+        if not any(known is self.classifier for known in self._known):
+            self._known = (self.classifier,)
+            self.forget()
         if self.classifier.channels != self._channels:
             self._channels = self.classifier.channels
             self.parametrization = self.in_channels(self._channels)
@@ -232,6 +241,7 @@ class Generator(passes.Passes, metaclass=NotesArguments):
         begin = time.perf_counter()
         units = [unit for group in groups(units, self.together) for unit in group]
         self.load_classifier()
+        self.check_transforms()
         self._objectives = {unit: self.objective(unit) for unit in units}
         state = self.optimisation(units)
         self._tell("on_optimization_start", state)

@@ -7,6 +7,8 @@ from typing import Literal
 import torch
 from torch import nn
 
+from featvis.errors import UserError
+
 Precision = Literal["auto", "float32", "bfloat16"]
 
 
@@ -68,6 +70,19 @@ def views_together(device: torch.device) -> int:
         return 8
     large = device.type == "cuda" and torch.cuda.get_device_properties(device).total_memory > 40e9
     return 512 if large else 128
+
+
+def usable(device: str | torch.device) -> torch.device:
+    """A device by name.
+
+    Raises:
+        UserError: for one that is not here.
+    """
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError, TypeError):  # as torch has it of unknown names, missing drivers and numbers
+        here = dict.fromkeys(("cpu", default_device().type))
+        raise UserError(f"device must be {' or '.join(here)} on this machine, not {str(device)!r:.60}") from None
 
 
 def default_device() -> torch.device:

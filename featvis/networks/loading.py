@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -21,7 +20,6 @@ from featvis.networks.own import wrap
 from featvis.networks.own.modules import baked, classifier_of, unwrapped, version
 from featvis.networks.own.outputs import Sealed, is_sealed, plain
 from featvis.networks.weights import Weights, fill, locate
-from featvis.paths import importable
 
 RANDOM = "random:"
 """Before a name: the same architecture, untrained, which is a control."""
@@ -132,13 +130,7 @@ def wrapped(name: str, flag: str = "--model") -> tuple[nn.Module, ModelSpec, Wei
     """
     spec, values = wrap.read(name, flag)
     path = Path(name.removeprefix(wrap.PREFIX))
-    module, _, attribute = spec.name.rpartition(".")
-    importable(path.parent)
-    importable(Path.cwd())
-    try:
-        make = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"{flag} {name}: {spec.name} cannot be imported ({error}); name it module.Class") from error
+    make = wrap.imported(spec.name, path.parent, f"{flag} {name}")
     try:
         # Every process of a run must get the same network, whatever is random in making it.
         with torch.random.fork_rng(devices=[]):

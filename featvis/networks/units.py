@@ -316,10 +316,9 @@ def _range(text: str, count: int, where: str) -> list[int]:
 def _classes(text: str, classifier: Classifier) -> list[int]:
     if re.fullmatch(r"-?\d+(-\d+)?", text):
         return _range(text, classifier.num_classes, classifier.alias)
-    wanted = text.strip().lower().replace("_", " ")
+    wanted, *names = (name.strip().lower().replace("_", " ") for name in (text, *classifier.labels))
     if text in classifier.synsets:
         return [classifier.synsets.index(text)]
-    names = [label.lower() for label in classifier.labels]
     if wanted in names:
         return [names.index(wanted)]
     raise UserError(

@@ -16,9 +16,11 @@ from torch.nn.utils import parametrizations, prune
 
 from featvis.errors import UserError
 from featvis.networks import classifier as classifiers
+from featvis.networks.loading import load
 from featvis.networks.own.inputs import describe
 from featvis.networks.own.modules import baked, classifier_of, twin, unwrapped, version
 from featvis.networks.own.outputs import logits_of
+from featvis.networks.units import parse_units
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 OWN = {"mean": 0.5, "std": 0.25, "input_size": 16}
@@ -424,3 +426,63 @@ def test_a_block_that_takes_one_size_has_the_channels_of_its_last_linear_layer()
         assert torch.allclose(
             found.activations(x, frozenset({"block"}))["block"], net.block(net.norm(tokens)).mean(1), atol=1e-5
         )
+
+
+def test_labels_are_named_with_and_without_underscores():
+    found = classifier_of(small(), **GIVEN, labels=("maple_tree", "stop sign", "Oak_Tree", "sea"))
+    units = parse_units("maple_tree,maple tree@1,stop_sign,STOP SIGN@1,oak_tree,Oak Tree@1,sea", found)
+    assert [unit.id for unit in units] == ["0", "0@1", "1", "1@1", "2", "2@1", "3"]
+    with pytest.raises(UserError, match="did you mean maple tree"):
+        parse_units("maple_tre", found)
+
+
+NET = """
+from beside import WIDTH
+from torch import nn
+
+
+class Net(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Flatten(), nn.Linear(192, WIDTH))
+"""
+YAML = "class_path: {}.Net\nmean: [0, 0, 0]\nstd: [1, 1, 1]\ninput_size: [8, 8]\n"
+
+
+@pytest.mark.parametrize("files", ["mynet.py", "pack/__init__.py", "pack/mynet.py", "pack/inner/__init__.py"])
+def test_files_of_one_name_in_two_folders_are_two_networks(files, tmp_path):
+    for folder, width in (("a", 3), ("b", 5)):
+        file = tmp_path / folder / files
+        file.parent.mkdir(parents=True)
+        file.write_text(NET.replace("beside", f"beside_{tmp_path.name}"))
+        (tmp_path / folder / f"beside_{tmp_path.name}.py").write_text(f"WIDTH = {width}\n")
+        module = files.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        (tmp_path / folder / "net.yaml").write_text(YAML.format(module))
+    found = [load(f"wrap:{tmp_path / folder / 'net.yaml'}").num_classes for folder in "aba"]
+    assert found == [3, 5, 3]
+
+
+def test_a_file_of_a_package_reaches_its_neighbours_as_ever(tmp_path):
+    (tmp_path / "relatives").mkdir()
+    (tmp_path / "relatives" / "__init__.py").write_text("from .net import Net\n")
+    (tmp_path / "relatives" / "net.py").write_text(
+        NET.replace("beside", ".other") + "from relatives.other import WIDTH\n"
+    )
+    (tmp_path / "relatives" / "other.py").write_text("WIDTH = 7\n")
+    (tmp_path / "net.yaml").write_text(YAML.format("relatives"))
+    assert load(f"wrap:{tmp_path / 'net.yaml'}").num_classes == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x = = 1", "SyntaxError: invalid syntax"),
+        ("undefined", "NameError: name 'undefined'"),
+        ("", "no attribute 'Net'"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said_in_one_sentence(text, said, tmp_path):
+    (tmp_path / "faulty.py").write_text(text)
+    (tmp_path / "net.yaml").write_text(YAML.format("faulty"))
+    with pytest.raises(UserError, match=f"cannot be imported from .*faulty.py .*{said}") as refused:
+        load(f"wrap:{tmp_path / 'net.yaml'}")
+    assert "featvis_wrap_" not in str(refused.value)

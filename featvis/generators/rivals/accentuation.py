@@ -110,6 +110,11 @@ class Accentuation(Generator):
         self.parametrization = self.own
         self._seeds: dict[Hashable, Seed] = {}
 
+    def forget(self) -> None:
+        """Also the images, which have the network's channels."""
+        super().forget()
+        self._seeds = {}
+
     def in_channels(self, channels: int) -> Parametrization:
         """As many as the image has."""
         return self.own

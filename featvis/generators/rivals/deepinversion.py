@@ -16,7 +16,7 @@ from featvis.errors import UserError
 from featvis.generators.base import Generator
 from featvis.generators.state import cosine
 from featvis.networks.classifier import NORMS
-from featvis.networks.layers import tap
+from featvis.networks.layers import Layer, tap
 from featvis.networks.measuring import MOMENTS
 from featvis.networks.objectives import LOGITS, Objective, objective
 from featvis.networks.units import Together, Unit
@@ -87,13 +87,16 @@ class DeepInversion(Generator):
             )
 
     def running(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """The running mean and variance of each batch norm that the network runs, by what reads its input."""
+        """The running mean and variance of each batch norm that the network runs, by what reads its input.
+
+        Those of parts of images are left out: what goes in says nothing of one image.
+        """
         network = self.load_classifier()
         return {
             tap(name, MOMENTS): (m.running_mean.float(), m.running_var.float())
             for name, m in network.net.named_modules()
             if isinstance(m, NORMS)
-            and name in network.measured()
+            and isinstance(network.measured().get(name), Layer)
             and m.running_mean is not None
             and m.running_var is not None
         }

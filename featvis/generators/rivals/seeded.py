@@ -46,6 +46,11 @@ class SeededAccentuation(Accentuation):
         """The images, listed at the first use."""
         return open_images(self.images, self.load_classifier(), flag="images")
 
+    def forget(self) -> None:
+        """Also the set, whose labels are the network's classes."""
+        super().forget()
+        vars(self).pop("seeds", None)
+
     def facts(self) -> dict[str, Any]:
         """The images by their names, sizes and classes: where they lie changes no image."""
         return {"images": self.seeds.fingerprint}

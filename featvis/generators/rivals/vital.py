@@ -119,6 +119,11 @@ class VITAL(Generator):
         self.parametrization = (
             Pyramid(self.size, gain=2.0, decorrelated=False) if domain == "pyramid" else Pixel(self.size, min_max=False)
         )
+        self.forget()
+
+    def forget(self) -> None:
+        """Also of the images: their classes and size are the network's, and what they do to it."""
+        super().forget()
         self._found: ClassImages | None = None
         self._patches: Patches | None = None
         self._targets: dict[str, list[SortedMatch]] = {}

@@ -16,13 +16,13 @@ MOMENTS = "moments"
 
 
 def moments(x: Float[Tensor, "n c *p"]) -> Float[Tensor, "n 2 c"]:
-    """Mean and (biased) variance over the positions of each image and channel.
+    """Mean and (biased) variance over the positions of each image and channel; of a vector itself and 0.
 
     Those of a whole batch follow without what is lost in a difference of large numbers: its mean is the mean of the
     means, its variance the mean of the variances and the variance of the means.
     """
     # Channels last, and in two sums: PyTorch's own variance takes as long as the convolutions on a CPU.
-    rows = x.float().movedim(1, -1).flatten(1, -2)
+    rows = x.float().reshape(*x.shape[:2], -1).transpose(1, 2)
     mean = rows.mean(1)
     return torch.stack([mean, (rows - mean[:, None]).square().mean(1)], 1)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import operator
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import EnumMeta
+from numbers import Real
 from typing import Any, cast
 
 import timm
@@ -62,11 +64,12 @@ def describe(
         UserError: for values that cannot be used, a `preprocess` of an unknown kind, or a Hugging Face network without
             its processor.
     """
-    sides = (input_size, input_size) if isinstance(input_size, int) else input_size
+    if labels is not None and (isinstance(labels, str | Mapping) or not isinstance(labels, Iterable)):
+        raise UserError(f"labels must be a list of names, one a class, not {labels!r:.60}")
     given = Input(
         mean=_numbers("mean", mean),
         std=_numbers("std", std),
-        size=None if sides is None else _size(sides),
+        size=None if input_size is None else _given_size(input_size),
         labels=None if labels is None else tuple(map(str, labels)),
     )
     said = given if preprocess is None else given.over(_of_preprocess(preprocess))
@@ -95,12 +98,20 @@ def _numbers(name: str, value: Numbers | None) -> tuple[float, ...] | None:
     if value is None:
         return None
     try:
-        found = (float(value),) if isinstance(value, int | float) else tuple(float(v) for v in value)
+        found = (float(value),) if isinstance(value, int | float | Real) else tuple(float(v) for v in value)
     except (TypeError, ValueError):
         found = ()
     if not found or (name == "std" and not all(v > 0 for v in found)):
         raise UserError(f"{name} must be a number a channel{', above 0' if name == 'std' else ''}, not {value!r:.60}")
     return found
+
+
+def _given_size(value: int | Sequence[int]) -> tuple[int, int]:
+    try:
+        height, width = (operator.index(v) for v in (value if isinstance(value, Sequence) else (value, value)))
+        return _size((height, width))
+    except (TypeError, ValueError):
+        raise UserError(f"input_size must be one side in pixels, or (height, width), not {value!r:.60}") from None
 
 
 def _size(value: Sequence[int]) -> tuple[int, int]:

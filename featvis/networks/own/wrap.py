@@ -13,16 +13,23 @@ flat: layer4                    # the layer of the `flat` plausibility; left out
 
 from __future__ import annotations
 
+import hashlib
+import importlib
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import yaml
 
 from featvis.errors import UserError, nearest
 from featvis.networks.names import ModelSpec
+from featvis.paths import importable
 
 PREFIX = "wrap:"
+_OWN = "featvis_wrap_"
+"""Before the name of a package that stands for a folder, whose files are its modules."""
 KEYS = ("class_path", "init_args", "weights", "mean", "std", "input_size", "labels", "flat")
 _NEEDED = ("class_path", "mean", "std", "input_size")
 
@@ -70,6 +77,53 @@ def read(name: str, flag: str = "--model") -> tuple[ModelSpec, dict[str, Any]]:
         given=name,
     )
     return spec, values
+
+
+def imported(class_path: str, folder: Path, what: str) -> Any:
+    """What a class path names: in a file of the YAML's folder, where that has it, else wherever Python finds it.
+
+    Another folder may have a file of the same name, so files are imported as modules of a package of their folder's.
+
+    Args:
+        class_path: `module.Class`.
+        folder: of the YAML.
+        what: the option and its value, for messages.
+
+    Raises:
+        UserError: when it cannot be imported, whatever the file raises.
+    """
+    module, _, attribute = class_path.rpartition(".")
+    importable(folder)
+    importable(Path.cwd())
+    place = folder.absolute().joinpath(*module.split("."))
+    file = next((p for p in (place.with_name(f"{place.name}.py"), place / "__init__.py") if p.is_file()), None)
+    package = f"{_package(folder)}." if module and file is not None else ""
+    try:
+        return getattr(importlib.import_module(package + module), attribute)
+    except Exception as error:  # anyone's code may raise anything
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}".replace(package, "")
+        where = f" from {file}" if package else ""
+        raise UserError(
+            f"{what}: {class_path} cannot be imported{where} ({reason:.200}); name it module.Class, of a file that runs"
+        ) from error
+
+
+def _package(folder: Path) -> str:
+    """The name of a folder's package; what its files import by a plain name from beside them is its own from now on."""
+    folder = folder.resolve()
+    name = _OWN + hashlib.sha256(str(folder).encode()).hexdigest()[:12]
+    if name not in sys.modules:
+        sys.modules[name] = ModuleType(name)
+        sys.modules[name].__path__ = [str(folder)]
+    others = [Path(m.__path__[0]) for n, m in sys.modules.items() if re.fullmatch(_OWN + r"\w+", n) and n != name]
+    sys.path.sort(key=lambda path: Path(path).resolve() in others)
+    for key, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if file and not key.startswith(_OWN):
+            beside = (Path(file).relative_to(other) for other in others if Path(file).is_relative_to(other))
+            if any((folder / path).is_file() for path in beside):
+                del sys.modules[key]
+    return name
 
 
 def alias_of(name: str) -> str:

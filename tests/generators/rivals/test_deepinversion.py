@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 from tiny import network
+from torch import nn
 
 from featvis.errors import UserError
 from featvis.generators import DeepInversion
+from featvis.networks.own.modules import classifier_of
 from featvis.networks.units import cut, parse_units
 
 UNITS = "cat,dog@0-2,fox"
@@ -104,3 +106,40 @@ def test_what_it_cannot_do_is_said_in_a_sentence(tiny, monkeypatch):
     monkeypatch.setattr(DeepInversion, "_scores", small)
     with pytest.raises(UserError, match="a group of 3 images does not fit into the memory, 1 would; take"):
         made(tiny).visualize("cat,dog,fox")
+
+
+class Parts(nn.Module):
+    """Batch norms of vectors, of tokens, and of all tokens of all images as if each were one (LeViT)."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.tokens, self.parts = nn.Conv2d(3, 6, 4, 4), nn.BatchNorm1d(6), nn.BatchNorm1d(6)
+        self.vectors, self.head = nn.BatchNorm1d(6), nn.Linear(6, 4)
+
+    def forward(self, x):
+        x = self.tokens(self.conv(x).flatten(2)).transpose(1, 2)
+        x = self.parts(x.flatten(0, 1)).view_as(x).relu().mean(1)
+        return self.head(self.vectors(x))
+
+
+def test_batch_norms_of_vectors_count_and_those_of_parts_of_images_do_not():
+    torch.manual_seed(0)
+    net = classifier_of(Parts(), "float32", mean=0.5, std=0.25, input_size=16)
+    generator = made(net, steps=1, statistics=0.7, relative=False)
+    generator.chain = []
+    assert sorted(generator.running()) == ["tokens[moments]", "vectors[moments]"]
+    units = parse_units("0,1,2", net)
+    state = generator.optimisation(units)
+    canvas = generator.parametrization.decode(state.parts[0].parameters.detach(), None)
+    seen = []
+    handles = [m.register_forward_pre_hook(lambda m, a: seen.append(a[0])) for m in (net.net.tokens, net.net.vectors)]
+    with torch.no_grad():
+        logits = net.net((canvas - 0.5) / 0.25).double().numpy()
+    for handle in handles:
+        handle.remove()
+    tokens, vectors = (x.double().numpy() for x in seen)
+    off = sum(
+        np.linalg.norm(x.mean(axes)) + np.linalg.norm(x.var(axes) - 1) for x, axes in ((tokens, (0, 2)), (vectors, 0))
+    )
+    entropy = np.log(np.exp(logits).sum(1)) - logits[np.arange(3), [0, 1, 2]]
+    assert np.allclose(generator.step(state).numpy(), -entropy - 0.7 * off, rtol=1e-4)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny import LABELS
+from tiny import LABELS, network
 
+import featvis
 from featvis.data.files import digest
 from featvis.errors import UserError
 from featvis.generators import SeededAccentuation
@@ -76,3 +77,15 @@ def test_seeds_of_the_units_own_class_and_no_seeds_are_refused(tiny, pictures):
         path.write_bytes(b"no picture")
     with pytest.raises(UserError, match="no image of another class than dog can be decoded"):
         made(tiny, pictures).photographs(parse_units("dog", tiny)[0])
+
+
+def test_the_photographs_are_of_other_classes_of_the_network_at_hand(tiny, pictures):
+    other = network()
+    other.labels = list(reversed(LABELS))
+    method = made(tiny, pictures)
+    by_digest = {digest(path): path.parent.name for path in pictures.rglob("*.png")}
+    for net in (tiny, other):
+        out = featvis.visualize(net, "cat@0-9", method, progress=False)
+        shown = {by_digest[method.photographs(unit)[0]] for unit in out.units}
+        assert "cat" not in shown, net.labels
+        assert len(shown) > 1

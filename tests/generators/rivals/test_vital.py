@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny import LABELS, network
 
+import featvis
 from featvis.data.files import digest
 from featvis.errors import UserError
 from featvis.generators import VITAL
@@ -108,3 +111,27 @@ def test_what_it_cannot_see_is_said_in_a_sentence(tiny, pictures):
     (pictures / "cat" / "1.png").write_bytes(b"no picture")
     with pytest.raises(UserError, match="1 images of cat can be decoded, and 2 are asked for"):
         made(tiny, pictures).visualize("cat")
+
+
+def test_another_network_is_matched_with_what_its_own_layers_see(tiny, pictures):
+    other = network()
+    torch.nn.init.normal_(other.net[0].weight)
+    other.labels = list(reversed(LABELS))
+    generator = made(tiny, pictures)
+    for net, unit in ((tiny, "cat"), (other, "cat"), (other, "4:1")):
+        out = featvis.visualize(net, unit, generator, progress=False)
+        fresh = featvis.visualize(net, unit, made(net, pictures), progress=False)
+        assert torch.equal(out.canvas, fresh.canvas), unit
+        assert generator.about(out.units[0]) == fresh.generator.about(out.units[0])
+
+
+def test_a_network_that_was_trained_meanwhile_is_matched_as_it_is(tiny, pictures):
+    live = copy.deepcopy(tiny.net)
+    live.image_mean, live.image_std, live.image_size, live.labels = (0.5,) * 3, (0.25,) * 3, 16, list(LABELS)
+    generator = made(live, pictures)
+    before = generator.visualize("cat").canvas
+    with torch.no_grad():
+        live[0].weight.mul_(-2)
+    after = generator.visualize("cat").canvas
+    assert torch.equal(after, made(live, pictures).visualize("cat").canvas)
+    assert not torch.equal(after, before)
