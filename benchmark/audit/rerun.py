@@ -65,7 +65,10 @@ def check(record: Record, data: dict[str, str | None]) -> tuple[str, list[str], 
         then["class_path"] = public_path(str(then.get("class_path")))
         differences += _differences(then, now, "")
     said = record.config.get("evaluation") or {}
-    differences += _differences(said, json.loads(json.dumps(definition(job.plan, row))), "evaluation.")
+    again = json.loads(json.dumps(definition(job.plan, row)))
+    if "weights" not in said:  # a record of before they were written down
+        again.pop("weights", None)
+    differences += _differences(said, again, "evaluation.")
     now_installed = versions(tuple(record.versions))
     notes = [f"{k} {v} then, {now_installed[k]} now" for k, v in record.versions.items() if now_installed[k] != v]
     return spelled, differences, notes

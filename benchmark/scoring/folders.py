@@ -22,7 +22,7 @@ from benchmark.scoring.evaluate import evaluate_row, record_path
 from benchmark.scoring.others import table_rows
 from benchmark.scoring.pictures import flat_distances
 from benchmark.scoring.plan import Picture, Plan, Row, Sources
-from benchmark.scoring.recording import of_row
+from benchmark.scoring.recording import of_row, weights_of
 from benchmark.scoring.scorer import Scorer
 from featvis.data.files import digest, find_images, open_rgb
 from featvis.data.sets import FolderImages
@@ -198,8 +198,9 @@ def evaluate_folder(folder: Path, target: Classifier, sources: Sources, **option
     for name in dict.fromkeys((*plan.classifiers, plan.frechet, *plan.observers)):
         networks[name] = networks.get(name) or load(name, "float32")
     settle(plan, networks)
-    plan.extractors, missing = extractors.find(plan.metrics)
-    plan.unavailable |= missing
+    hashes, missing = extractors.find(plan.metrics)
+    plan.extractors, plan.unavailable = list(hashes), plan.unavailable | missing
+    plan.weights = weights_of(plan, networks, hashes)
     scorer, found = Scorer(plan, sources, networks), []
     given = {row.method: pictures for row in plan.rows if row.kind == "folder"}
     scorer.flat = flat_distances(plan, scorer, {"devices": 1}, given)
