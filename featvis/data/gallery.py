@@ -34,6 +34,9 @@ around the 90th."""
 class GalleryJob(RowsJob):
     """What an observer sees in each image: `pooled` before the head and `middle` (4 x 4 parts), float16.
 
+    And `own`, its log-probability of the class that has the number of the image's. Those are the numbers of the network
+    that the images were listed for: it is the image's class only where both have the same (`Classes.same`).
+
     Args:
         observer: the network.
     """

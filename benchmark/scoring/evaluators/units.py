@@ -16,6 +16,7 @@ from benchmark.records.columns import COLUMNS
 from benchmark.records.record import Measurement
 from benchmark.scoring.evaluators import absent, give_data, marked, measured
 from featvis import metrics
+from featvis.data.classes import Classes
 from featvis.data.gallery import NATURAL, QUERIES, Excited, Rows
 from featvis.metrics.functional import units as functional
 from featvis.metrics.units import PerUnit
@@ -103,10 +104,10 @@ def _of_observer(scorer: Scorer, natural: Natural, seen: Seen, numbers: Tensor, 
     facts = {"observer": network.name, "images": len(gallery), "same_family": heading != short}
     found = [observer.identification(f"identification_{short}", heading, facts)]
     found += observer.choices(short, heading, facts)
-    if network.synsets == scorer.target.synsets and network.num_classes == scorer.target.num_classes:
+    if network is scorer.target or Classes.of(network).same(Classes.of(scorer.target)):
         found.append(observer.percentile(f"transfer_percentile_{short}", heading, facts, seen, network.name))
     else:
-        why = f"{short} has other classes than {scorer.target.alias}"
+        why = f"{short} has other classes than {scorer.target.alias}, or no names to tell"
         text = metrics.TransferPercentile(network.name).text
         found.append(absent(f"transfer_percentile_{short}", text, why, heading))
     return [*found, observer.diversity(f"diversity_{short}", heading, facts)]

@@ -227,6 +227,25 @@ def test_a_photograph_is_no_query_for_itself():
     assert found["afc_hard_eyes"] == pytest.approx(np.mean(hard), abs=1e-6)
 
 
+@pytest.mark.parametrize("named", [["red", "green", "blue"], ["van", "bus", "cab"], ["green", "red", "blue"], None])
+def test_a_percentile_is_of_the_same_classes_alone(tmp_path, named):
+    rng = np.random.default_rng(0)
+    for c, label in enumerate(ABOUT["labels"]):
+        for i in range(4):
+            picture(tmp_path / "real" / label / f"{i}.png", rng.integers(20, 235, 3), rng)
+        picture(tmp_path / "shown" / f"{c}.png", rng.integers(20, 235, 3), rng)
+    (tmp_path / "eyes3.py").write_text(OBSERVER.replace("nn.Linear(6, 4)", "nn.Linear(6, 3)"))
+    text = "class_path: eyes3.make\nmean: [0.5, 0.5, 0.5]\nstd: [0.25, 0.25, 0.25]\ninput_size: [24, 24]\n"
+    (tmp_path / "eyes3.yaml").write_text(text + (f"labels: {named}\n" if named else ""))
+    table = scores(tmp_path, "shown", ["eyes3"])
+    value, absent = table.loc[("shown", "transfer_percentile_wrap-eyes3"), ["value", "absent"]]
+    if named == ABOUT["labels"]:
+        assert 0 <= value <= 1
+    else:
+        assert np.isnan(value)
+        assert "wrap-eyes3 has other classes than" in absent
+
+
 def test_names_of_files_and_ids_are_units():
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
     network = Classifier(net, ModelSpec("tiny", "tiny", mean=(0.5,) * 3, std=(0.5,) * 3, input_size=(8, 8)))
