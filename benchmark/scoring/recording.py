@@ -147,6 +147,7 @@ def definition(plan: Plan, row: Row) -> dict[str, Any]:
         "data": plan.sets or None,
         "metrics": plan.metrics,
         "seed": plan.seed,
+        "canvas": list(plan.canvas),
         "transparency": row.transparency,
         "unavailable": sorted(plan.unavailable),
     } | {key: value for key, value in (("extractors", plan.extractors), ("weights", plan.weights)) if value}

@@ -16,12 +16,14 @@ from benchmark.cli import main
 from benchmark.records.columns import column_of
 from benchmark.records.record import Record, load_all
 from benchmark.scoring import others, references
+from benchmark.scoring.evaluate import evaluate
 from benchmark.scoring.plan import Picture, Plan, Row
 from benchmark.scoring.scorer import Scorer
 from featvis.data.files import fit, open_rgb, to_tensor
 from featvis.data.reference import EMBEDDED, read_bank
 from featvis.data.sets import FolderImages
 from featvis.networks.loading import load
+from featvis.storage import images
 
 NET = '''
 import torch
@@ -295,6 +297,28 @@ def test_the_row_real_has_as_many_photographs_as_a_method_has_pictures(place, mo
     logits = {m.name: m for m in measured}["logit"]
     assert logits.values is not None
     assert [v is None for v in logits.values] == [False, False, False, True, False, False]
+
+
+def test_a_broken_picture_takes_its_own_row_alone(place, tmp_path, monkeypatch):
+    monkeypatch.chdir(place)
+    rng = np.random.default_rng(3)
+    for name in ("whole", "torn"):
+        (tmp_path / name).mkdir()
+        for label in (0, 2):
+            alpha = np.full((SIDE, SIDE), 255, np.uint8)
+            images.write(tmp_path / name / f"{label}.png", np.asarray(picture(rng, label)), alpha, {})
+    torn = tmp_path / "torn" / "2.png"
+    torn.write_bytes(torn.read_bytes()[:-400])
+    rows = [Row("whole", folder="whole"), Row("torn", folder="torn"), Row("real", "real")]
+    plan = dataclasses.replace(
+        PLAN, out=str(tmp_path), model=OWN, classifiers=[], frechet=OWN, units=["0", "2"], labels=["red", "blue"],
+        data="five", rows=rows, metrics=["plausibility"], cache=str(tmp_path / "reference"),
+    )  # fmt: skip
+    assert evaluate(plan, None, {OWN: load("wrap:own.yaml", "float32")}) == 1
+    found = {r.method: r for r in load_all(tmp_path / "records")}
+    assert {name: r.status for name, r in found.items()} == {"whole": "done", "torn": "failed", "real": "done"}
+    assert "truncated" in found["torn"].error
+    assert found["whole"].metric("plausibility").n == 2
 
 
 def test_a_network_passes_over_a_set_once(monkeypatch):
