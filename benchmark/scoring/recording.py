@@ -177,7 +177,7 @@ def weights_of(
         files["inception"] = find_inception([directory] if directory else [])
     if "clip" in asked and (clip := EXTRACTORS["clip"]) in plan.extractors:
         files["words"] = classes_path(clip)
-    return found | {what: path and file_hash(path) for what, path in files.items()}
+    return found | {what: None if path is None else file_hash(path) for what, path in files.items()}
 
 
 def failures(folder: Path, units: Sequence[str]) -> dict[str, FailedUnit]:
