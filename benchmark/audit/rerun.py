@@ -78,7 +78,10 @@ def check(record: Record, data: dict[str, str | None]) -> tuple[str, list[str], 
         then["class_path"] = public_path(str(then.get("class_path")))
         differences += _differences(then, now, "")
     said = record.config.get("evaluation") or {}
-    differences += _differences(said, json.loads(json.dumps(definition(job.plan, row))), "evaluation.")
+    again = json.loads(json.dumps(definition(job.plan, row)))
+    # A record of before these were written down says nothing of them.
+    again = {key: value for key, value in again.items() if key in said or key not in ("canvas", "weights")}
+    differences += _differences(said, again, "evaluation.")
     now_installed = versions(tuple(record.versions))
     notes = [f"{k} {v} then, {now_installed[k]} now" for k, v in record.versions.items() if now_installed[k] != v]
     return spelled, differences, notes

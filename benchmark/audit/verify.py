@@ -24,6 +24,7 @@ from benchmark.scoring.plan import Plan, Row, Sources, kind_of
 from benchmark.scoring.scorer import Scorer
 from benchmark.studies.attacks.run import SUITE as ATTACK
 from benchmark.studies.attacks.run import remeasure
+from featvis.canvas.montage import grid
 from featvis.errors import Unreachable, UserError
 from featvis.networks.classifier import Classifier
 from featvis.networks.devices import default_device
@@ -139,8 +140,12 @@ def _facts(record: Record, unit: str, label: str, pixels: Any, facts: dict[str, 
         expected["seed"] = (record.config.get("generator") or {}).get("init_args", {}).get("seed", 0)
     if record.budget is not None:
         expected |= {"steps": record.budget.steps, "views": record.budget.views}
-        if tuple(pixels.shape[:2]) != record.budget.canvas:
-            yield f"it is {pixels.shape[0]} x {pixels.shape[1]}, and the record's canvas {record.budget.canvas}"
+        channels = facts.get("channels", 3)
+        rows, columns = grid(channels) if isinstance(channels, int) and channels > 0 else (1, 1)
+        height, width = record.budget.canvas
+        if tuple(pixels.shape[:2]) != (height * rows, width * columns):
+            tiles = f" in {rows} x {columns} tiles" * (rows * columns > 1)
+            yield f"it is {pixels.shape[0]} x {pixels.shape[1]}, and the record's canvas {record.budget.canvas}{tiles}"
     for key, value in expected.items():
         if facts.get(key) != value:
             yield f"its {key} is {facts.get(key)!r}, and the record's {value!r}"
@@ -219,7 +224,8 @@ def plan_of(
         for r in group
         if r.status == "done"
     ]
-    canvas = list(first.budget.canvas) if first.budget is not None else [256, 256]
+    # An older record does not say it: one of the methods' is as good a guess as any.
+    canvas = said.get("canvas") or (list(first.budget.canvas) if first.budget is not None else [256, 256])
     given = {key: value if said.get("data") else None for key, value in data.items()}
     plan = Plan(
         out=str(run), suite=first.suite, model=first.alias, classifiers=list(said.get("classifiers", [])),
@@ -247,11 +253,11 @@ def _numbers(run: Path, group: Sequence[Record], data: dict[str, str | None], re
     try:
         plan, sources, networks = plan_of(run, group, data)
         scorer = Scorer(plan, sources, networks)
-    except UserError as error:
+        scorer.flat = flat_distances(plan, scorer, {"devices": 1})
+    except (UserError, OSError) as error:
         report.unchecked.append(f"the numbers of {name}: {error}")
         report.unscored += 1
         return
-    scorer.flat = flat_distances(plan, scorer, {"devices": 1})
     by_method = {r.method: r for r in group}
     for row in tqdm(plan.rows, desc=f"scores of {name}", unit="row"):
         record = by_method[row.method]

@@ -32,7 +32,7 @@ OF_SETS = ("fd_dinov2", "kd_dinov2", "cmmd")
 TOO_FEW = "the reference holds fewer than two images besides those of the row real"
 
 
-def find(metrics: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+def find(metrics: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
     """Which extractors can be had for what is asked, and why the others cannot.
 
     Each is loaded once, to see that it can be, and let go of: it would lie in memory while the images are made.
@@ -41,22 +41,21 @@ def find(metrics: Sequence[str]) -> tuple[list[str], dict[str, str]]:
         metrics: groups or columns; empty: all, of which these are only part where their weights are in the folder.
 
     Returns:
-        Names of networks, and reasons by name for those that were asked for in vain.
+        The hash of the weights by the network's name, and reasons by name for those that were asked for in vain.
 
     Raises:
         UserError: for weights, or classes in words, that are broken or another network's.
     """
     wanted = {c.evaluator for c in columns.wanted(metrics)}
-    found, missing = list[str](), dict[str, str]()
+    found, missing = dict[str, str](), dict[str, str]()
     for evaluator, name in EXTRACTORS.items():
         if evaluator not in wanted or not (metrics or _in_folder(name)):
             continue
         try:
-            load(name, "float32", flag="the extractor")
+            found[name] = load(name, "float32", flag="the extractor").weights_hash
         except Unreachable as error:
             missing[name] = f"{error.reason}: put {name}.safetensors into the folder FEATVIS_WEIGHTS"
             continue
-        found.append(name)
         if evaluator == "clip" and (path := classes_path(name)) is not None:
             read_classes(path)
     return found, missing

@@ -22,7 +22,7 @@ from benchmark.scoring.evaluate import evaluate_row, record_path
 from benchmark.scoring.others import table_rows
 from benchmark.scoring.pictures import flat_distances
 from benchmark.scoring.plan import Picture, Plan, Row, Sources
-from benchmark.scoring.recording import of_row
+from benchmark.scoring.recording import of_row, weights_of
 from benchmark.scoring.scorer import Scorer
 from featvis.data.files import digest, find_images, open_rgb
 from featvis.data.sets import FolderImages
@@ -104,21 +104,19 @@ def _seen(path: Path) -> set[int]:
 
 
 def _of_classes(folder: Path, target: Classifier) -> tuple[list[Picture], list[Unit]]:
-    """The pictures of a folder that have a class, and the classes."""
+    """The pictures of a folder that have a class, and their units: a class each, numbered where it has several."""
     source = FolderImages(folder, target, flag="FOLDER", below=True)
-    pictures = _opened(
-        [(file.path, file.label, None if file.label is None else str(file.label)) for file in source.files]
-    )
+    named = {f.path: Unit(LOGITS, f.label, target.labels[f.label]) for f in source.files if f.label is not None}
+    pictures, units = _of_units(named)
     if len(pictures) < len(source.files) or source.left:
         left = f"; left out: {source.left}" if source.left else ""
         broken = len(source.files) - len(pictures)
         print(f"featvis: {broken} images skipped as broken, {source.unlabelled} without a class{left}", file=sys.stderr)
-    classes = dict.fromkeys(p.label for p in pictures if p.label is not None)
-    return pictures, [Unit(LOGITS, c, target.labels[c]) for c in classes]
+    return pictures, units
 
 
 def _of_units(named: dict[Path, Unit]) -> tuple[list[Picture], list[Unit]]:
-    """The same of pictures of units; several of one unit are its seeds."""
+    """The pictures that can be decoded, and their units; several of one unit are its seeds."""
     times: Counter[str] = Counter()
     units = {}
     for path, unit in named.items():
@@ -198,8 +196,9 @@ def evaluate_folder(folder: Path, target: Classifier, sources: Sources, **option
     for name in dict.fromkeys((*plan.classifiers, plan.frechet, *plan.observers)):
         networks[name] = networks.get(name) or load(name, "float32")
     settle(plan, networks)
-    plan.extractors, missing = extractors.find(plan.metrics)
-    plan.unavailable |= missing
+    hashes, missing = extractors.find(plan.metrics)
+    plan.extractors, plan.unavailable = list(hashes), plan.unavailable | missing
+    plan.weights = weights_of(plan, networks, hashes)
     scorer, found = Scorer(plan, sources, networks), []
     given = {row.method: pictures for row in plan.rows if row.kind == "folder"}
     scorer.flat = flat_distances(plan, scorer, {"devices": 1}, given)

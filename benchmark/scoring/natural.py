@@ -55,6 +55,10 @@ class Natural:
         """Which images excite each unit."""
         return [excited(self.rows.column("activations", column)) for column in range(len(self.units))]
 
+    def without(self, number: int, digests: Int[Tensor, " k"]) -> Excited:
+        """The same of one unit, as if the images of these digests were not there."""
+        return excited(self.rows.column("activations", number), torch.isin(self.digests, digests))
+
     @functools.cached_property
     def digests(self) -> Int[Tensor, " n"]:
         """Of the images' files."""

@@ -19,6 +19,7 @@ from featvis.canvas.montage import to_picture
 from featvis.canvas.parametrizations import Phase
 from featvis.data.files import digest, open_rgb
 from featvis.data.reference import natural_spectrum
+from featvis.errors import UserError
 from featvis.networks.units import class_of, stream_seed
 from featvis.storage import images
 from featvis.storage.hashing import config_hash
@@ -82,7 +83,7 @@ def flat_distances(
 
     Returns:
         For each row `squared` and `cosine` (see `references.nearest`), a number an image in the order of `pictures_of`;
-        empty without data, classes, maps to flatten or need.
+        empty without data, classes, maps to flatten or need. A row with an image that cannot be opened has none.
     """
     source = scorer.sources.bank
     wanted = any(task.kind == "nearest" for task in references.passes(plan))
@@ -107,11 +108,15 @@ def flat_distances(
             continue
         folder = folder_of(plan, row)
         show = images.over_grey if row.transparency else open_rgb
-        for unit in plan.units:
-            path = folder / f"{unit}.png"
-            if path.is_file():
-                opener = functools.partial(lambda show, path: (show(path), 0), show, path)
-                add(row.method, int(str(class_of(unit))), f"{unit} {row.transparency} {digest(path)}", opener)
+        there = [(unit, path) for unit in plan.units if (path := folder / f"{unit}.png").is_file()]
+        try:
+            for _, path in there:
+                show(path)
+        except (OSError, UserError):  # who scores the row says so; here it would take all the others with it
+            continue
+        for unit, path in there:
+            opener = functools.partial(lambda show, path: (show(path), 0), show, path)
+            add(row.method, int(str(class_of(unit))), f"{unit} {row.transparency} {digest(path)}", opener)
     found = references.nearest(
         source, scorer.target, openers, said.hexdigest(), Path(plan.out) / plan.model / "nearest", trainer
     )

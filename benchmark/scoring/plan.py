@@ -84,6 +84,7 @@ class Plan:
         channels: of the target's input.
         observers: networks in whose features units are told apart and sets compared.
         texts: of the units, as `parse_units` reads them; none: their ids say what they are.
+        weights: hashes of what scores (`benchmark.scoring.recording.weights_of`); none: not known.
         version: of featvis, which reads its own plans alone.
     """
 
@@ -112,6 +113,7 @@ class Plan:
     channels: int = 3
     observers: list[str] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
+    weights: dict[str, str | None] = field(default_factory=dict)
     version: str = featvis.__version__
 
     def sources(self, known: Known) -> Sources:

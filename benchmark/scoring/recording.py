@@ -12,11 +12,16 @@ from typing import Any
 import numpy as np
 
 from benchmark.records import record as records
+from benchmark.records.columns import wanted
 from benchmark.records.record import Budget, FailedUnit, Measurement, Record
+from benchmark.scoring.extractors import EXTRACTORS, classes_path
 from benchmark.scoring.plan import Plan, Row
+from featvis.data.extractors.inception import find_inception
 from featvis.networks.classifier import Classifier
 from featvis.networks.devices import device_text
+from featvis.networks.names import weights_directory
 from featvis.storage import images
+from featvis.storage.hashing import file_hash
 from featvis.storage.versions import versions
 
 SCORED_WITH = ("torchmetrics", "faiss-cpu", "torch-fidelity")
@@ -142,9 +147,37 @@ def definition(plan: Plan, row: Row) -> dict[str, Any]:
         "data": plan.sets or None,
         "metrics": plan.metrics,
         "seed": plan.seed,
+        "canvas": list(plan.canvas),
         "transparency": row.transparency,
         "unavailable": sorted(plan.unavailable),
-    } | ({"extractors": plan.extractors} if plan.extractors else {})
+    } | {key: value for key, value in (("extractors", plan.extractors), ("weights", plan.weights)) if value}
+
+
+def weights_of(
+    plan: Plan, networks: Mapping[str, Classifier], extractors: Mapping[str, str]
+) -> dict[str, str | None]:  # fmt: skip
+    """What the scores of a plan are computed by, so that a record of other weights, or of none, is made anew.
+
+    Args:
+        plan: settled, with its extractors.
+        networks: by the plan's names, loaded.
+        extractors: the hash of the weights of each that can be had.
+
+    Returns:
+        A hash a network, by alias; of the files of Inception and of CLIP's words, where they would be read, by what
+        they are, None for one that is not here.
+    """
+    named = dict.fromkeys((plan.model, *plan.classifiers, plan.frechet, *plan.observers))
+    scoring = [networks[n] for n in named if n in networks and n not in plan.unavailable]
+    found: dict[str, str | None] = {n.alias: n.weights_hash for n in scoring}
+    found |= {name: extractors[name] for name in plan.extractors}
+    asked, directory = {c.evaluator for c in wanted(plan.metrics)}, weights_directory()
+    files: dict[str, Path | None] = {}
+    if "frechet" in asked and plan.data is not None:
+        files["inception"] = find_inception([directory] if directory else [])
+    if "clip" in asked and (clip := EXTRACTORS["clip"]) in plan.extractors:
+        files["words"] = classes_path(clip)
+    return found | {what: None if path is None else file_hash(path) for what, path in files.items()}
 
 
 def failures(folder: Path, units: Sequence[str]) -> dict[str, FailedUnit]:

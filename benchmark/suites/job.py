@@ -19,6 +19,7 @@ from benchmark.scoring import extractors, references
 from benchmark.scoring.classes import settle
 from benchmark.scoring.others import table_rows
 from benchmark.scoring.plan import Plan, Row, Sources
+from benchmark.scoring.recording import weights_of
 from benchmark.suites.controls import named
 from benchmark.suites.methods import build
 from benchmark.suites.overlap import check_overlap
@@ -188,7 +189,7 @@ def prepare(name: str, suite: Suite, out: Path, options: Mapping[str, Any], eval
         sets=sources.facts(),
         cache=str(cache),
         unavailable=unavailable,
-        extractors=found,
+        extractors=list(found),
         seed=suite.seed,
         units=[u.id for u in units],
         labels=[u.label for u in units],
@@ -198,6 +199,7 @@ def prepare(name: str, suite: Suite, out: Path, options: Mapping[str, Any], eval
         **evaluation,
     )
     settle(plan, networks)
+    plan.weights = weights_of(plan, networks, found)
     return Job(name, suite, out, classifier, units, cells, plan, sources, networks)
 
 

@@ -105,6 +105,19 @@ class Classes:
         theirs = other._by_label.get(label, [])
         return theirs[0] if len(theirs) == len(self._by_label[label]) == 1 else other.synset(self.labels[index])
 
+    def same(self, other: Classes) -> bool:
+        """Whether another network is known to have these classes, all of them under these numbers.
+
+        Example:
+            >>> from featvis.data.classes import Classes
+            >>> pets, cars = Classes.of(["cat", "dog"]), Classes.of(["van", "cab"])
+            >>> pets.same(Classes.of(["Cat", "Dog"])), pets.same(cars), Classes(2).same(Classes(2))
+            (True, False, False)
+        """
+        if self.synsets and other.synsets:
+            return self.synsets == other.synsets
+        return bool(self.labels) and [plain(label) for label in self.labels] == [plain(text) for text in other.labels]
+
     def shared(self, other: Classes, wanted: Iterable[int] = ()) -> bool:
         """Whether two networks have the same classes, as far as they matter.
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from featvis.data.reference import PREPROCESSING
@@ -26,12 +26,16 @@ NATURAL = 9
 """The most exciting images of a unit: those that stand for it (Zimmermann et al. 2021 show nine)."""
 QUERIES = 20
 """Images on each side of a choice."""
-LEAST = 300
-"""Images without which the queries of a choice would overlap."""
+LEAST = 390
+"""Images without which the queries of a choice would overlap: from rank 9 on 20 around the 98th percentile, then those
+around the 90th."""
 
 
 class GalleryJob(RowsJob):
     """What an observer sees in each image: `pooled` before the head and `middle` (4 x 4 parts), float16.
+
+    And `own`, its log-probability of the class that has the number of the image's. Those are the numbers of the network
+    that the images were listed for: it is the image's class only where both have the same (`Classes.same`).
 
     Args:
         observer: the network.
@@ -177,7 +181,7 @@ class Excited:
         natural: (9,) numbers of the images that excite it most, from the strongest on.
         easy: (20,) and (20,), of images that excite it (ranks 10 to 29) and of those that excite it least; None where
             there are too few images.
-        hard: the same, around the 98th and the 90th percentile.
+        hard: the same, around the 98th and the 90th percentile, none of them one of the natural ones.
         median: of its activations.
         maximum: of its activations.
     """
@@ -194,11 +198,12 @@ class Excited:
         return self.maximum > self.median
 
 
-def excited(activation: Float[Tensor, " n"]) -> Excited:
+def excited(activation: Float[Tensor, " n"], leave: Bool[Tensor, " n"] | None = None) -> Excited:
     """Which images excite a unit, and how strongly (the choice of queries: Borowski et al. 2021, section 3).
 
     Args:
-        activation: of the unit, an image each; what is not finite counts as least.
+        activation: of the unit, an image each; what is not finite, +inf included, counts as least.
+        leave: images that are left out, as if they were not there.
 
     Example:
         >>> import torch
@@ -207,12 +212,16 @@ def excited(activation: Float[Tensor, " n"]) -> Excited:
         >>> found.natural[:3].tolist(), found.easy[0][:2].tolist(), found.hard[1][:2].tolist()
         ([999, 998, 997], [989, 988], [909, 908])
     """
-    values = activation.double().nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
+    values = activation.double()
+    values = values.masked_fill(~values.isfinite(), -torch.inf)
     order = values.argsort(descending=True, stable=True)
-    n, known = len(order), values[values.isfinite()]
+    if leave is not None:
+        order = order[~leave[order]]
+    n, known = len(order), values[order][values[order].isfinite()]
 
     def around(share: float) -> Tensor:
-        start = max(0, round(share * n) - QUERIES // 2)
+        # The natural images stand for the unit: who has seen them would know them again.
+        start = max(NATURAL, round(share * n) - QUERIES // 2)
         return order[start : start + QUERIES].clone()
 
     enough = n >= LEAST

@@ -1,10 +1,11 @@
-"""What names a configuration: plain data in, 12 hex digits out. No torch."""
+"""What names a configuration or a file: plain data, or a path, in; 12 hex digits out. No torch."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from featvis.errors import UserError
@@ -41,3 +42,19 @@ def config_hash(config: Mapping[str, Any]) -> str:
         True
     """
     return hashlib.sha256(canonical(config).encode("utf-8")).hexdigest()[:12]
+
+
+def file_hash(path: Path) -> str:
+    """12 hex digits of the SHA-256 of a file's bytes.
+
+    Raises:
+        OSError: when it cannot be read.
+
+    Example:
+        >>> from pathlib import Path
+        >>> size = Path("empty").write_bytes(b"")
+        >>> file_hash(Path("empty"))
+        'e3b0c44298fc'
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]

@@ -16,6 +16,7 @@ from benchmark.records.columns import COLUMNS
 from benchmark.records.record import Measurement
 from benchmark.scoring.evaluators import absent, give_data, marked, measured
 from featvis import metrics
+from featvis.data.classes import Classes
 from featvis.data.gallery import NATURAL, QUERIES, Excited, Rows
 from featvis.metrics.functional import units as functional
 from featvis.metrics.units import PerUnit
@@ -103,10 +104,10 @@ def _of_observer(scorer: Scorer, natural: Natural, seen: Seen, numbers: Tensor, 
     facts = {"observer": network.name, "images": len(gallery), "same_family": heading != short}
     found = [observer.identification(f"identification_{short}", heading, facts)]
     found += observer.choices(short, heading, facts)
-    if network.synsets == scorer.target.synsets and network.num_classes == scorer.target.num_classes:
+    if network is scorer.target or Classes.of(network).same(Classes.of(scorer.target)):
         found.append(observer.percentile(f"transfer_percentile_{short}", heading, facts, seen, network.name))
     else:
-        why = f"{short} has other classes than {scorer.target.alias}"
+        why = f"{short} has other classes than {scorer.target.alias}, or no names to tell"
         text = metrics.TransferPercentile(network.name).text
         found.append(absent(f"transfer_percentile_{short}", text, why, heading))
     return [*found, observer.diversity(f"diversity_{short}", heading, facts)]
@@ -161,7 +162,9 @@ class Observer:
 
     def choices(self, short: str, heading: str, facts: dict[str, Any]) -> list[Measurement]:
         """The two-alternative forced choices: easy, hard, and easy with an observer who is not always sure."""
-        pairs, known = self._queries(self._shown()), self.numbers[self.numbers >= 0]
+        units = [self._apart(n) for n in range(self.count)]
+        pairs = self._queries(self._shown(), units)
+        known = self.numbers[self.numbers >= 0]
         shown = {"pictures_a_unit": int(torch.bincount(known).max()) if len(known) else 0}
         slopes = self._slopes(short)
         found = []
@@ -179,7 +182,7 @@ class Observer:
                 layers = {int(self.natural.groups[n]): self.natural.units[n].layer for n in which.tolist()}
                 metric.facts["slope"] = {layer: round(slopes[group], 4) for group, layer in layers.items()}
             if not len(pairs[level][0]):
-                few = any(e.easy is None for e in self.natural.excited)
+                few = any(e.easy is None for e in units)
                 why = FEW if few else "fewer than two units of a group have pictures"
                 found.append(absent(name, metric.text, why, heading))
             elif not len(which):
@@ -195,7 +198,7 @@ class Observer:
         known = self.natural.slopes.setdefault(short, {})
         here = set(self.natural.groups[self.numbers[self.numbers >= 0]].tolist())
         if here - set(known):
-            which, positive, negative = self._queries(self._natural())["easy"]
+            which, positive, negative = self._queries(self._natural(), self.natural.excited)["easy"]
             groups = self.natural.groups[which]
             for group in here - set(known):
                 mine = groups == group
@@ -218,13 +221,24 @@ class Observer:
                     x[n] = functional.directions(natural, mean).nanmean(0)
             yield key, mean, x
 
-    def _queries(self, shown: Iterator[tuple[Key, Tensor, Tensor]]) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
-        """By difficulty: units, and the similarity of their queries of either side to what is shown of them."""
+    def _apart(self, number: int) -> Excited:
+        """A unit whose queries are none of its own pictures, which would be compared with themselves."""
+        whole = self.natural.excited[number]
+        own = self.digests[(self.numbers == number) & (self.digests != 0)]
+        queries = [side for pair in (whole.easy, whole.hard) if pair is not None for side in pair]
+        if not queries or not bool(torch.isin(self.natural.digests[torch.cat(queries)], own).any()):
+            return whole
+        return self.natural.without(number, own)
+
+    def _queries(
+        self, shown: Iterator[tuple[Key, Tensor, Tensor]], units: Sequence[Excited]
+    ) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
+        """By difficulty: numbers of units, and the similarity of their queries of either side to what is shown."""
         found: dict[str, tuple[list[int], list[Tensor], list[Tensor]]] = {k: ([], [], []) for k in ("easy", "hard")}
         for key, mean, x in shown:
             told_apart = functional.contrast(x, self.natural.groups)
             for n in told_apart.isfinite().all(1).nonzero()[:, 0].tolist():
-                excited = self.natural.excited[n]
+                excited = units[n]
                 if not excited.alive:
                     continue
                 pairs = {level: pair for level in found if (pair := _pair(excited, level)) is not None}
@@ -233,18 +247,18 @@ class Observer:
                 images = self.gallery.take(key, torch.cat([side for pair in pairs.values() for side in pair]))
                 sides = functional.cosines(images, mean, told_apart[n]).split(QUERIES)
                 for i, level in enumerate(pairs):
-                    units, positive, negative = found[level]
-                    units.append(n)
+                    which, positive, negative = found[level]
+                    which.append(n)
                     positive.append(sides[2 * i])
                     negative.append(sides[2 * i + 1])
         empty = torch.zeros(0, QUERIES, dtype=torch.float64)
         return {
             level: (
-                torch.tensor(units, dtype=torch.long),
+                torch.tensor(which, dtype=torch.long),
                 torch.stack(positive) if positive else empty,
                 torch.stack(negative) if negative else empty,
             )
-            for level, (units, positive, negative) in found.items()
+            for level, (which, positive, negative) in found.items()
         }
 
     def percentile(

@@ -16,12 +16,14 @@ from benchmark.cli import main
 from benchmark.records.columns import column_of
 from benchmark.records.record import Record, load_all
 from benchmark.scoring import others, references
+from benchmark.scoring.evaluate import evaluate
 from benchmark.scoring.plan import Picture, Plan, Row
 from benchmark.scoring.scorer import Scorer
 from featvis.data.files import fit, open_rgb, to_tensor
 from featvis.data.reference import EMBEDDED, read_bank
 from featvis.data.sets import FolderImages
 from featvis.networks.loading import load
+from featvis.storage import images
 
 NET = '''
 import torch
@@ -295,6 +297,49 @@ def test_the_row_real_has_as_many_photographs_as_a_method_has_pictures(place, mo
     logits = {m.name: m for m in measured}["logit"]
     assert logits.values is not None
     assert [v is None for v in logits.values] == [False, False, False, True, False, False]
+
+
+def test_a_folder_with_several_pictures_a_class_has_floors_of_as_many(place, tmp_path, monkeypatch):
+    monkeypatch.chdir(place)
+    rng = np.random.default_rng(4)
+    for name, label in (("0_a", 0), ("0_b", 0), ("2_a", 2), ("2_b", 2), ("2_c", 2)):
+        (tmp_path / "many").mkdir(exist_ok=True)
+        picture(rng, label).save(tmp_path / "many" / f"{name}.png")
+    arguments = ["evaluate", str(tmp_path / "many"), "--model", "wrap:own.yaml", "--frechet", "wrap:own.yaml"]
+    arguments += ["--classifiers", "", "--data", "five", "--metrics", "logit", "--out", str(tmp_path / "out" / "many")]
+    assert main(arguments) == 0
+    found = {r.method: r for r in load_all(tmp_path / "out" / "many" / "records")}
+    assert found["many"].units == ("0", "0@1", "2", "2@1", "2@2")
+    assert found["many"].labels == ("red", "red", "blue", "blue", "blue")
+    # Of four photographs a class half at most; the noise of each picture is another.
+    assert {name: found[name].n for name in ("many", "real", "noise")} == {"many": 5, "real": 4, "noise": 5}
+    files = [tmp_path / "many" / f"{name}.png" for name in ("0_a", "0_b", "2_a", "2_b", "2_c")]
+    network = load("wrap:own.yaml", "float32")
+    own = [float(network(to_tensor(open_rgb(p))[None])[0, int(p.name[0])]) for p in files]
+    assert found["many"].metric("logit").values == pytest.approx(own, abs=1e-4)
+    assert len(set(found["noise"].metric("logit").values)) == 5
+
+
+def test_a_broken_picture_takes_its_own_row_alone(place, tmp_path, monkeypatch):
+    monkeypatch.chdir(place)
+    rng = np.random.default_rng(3)
+    for name in ("whole", "torn"):
+        (tmp_path / name).mkdir()
+        for label in (0, 2):
+            alpha = np.full((SIDE, SIDE), 255, np.uint8)
+            images.write(tmp_path / name / f"{label}.png", np.asarray(picture(rng, label)), alpha, {})
+    torn = tmp_path / "torn" / "2.png"
+    torn.write_bytes(torn.read_bytes()[:-400])
+    rows = [Row("whole", folder="whole"), Row("torn", folder="torn"), Row("real", "real")]
+    plan = dataclasses.replace(
+        PLAN, out=str(tmp_path), model=OWN, classifiers=[], frechet=OWN, units=["0", "2"], labels=["red", "blue"],
+        data="five", rows=rows, metrics=["plausibility"], cache=str(tmp_path / "reference"),
+    )  # fmt: skip
+    assert evaluate(plan, None, {OWN: load("wrap:own.yaml", "float32")}) == 1
+    found = {r.method: r for r in load_all(tmp_path / "records")}
+    assert {name: r.status for name, r in found.items()} == {"whole": "done", "torn": "failed", "real": "done"}
+    assert "truncated" in found["torn"].error
+    assert found["whole"].metric("plausibility").n == 2
 
 
 def test_a_network_passes_over_a_set_once(monkeypatch):

@@ -16,7 +16,11 @@ from sklearn.preprocessing import normalize
 from benchmark.cli import main
 from benchmark.records.record import Record
 from benchmark.scoring import extractors
+from benchmark.scoring.evaluate import record_path, scored
+from benchmark.scoring.recording import of_row
+from benchmark.suites.job import from_flags
 from featvis.data.extractors.clip import write_classes
+from featvis.data.extractors.inception import FILE_NAMES
 
 DINOV2, CLIPS = extractors.EXTRACTORS["dinov2"], extractors.EXTRACTORS["clip"]
 CLASSES = [301, 323, 953]
@@ -203,3 +207,45 @@ def test_the_same_network_as_a_judge_is_absent_there_alone(alone, tmp_path, pict
     found = record(tmp_path)
     assert found.metric("fd_dinov2").value > 0
     assert "do not share their classes" in found.metric(f"top1_{DINOV2}").absent
+
+
+def test_what_was_put_there_or_replaced_since_is_scored_by(alone, tmp_path, pictures, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def judge(seed):
+        torch.manual_seed(seed)
+        save_file(timm.create_model("test_resnet", pretrained=False).state_dict(), alone / "test_resnet.safetensors")
+
+    def words(first):
+        write_classes(alone / f"{CLIPS}.classes.safetensors", tower, [first, *list(NAMES.values())[1:]], ["{}"])
+
+    def job():
+        flags = {"model": TARGET, "methods": "maco", "units": "301,323", "data": "data", "classifiers": "test_resnet"}
+        made = from_flags("quick", flags, "out", {})
+        return made, [scored(made.plan, row) for row in made.plan.rows]
+
+    put(alone, CLIPS, SIDE)
+    judge(0)
+    changes = {
+        "nothing there before": lambda: None,
+        "Inception": lambda: (alone / FILE_NAMES[0]).write_bytes(b"one"),
+        "another Inception": lambda: (alone / FILE_NAMES[0]).write_bytes(b"two"),
+        "words": lambda: words("ladybug"),
+        "other words": lambda: words("ladybird"),
+        "another judge": lambda: judge(1),
+        "another CLIP": lambda: put(alone, CLIPS, SIDE, seed=1),
+    }
+    for what, change in changes.items():
+        change()
+        made, done = job()
+        assert not any(done), what
+        for row in made.plan.rows:
+            of_row(made.plan, row, made.classifier).write(record_path(made.plan, row))
+        assert all(job()[1]), what
+    # A record of before this was written down is read, and made anew.
+    path = record_path(made.plan, made.plan.rows[0])
+    before = Record.read(path)
+    del before.config["evaluation"]["weights"]
+    before.write(path)
+    assert Record.read(path).status == "done"
+    assert job()[1] == [False, *[True] * (len(made.plan.rows) - 1)]

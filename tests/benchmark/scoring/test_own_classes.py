@@ -154,6 +154,35 @@ def test_the_run_is_verified_with_its_own_network(run, monkeypatch, capsys):
     assert main(["verify", ".", "--data", "../../own", "--model", "wrap:../../own.yaml"]) == 0
 
 
+def test_methods_of_two_canvases_are_verified_and_a_torn_picture_is_told(tmp_path, monkeypatch, capsys):
+    """The first row of the suite says the canvas of the floors, and is not the first by its name."""
+    own(tmp_path)
+    pictures(tmp_path / "own", ["0", "1"])
+    # Photographs of several sizes have the spectrum of the canvas's size.
+    Image.open(tmp_path / "own" / "0" / "0.png").resize((60, 50)).save(tmp_path / "own" / "0" / "0.png")
+    suite = {
+        "model": "wrap:own.yaml", "units": "0,1", "data": "own", "classifiers": [], "frechet": "wrap:own.yaml",
+        "methods": {
+            name: {"preset": "fourier", "steps": 1, "views": 1, "canvas": side}
+            for name, side in (("wide", 96), ("narrow", 40))
+        },
+    }  # fmt: skip
+    (tmp_path / "two.yaml").write_text(yaml.safe_dump(suite, sort_keys=False))
+    monkeypatch.chdir(tmp_path)
+    done = command("run", "--suite", "two.yaml", "--out", "run/out", "--wandb", "disabled", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert main(["verify", "run/out", "--data", "own"]) == 0
+    assert "0 problems" in capsys.readouterr().out
+    record = Record.read(tmp_path / "run" / "out" / "records" / OWN / "narrow.json")
+    path = tmp_path / "run" / "out" / str(record.images) / "1.png"
+    path.write_bytes(path.read_bytes()[:-400])
+    assert main(["verify", "run/out", "--data", "own"]) == 1
+    said = "".join(capsys.readouterr())
+    assert "1.png is cut off" in said
+    assert f"{OWN} / narrow cannot be scored" in said
+    assert f"{OWN} / wide" not in said
+
+
 @pytest.mark.parametrize("layout", ["labels", "label file"])
 def test_the_same_images_by_label_or_with_a_label_file(tmp_path, monkeypatch, layout, capsys):
     labels = ["red", "green", "deep blue"]
@@ -279,6 +308,7 @@ def test_networks_of_other_channels_are_scored_by_what_they_see(channels, tmp_pa
         assert facts["channels"] == channels
         own.append(float(network(from_picture(pixels, channels)[None])[0, unit]))
     assert found["logit"]["value"] == pytest.approx(sum(own) / 2, abs=2e-3)
+    assert main(["verify", "out"]) == 0
     (judge,) = [m for name, m in found.items() if name.startswith("top1_") and "lite1" in name]
     assert judge["value"] is None
     assert ("share their classes" if channels == 1 else "takes 3 channels, the pictures have 5") in judge["absent"]

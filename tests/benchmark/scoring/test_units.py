@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,8 +16,10 @@ from benchmark.cli import main
 from benchmark.evaluation import evaluate
 from benchmark.perf import peers
 from benchmark.records.record import Record
+from benchmark.scoring.evaluators.units import Observer
+from benchmark.scoring.natural import Natural
 from featvis.data.files import as_seen
-from featvis.data.gallery import LEAST, excited
+from featvis.data.gallery import LEAST, Rows, excited
 from featvis.errors import UserError
 from featvis.networks.classifier import Classifier
 from featvis.networks.units import unit_of
@@ -62,8 +65,8 @@ def picture(path: Path, colour, rng) -> None:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
     """Real images of every colour, and pictures of three channels, each of its own colour, and of one of another."""
-    folder, rng = tmp_path_factory.mktemp("units"), np.random.default_rng(0)
-    for i in range(LEAST + 10):
+    folder, rng = tmp_path_factory.mktemp("units"), np.random.default_rng(5)
+    for i in range(LEAST + 30):
         label = ABOUT["labels"][i % 3]
         picture(folder / "real" / label / f"{i}.png", rng.integers(20, 235, 3), rng)
     for c in range(3):
@@ -163,6 +166,84 @@ def test_too_few_real_images_have_no_queries():
     for high, low in (whole.easy, whole.hard):
         assert not set(high.tolist()) & set(low.tolist())
         assert high.min() > low.max()
+
+
+@pytest.mark.parametrize("n", [LEAST, 500, 925, 1000, 3000])
+def test_no_query_is_one_of_the_nine_that_stand_for_the_unit_nor_on_both_sides(n):
+    found = excited(torch.arange(float(n)))
+    sides = [found.natural, *found.easy, *found.hard]
+    for one, other in [(found.natural, side) for side in sides[1:]] + [found.easy, found.hard]:
+        assert not set(one.tolist()) & set(other.tolist())
+    start = max(9, round(0.02 * n) - 10)
+    assert found.hard[0].tolist() == [n - 1 - rank for rank in range(start, start + 20)]
+    assert found.hard[1].tolist() == [n - 1 - rank for rank in range(round(0.1 * n) - 10, round(0.1 * n) + 10)]
+
+
+def test_what_is_not_finite_excites_least():
+    values = torch.arange(1000.0)
+    values[[3, 4, 5]] = torch.tensor([torch.inf, -torch.inf, torch.nan])
+    found = excited(values)
+    assert found.natural.tolist() == list(range(999, 990, -1))
+    assert found.maximum == 999
+    assert set(found.easy[1].tolist()) >= {3, 4, 5}
+
+
+def test_a_photograph_is_no_query_for_itself():
+    """Three units, of which two show photographs that would be their queries: against loops over the others."""
+    n, width, units = 500, 6, 3
+    stream = torch.Generator().manual_seed(0)
+    pooled = torch.randn(n, width, generator=stream).half()
+    activations = torch.randn(n, units, generator=stream)
+    digests = torch.arange(1, n + 1)
+    own = {0: [int(activations[:, 0].argsort(descending=True)[r]) for r in (12, 50)], 1: [], 2: []}
+    own[2] = [int(activations[:, 2].argsort()[0])]
+    shown = [(0, i) for i in own[0]] + [(1, None)] + [(2, i) for i in own[2]]
+    features = torch.stack([torch.randn(width, generator=stream) if i is None else pooled[i].float() for _, i in shown])
+    ids = torch.tensor([0 if i is None else int(digests[i]) for _, i in shown])
+    rows = Rows(({"rows": torch.arange(n), "digests": digests, "activations": activations},))
+    plan = SimpleNamespace(units=["0", "1", "2"], texts=[])
+    network = Classifier(colours(), ModelSpec("tiny", "tiny", mean=(0.5,) * 3, std=(0.5,) * 3, input_size=(8, 8)))
+    natural = Natural(SimpleNamespace(plan=plan, target=network), rows)
+    gallery = Rows(({"rows": torch.arange(n), "pooled": pooled},))
+    numbers = torch.tensor([u for u, _ in shown])
+    observer = Observer(natural, gallery, SimpleNamespace(ids=ids), numbers, {"pooled": features})
+    found = {m.name: m.value for m in observer.choices("eyes", "eyes", {})}
+
+    x, mean = pooled.double().numpy(), pooled.double().numpy().mean(0)
+
+    def direction(vectors):
+        return (vectors - mean) / np.linalg.norm(vectors - mean, axis=-1, keepdims=True)
+
+    of = np.stack([direction(features.double().numpy()[(numbers == u).numpy()]).mean(0) for u in range(units)])
+    easy, hard = [], []
+    for u in range(units):
+        left = [i for i in activations[:, u].argsort(descending=True).tolist() if i not in own[u]]
+        told_apart = of[u] - of[np.arange(units) != u].mean(0)
+        said, m = direction(x[left]) @ told_apart, len(left)
+        low = round(0.1 * m) - 10
+        for scores_, up, down in ((easy, said[10:30], said[-20:]), (hard, said[9:29], said[low : low + 20])):
+            scores_.append((up[:, None] > down[None]).mean())
+    assert found["afc_easy_eyes"] == pytest.approx(np.mean(easy), abs=1e-6)
+    assert found["afc_hard_eyes"] == pytest.approx(np.mean(hard), abs=1e-6)
+
+
+@pytest.mark.parametrize("named", [["red", "green", "blue"], ["van", "bus", "cab"], ["green", "red", "blue"], None])
+def test_a_percentile_is_of_the_same_classes_alone(tmp_path, named):
+    rng = np.random.default_rng(0)
+    for c, label in enumerate(ABOUT["labels"]):
+        for i in range(4):
+            picture(tmp_path / "real" / label / f"{i}.png", rng.integers(20, 235, 3), rng)
+        picture(tmp_path / "shown" / f"{c}.png", rng.integers(20, 235, 3), rng)
+    (tmp_path / "eyes3.py").write_text(OBSERVER.replace("nn.Linear(6, 4)", "nn.Linear(6, 3)"))
+    text = "class_path: eyes3.make\nmean: [0.5, 0.5, 0.5]\nstd: [0.25, 0.25, 0.25]\ninput_size: [24, 24]\n"
+    (tmp_path / "eyes3.yaml").write_text(text + (f"labels: {named}\n" if named else ""))
+    table = scores(tmp_path, "shown", ["eyes3"])
+    value, absent = table.loc[("shown", "transfer_percentile_wrap-eyes3"), ["value", "absent"]]
+    if named == ABOUT["labels"]:
+        assert 0 <= value <= 1
+    else:
+        assert np.isnan(value)
+        assert "wrap-eyes3 has other classes than" in absent
 
 
 def test_names_of_files_and_ids_are_units():
