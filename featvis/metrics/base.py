@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
+from jaxtyping import Float64, Shaped
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
@@ -174,6 +175,17 @@ class PerImage(Score):
         super().__init__(text, **kwargs)
         self.add_state("values", default=[], dist_reduce_fx="cat")
         self.add_state("groups", default=[], dist_reduce_fx="cat")
+
+    def add(self, values: Float64[Tensor, " n"], groups: Shaped[Tensor, " n"] | None) -> None:
+        """Take scores that are there already.
+
+        Args:
+            values: NaN for an image without one.
+            groups: of the images, their classes, say; None: each is its own.
+        """
+        self.values.append(values)
+        if groups is not None:
+            self.groups.append(groups.double())
 
     def count(self) -> int:
         """Images whose score is not NaN."""

@@ -131,5 +131,4 @@ class ZeroShot(PerImage):
             embeddings: of the images.
             labels: the class each image was made for, as the rows of the text have them.
         """
-        self.values.append(zero_shot(embeddings, self.text_embeddings, labels, self.k))
-        self.groups.append(labels.double())
+        self.add(zero_shot(embeddings, self.text_embeddings, labels, self.k), labels)

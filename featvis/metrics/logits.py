@@ -47,8 +47,7 @@ class Transferability(PerImage):
             logits: of that classifier.
             labels: the class each image was made for.
         """
-        self.values.append(top1(logits, labels))
-        self.groups.append(labels.double())
+        self.add(top1(logits, labels), labels)
 
 
 class LogitMagnitude(PerImage):
@@ -82,5 +81,4 @@ class LogitMagnitude(PerImage):
             logits: of the target network.
             labels: the class each image was made for.
         """
-        self.values.append(own_logit(logits, labels))
-        self.groups.append(labels.double())
+        self.add(own_logit(logits, labels), labels)

@@ -103,8 +103,7 @@ class Plausibility(PerImage):
             assert self.bank_labels is not None
             assert isinstance(self.bank, Tensor)
             scores = plausibility(features, labels, self.bank, self.bank_labels, self.kind, ids, self.bank_ids)
-        self.values.append(scores)
-        self.groups.append(labels.double())
+        self.add(scores, labels)
 
     @property
     def _or_nothing(self) -> str:

@@ -17,7 +17,7 @@ def evaluate(scorer: Scorer, seen: Seen) -> list[Measurement]:
     features = seen.features.get(scorer.plan.model, {})
     metric = metrics.LogitMagnitude(facts={"network": scorer.target.name, "resize": SEEN})
     if "own_logit" in features:
-        metric.values.append(features["own_logit"].double())
+        metric.add(features["own_logit"].double(), seen.labels)
     elif "logits" in features and seen.labels is not None:
         metric.update(features["logits"], seen.labels)
     found = measured("logit", metric.result())

@@ -44,7 +44,7 @@ def _one(scorer: Scorer, seen: Seen, kind: Definition) -> Measurement:
         facts["bank"] = f"{len(bank.labels)} images, each of its class looked at and none stored: {bank.source}"
         metric = metrics.Plausibility(kind, torch.zeros(0, 1), torch.zeros(0, dtype=torch.long), facts=facts)
         distances = seen.nearest["cosine"] if kind == "cosine" else seen.nearest["squared"].sqrt()
-        metric.values.append(distances.masked_fill(distances.isinf(), torch.nan))
+        metric.add(distances.masked_fill(distances.isinf(), torch.nan), seen.labels)
         return measured(name, metric.result())
     if flat and not set(scorer.classes.tolist()) <= set(bank.flat_classes):
         why = f"the reference keeps no flattened features of these classes; {give_data(scorer)}, or make it with --flat"

@@ -28,7 +28,7 @@ def _one(scorer: Scorer, seen: Seen, name: str) -> Measurement:
     metric = metrics.Transferability(network.name, facts={"resize": SEEN})
     broken = not_finite(features["logits"], network.alias) if "logits" in features else ""
     if "correct" in features:
-        metric.values.append(features["correct"].double())
+        metric.add(features["correct"].double(), seen.labels)
     elif broken:
         pass
     elif "logits" in features and seen.labels is not None:

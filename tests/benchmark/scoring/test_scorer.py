@@ -11,11 +11,13 @@ from PIL import Image
 
 from benchmark.scoring import extractors, references
 from benchmark.scoring.evaluate import evaluate_row
+from benchmark.scoring.evaluators import logit, plausibility, transferability
 from benchmark.scoring.plan import Plan, Row
 from benchmark.scoring.recording import git_commit
 from benchmark.scoring.scorer import Scorer
 from featvis.data.reference import Bank, read_spectrum
 from featvis.data.sets import FolderImages
+from featvis.metrics import bootstrap
 
 NAME = "dinov2"
 PLAN = Plan(
@@ -76,6 +78,32 @@ def test_extractors_too_say_nothing_of_the_same_photographs_under_other_labels()
     )
     seen.features[NAME]["pooled"] = torch.ones(3, 1)
     assert extractors.reference(scorer([0, 1, 1]), seen, NAME)[1] == "3 images of the same classes: twelve"
+
+
+def test_scores_that_are_there_already_are_resampled_by_class_too():
+    """Of the nearest image, looked for beforehand; of an embedded reference, which keeps logits and predictions."""
+    stream = torch.Generator().manual_seed(0)
+    labels = torch.arange(40) % 8
+    values = (labels * 0.05 + 0.1 * torch.rand(40, generator=stream)).double()
+    target = SimpleNamespace(name="net", alias="net", given="net", last_block=lambda: "blocks.6")
+    made = scorer([0, 1, 1])
+    made.bank, made.target, made.networks, made.sources = bank([0, 1]), target, {"net": target}, None
+    made.plan = SimpleNamespace(model="net", classifiers=["net"], unavailable={})
+    seen = SimpleNamespace(
+        features={"net": {"pooled": torch.zeros(40, 1), "own_logit": values, "correct": (values > 0.2).double()}},
+        labels=labels, ids=torch.zeros(40), nearest={"cosine": values, "squared": values.square()}, banked=True,
+    )  # fmt: skip
+
+    def over_classes(scores: torch.Tensor) -> tuple[float, float]:
+        means = scores.reshape(5, 8).mean(0)
+        return bootstrap(lambda counts: counts @ means / 8, 8)
+
+    found = {kind: plausibility._one(made, seen, kind) for kind in ("cosine", "flat")}
+    (found["logit"],) = logit.evaluate(made, seen)
+    found["top1"] = transferability._one(made, seen, "net")
+    wanted = {"cosine": values, "flat": values, "logit": values, "top1": (values > 0.2).double()}
+    for name, scores in wanted.items():
+        assert found[name].interval == pytest.approx(over_classes(scores), rel=1e-9), name
 
 
 def test_photographs_that_there_are_none_of_make_a_row_without_numbers(monkeypatch):
