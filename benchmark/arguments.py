@@ -11,7 +11,7 @@ from typing import Any, Literal, NoReturn
 
 from jsonargparse import ArgumentParser
 
-from featvis.errors import UserError, nearest
+from featvis.errors import UserError, either, nearest
 
 KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text", "tuple": "a list"}
 SWITCHES = ("--dry_run", "--spectrum", "--files_only", "--sign", "--render_only", "--check_only")
@@ -55,7 +55,7 @@ def _kinds(text: str) -> str:
     found += [f"a list of {m[1].count(',') + 1}" for m in re.finditer(r"tuple\[([^\]]*)\]", named[1])]
     found += [item for m in re.finditer(r"Literal\[([^\]]*)\]", named[1]) for item in m[1].replace("'", "").split(", ")]
     words = list(dict.fromkeys(found))
-    return " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+    return either(words)
 
 
 class OneSentenceParser(ArgumentParser):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class UserError(ValueError):
@@ -37,6 +37,17 @@ def full_disk(error: BaseException) -> str | None:
 
 MOST = 24
 """Names that are listed where none is close."""
+
+
+def either(words: Sequence[str]) -> str:
+    """What would work, in words.
+
+    Example:
+        >>> from featvis.errors import either
+        >>> either(["a number", "a text", "null"])
+        'a number, a text or null'
+    """
+    return " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def nearest(word: str, known: Iterable[str], n: int = 3) -> str:

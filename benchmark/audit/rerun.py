@@ -43,21 +43,19 @@ def check(record: Record, data: dict[str, str | None]) -> tuple[str, list[str], 
     if not record.command.startswith("featvis run "):
         raise UserError(f"the record is of images that were not made by a run: {record.command}")
     try:
-        flags: dict[str, Any] = dict(flags_of(record.command))
-        numbers = {k: int(v) if k in NUMBERS else v for k, v in flags.items()}
+        flags: dict[str, Any] = {k: int(v) if k in NUMBERS else v for k, v in flags_of(record.command).items()}
     except ValueError as error:
         raise UserError(f"the record's command cannot be read ({error}): {record.command}") from error
     if unknown := sorted(flags.keys() - KNOWN):
         raise UserError(f"the record's command has {unknown[0]}, which `featvis run` does not take: {record.command}")
     for key in FOLDERS:
         if key in flags:
-            flags[key] = numbers[key] = data.get(key) or flags[key]
+            flags[key] = data.get(key) or flags[key]
         elif data.get(key):
             raise UserError(f"--{key.replace('_', '-')} was not given to the run of this record; leave it out")
     path = flags.pop("suite", "quick")
-    numbers.pop("suite", None)
     try:
-        job = from_flags(path, numbers, None, {})
+        job = from_flags(path, flags, None, {})
     except UserError as error:
         raise UserError(f"{record.command} does not work here: {error}") from error
     spelled = command_line("run", {"suite": path} | {k: v for k, v in flags.items() if k not in FOLDERS})

@@ -16,7 +16,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import lightning
 
-from featvis.errors import UserError
+from featvis.errors import UserError, either
 
 
 class NotesArguments(type(lightning.LightningModule)):  # type: ignore[misc]
@@ -159,7 +159,7 @@ def _words(hint: Any) -> str:
         words = [f"{count} values, each {_words(inner[0])}"]
     else:
         words = [KINDS.get(hint, str(hint))]
-    return " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+    return either(words)
 
 
 def class_at(class_path: str) -> Any:
