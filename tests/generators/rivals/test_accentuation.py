@@ -75,15 +75,16 @@ def test_optimised_phases_make_the_same_image_on_every_device(monkeypatch):
     phase, magnitude = own.of(torch.rand(1, 3, 8, 12, generator=stream))
     phase = (phase + torch.rand(phase.shape, generator=stream)).requires_grad_()
     weights = torch.rand(1, 3, 8, 12, generator=stream)
-    found = []
+    found, used = [], []
     for transform in (engine.irfft2, fft._of_hermitian_part):
-        monkeypatch.setattr(engine, "irfft2", transform)
+        monkeypatch.setattr(engine, "irfft2", lambda *given, of=transform: used.append(of) or of(*given))
         image = own.decode(phase, magnitude)
         found.append((image, *torch.autograd.grad((image * weights).sum(), phase)))
     (image, gradient), (other, other_gradient) = found
     assert torch.allclose(image, other, atol=1e-6)
     assert torch.allclose(gradient, other_gradient, atol=1e-6)
     assert float(gradient.norm()) > 0
+    assert len(used) == 2, "the engine's own, and nothing beside it"
 
 
 def test_what_has_no_image_or_layer_is_refused(tiny, pictures):
