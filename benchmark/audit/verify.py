@@ -34,8 +34,6 @@ from featvis.storage.hashing import config_hash
 
 TOLERANCE = 1e-3
 """Relative: another processor rounds otherwise; what follows from other images differs by far more."""
-BY_COMMAND = ("probe", "invert", "concepts")
-"""Suites whose numbers need more than the images: layers of the network, or the pictures that were inverted."""
 
 
 @dataclass
@@ -91,7 +89,8 @@ def verify(run: Path, data: dict[str, str | None], files_only: bool = False, mod
         for group in _groups([_here(r, model) for r in found]):
             if group[0].suite == ATTACK:
                 _attacks(run, group, report)
-            elif group[0].suite in BY_COMMAND:
+            elif "evaluation" not in group[0].config:
+                # It needs more than the images: layers of the network, or the photographs that canvases began as.
                 report.unchecked.append(f"the numbers of {group[0].suite}; the command in its records makes them anew")
             else:
                 _numbers(run, group, data, report)
@@ -104,7 +103,10 @@ def verify(run: Path, data: dict[str, str | None], files_only: bool = False, mod
 def _files(run: Path, record: Record, report: Report) -> Iterator[str]:
     """What is wrong with the images of a record, or between them and it."""
     if record.images is None:
-        if record.method not in records.REFERENCES and record.status == "done":
+        if _is_elsewhere(record):
+            text = "its pictures are a folder elsewhere; `featvis evaluate` scores it anew"
+            report.unchecked.append(f"{record.alias} / {record.method}: {text}")
+        elif record.method not in records.REFERENCES and record.status == "done":
             yield "it names no folder of images, so nothing can be checked"
         return
     folder = run / record.images
@@ -131,6 +133,12 @@ def _files(run: Path, record: Record, report: Report) -> Iterator[str]:
             yield f"the pixels in {folder} are not those that it was made from (images_sha256)"
     if record.method not in records.REFERENCES:
         yield from _configuration(folder, record)
+
+
+def _is_elsewhere(record: Record) -> bool:
+    """Whether a record is of anyone's folder of pictures, which is not below the run's."""
+    made = record.images is not None or record.config.get("generator") is not None
+    return not made and record.method not in records.REFERENCES
 
 
 def _facts(record: Record, unit: str, label: str, pixels: Any, facts: dict[str, Any]) -> Iterator[str]:
@@ -222,7 +230,7 @@ def plan_of(
             transparency=bool((r.config.get("evaluation") or {}).get("transparency")),
         )
         for r in group
-        if r.status == "done"
+        if r.status == "done" and not _is_elsewhere(r)
     ]
     # An older record does not say it: one of the methods' is as good a guess as any.
     canvas = said.get("canvas") or (list(first.budget.canvas) if first.budget is not None else [256, 256])

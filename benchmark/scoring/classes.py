@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from benchmark.scoring.plan import Plan
-from featvis.data.classes import Classes
 from featvis.errors import UserError
+from featvis.networks.classes import Classes
 from featvis.networks.classifier import Classifier
 from featvis.networks.units import classes_of
 

@@ -48,9 +48,7 @@ class Row:
 
 def kind_of(record: Record) -> Kind:
     """The kind of row that a run's record is of."""
-    if record.method in ("real", "natural", "real_other"):
-        return cast(Kind, record.method)
-    return "real" if record.images is None else "method"
+    return cast(Kind, record.method) if record.method in ("real", "natural", "real_other") else "method"
 
 
 @dataclass

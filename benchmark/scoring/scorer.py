@@ -22,13 +22,13 @@ from benchmark.records.record import Measurement
 from benchmark.scoring import others, references
 from benchmark.scoring.natural import Natural
 from benchmark.scoring.plan import Kind, Picture, Plan, Sources
-from featvis.data.classes import Classes
 from featvis.data.extractors.inception import load_inception
 from featvis.data.files import as_input
 from featvis.data.gallery import Rows
 from featvis.data.reference import EMBEDDED, Bank, read_bank, read_provenance, read_spectrum
 from featvis.data.sets import ImageSet
 from featvis.metrics.resampling import prepare
+from featvis.networks.classes import Classes
 from featvis.networks.classifier import Classifier
 from featvis.networks.devices import default_device
 from featvis.networks.loading import load

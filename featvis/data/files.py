@@ -17,9 +17,9 @@ from torch import Tensor
 
 from featvis.canvas.montage import from_picture
 from featvis.data import channels as by_channel
-from featvis.data.classes import SYNSET, Classes
 from featvis.data.walk import BROKEN, Found, images_below
 from featvis.errors import UserError
+from featvis.networks.classes import SYNSET, Classes
 from featvis.networks.classifier import Classifier
 
 Known = Classes | Classifier | Sequence[str]

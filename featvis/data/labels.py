@@ -12,9 +12,9 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from featvis.data.classes import Classes
 from featvis.data.files import ImageFile
 from featvis.errors import UserError
+from featvis.networks.classes import Classes
 
 LABEL_FILES = (".txt", ".csv", ".tsv")
 

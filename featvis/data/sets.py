@@ -24,11 +24,11 @@ from typing import Any, Literal
 from PIL import Image
 
 from featvis.data import imagenette
-from featvis.data.classes import SYNSET, Classes, plain
 from featvis.data.files import ImageFile, Known, digest_of, find_images, open_rgb, with_names
 from featvis.data.labels import class_beside, with_labels
 from featvis.data.walk import IMAGE_SUFFIXES, WITHOUT_CLASS
 from featvis.errors import UserError, nearest
+from featvis.networks.classes import SYNSET, Classes, plain
 
 Role = Literal["bank", "frechet", "spectrum"]
 SPLITS: dict[Role, tuple[str, ...]] = {

@@ -10,9 +10,9 @@ import safetensors.torch
 import torch
 from extractors import CLIP, DINO, SMALL, TAGS, put, vit
 
-from featvis.data.classes import Classes
 from featvis.data.extractors.clip import embeddings_of
 from featvis.networks import hub
+from featvis.networks.classes import Classes
 from featvis.networks.loading import load
 from featvis.networks.own.modules import classifier_of
 

@@ -11,8 +11,8 @@ from benchmark.records.record import Measurement
 from benchmark.scoring.evaluators import NO_CLASSES, SEEN, absent, give_data, measured
 from benchmark.scoring.extractors import EXTRACTORS, classes_path, reference, shown, why_not
 from featvis import metrics
-from featvis.data.classes import Classes
 from featvis.data.extractors.clip import ClassTexts, classes_file, embeddings_of, read_classes
+from featvis.networks.classes import Classes
 
 if TYPE_CHECKING:
     from benchmark.scoring.scorer import Scorer, Seen

@@ -16,10 +16,10 @@ from benchmark.records.columns import COLUMNS
 from benchmark.records.record import Measurement
 from benchmark.scoring.evaluators import absent, give_data, marked, measured
 from featvis import metrics
-from featvis.data.classes import Classes
 from featvis.data.gallery import NATURAL, QUERIES, Excited, Rows
 from featvis.metrics.functional import units as functional
 from featvis.metrics.units import PerUnit
+from featvis.networks.classes import Classes
 from featvis.networks.own.wrap import alias_of
 
 if TYPE_CHECKING:

@@ -67,8 +67,8 @@ def merge(
             problems = _conflicts(submission, found, there)
             report = verify.Report() if problems else verify.verify(submission.folder, data)
             problems += report.problems
-            if report.idle:
-                problems.append(f"no number of it could be scored anew: {'; '.join(report.unchecked)}")
+            if not problems:
+                problems += [_unverified(r, report) for r in submission.records if _lacks(r, report)]
             if problems:
                 refused += [f"{submission.path}: {text}" for text in problems]
                 continue
@@ -111,6 +111,17 @@ def _conflicts(
         elif cell in there and there[cell].to_json() != record.to_json():
             found.append(f"there is a record of {' / '.join(cell)} already; give the method another name")
     return found
+
+
+def _lacks(record: Record, report: verify.Report) -> bool:
+    """Whether a row has numbers, and none of them was computed anew."""
+    said = any(m.value is not None for m in record.metrics)
+    return said and not any(key[:3] == cell_of(record) for key in report.follows)
+
+
+def _unverified(record: Record, report: verify.Report) -> str:
+    why = f": {'; '.join(report.unchecked)}" if report.unchecked else ""
+    return f"no number of {' / '.join(cell_of(record))} could be scored anew{why}"
 
 
 def _add(submission: Submission, report: verify.Report, records: Path, pictures: Path) -> None:

@@ -25,6 +25,8 @@ from featvis.storage.images import write_atomic
 
 SCHEMA: Literal[1] = 1
 MANIFEST = "pack.json"
+LARGEST = 2 * 10**9
+"""Bytes of all files of a pack: it may come from anyone, and is unpacked in memory. Ten thousand canvases have room."""
 _WHEN = (1980, 1, 1, 0, 0, 0)  # the same files give the same pack
 
 
@@ -91,6 +93,8 @@ def unpack(path: Path, folder: Path) -> Manifest:
     """
     try:
         with zipfile.ZipFile(path) as archive:
+            if (size := sum(one.file_size for one in archive.infolist())) > LARGEST:
+                raise OSError(f"it unpacks to {size / 1e9:.1f} GB, and {LARGEST / 1e9:.0f} are the most")
             contents = {name: archive.read(name) for name in archive.namelist()}
         data = json.loads(contents.pop(MANIFEST))
     except (OSError, EOFError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:

@@ -12,10 +12,10 @@ from typing import Any
 
 import yaml
 
-from featvis.data.classes import Classes
 from featvis.data.files import ImageFile, find_images, image_file, open_rgb, with_names
 from featvis.errors import UserError, nearest
 from featvis.generators.attack import Attack, Pair, pair_up
+from featvis.networks.classes import Classes
 from featvis.networks.classifier import Classifier
 from featvis.networks.devices import default_device
 from featvis.networks.loading import load

@@ -17,8 +17,8 @@ from jaxtyping import Float, Float32
 from safetensors.torch import save as save_bytes
 from torch import Tensor, nn
 
-from featvis.data.classes import Classes
 from featvis.errors import UserError
+from featvis.networks.classes import Classes
 from featvis.networks.classifier import Classifier
 from featvis.networks.names import short
 from featvis.storage import images

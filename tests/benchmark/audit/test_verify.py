@@ -217,3 +217,24 @@ def test_a_control_on_a_random_network_is_of_that_networks_weights(classifier):
     assert verify.weights_of(plain, classifier) == classifier.weights_hash
     assert verify.weights_of(control, classifier) == load("random:efficientnet_lite0").weights_hash
     assert verify.weights_of(control, classifier) != classifier.weights_hash
+
+
+def test_what_only_its_own_command_makes_anew_is_said_to_be_unchecked(run, capsys):
+    """Feature accentuation has no definition of scores in its record: its numbers need the photographs."""
+    data = json.loads(record_of(run).read_text())
+    data["config"].pop("evaluation")
+    (run / "records" / "efficientnet_lite0" / "accentuate.json").write_text(json.dumps(data | {"suite": "accentuate"}))
+    assert main(["verify", str(run)]) == 0
+    assert "the numbers of accentuate; the command in its records makes them anew" in capsys.readouterr().out
+
+
+def test_pictures_of_a_folder_elsewhere_are_not_taken_for_photographs(whole, tmp_path, capsys):
+    pictures = whole / str(records.Record.read(record_of(whole)).images)
+    options = ["--metrics", "logit", "--classifiers", "", "--wandb", "disabled", "--out", str(tmp_path / "out")]
+    assert main(["evaluate", str(pictures), *options]) == 0
+    capsys.readouterr()
+    code = main(["verify", str(tmp_path / "out")])
+    said = capsys.readouterr()
+    assert "its pictures are a folder elsewhere" in said.out
+    assert "0 problems" in said.out, said.err
+    assert code == 0

@@ -176,6 +176,34 @@ def test_bad_input_is_refused_in_a_sentence(runs, tmp_path, monkeypatch, capsys)
     assert "locked.zip is no pack" in said
 
 
+def test_one_that_unpacks_to_more_than_there_is_room_for_is_refused_unread(runs, tmp_path, monkeypatch, capsys):
+    with zipfile.ZipFile(runs / "maco.zip") as archive:
+        whole = sum(len(archive.read(name)) for name in archive.namelist())
+    monkeypatch.setattr(pack, "LARGEST", whole)
+    assert merged(tmp_path, runs / "maco.zip") == 0
+    swollen = changed(
+        runs / "maco.zip", tmp_path / "big.zip", lambda contents: contents.update({"zeros": bytes(10**6)})
+    )
+    monkeypatch.setattr(zipfile.ZipFile, "read", lambda *_: pytest.fail("it was unpacked"))
+    assert merged(tmp_path, swollen) == 1
+    assert "it unpacks to" in capsys.readouterr().err
+
+
+def by_hand(contents: dict[str, bytes]) -> None:
+    """Numbers that no pictures and no run stand behind."""
+    data = json.loads(contents[RECORD])
+    data |= {"images": None, "images_sha256": None, "config": {}, "config_hash": None, "budget": None}
+    contents[RECORD] = json.dumps(data).encode()
+
+
+def test_numbers_that_nobody_can_compute_anew_are_not_merged(runs, tmp_path, capsys):
+    assert merged(tmp_path, changed(runs / "maco.zip", tmp_path / "hand.zip", by_hand)) == 1
+    said = capsys.readouterr().err
+    assert "no number of small / efficientnet_lite0 / maco could be scored anew" in said
+    assert "its pictures are a folder elsewhere" in said
+    assert not (tmp_path / "results").exists()
+
+
 def test_a_run_whose_files_do_not_fit_is_not_packed(runs, tmp_path, capsys):
     run = Path(shutil.copytree(runs / "maco", tmp_path / "run"))
     next(run.rglob("301.png")).unlink()

@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from featvis.data.classes import Classes
 from featvis.data.extractors.clip import class_embeddings, classes_file, read_classes, write_classes
 from featvis.errors import UserError
+from featvis.networks.classes import Classes
 
 NAMES, SYNSETS = ["tench", "great white shark"], ["n01440764", "n01484850"]
 TEMPLATES = ["a photo of a {}.", lambda name: f"the {name}, drawn", "{}"]

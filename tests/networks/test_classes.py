@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 from torch import nn
 
-from featvis.data.classes import Classes
 from featvis.errors import UserError
+from featvis.networks.classes import Classes
 from featvis.networks.classifier import Classifier
 from featvis.networks.names import ModelSpec
+from featvis.networks.units import parse_units
 
 
 def network(count: int, labels: tuple[str, ...] | None = None) -> Classifier:
@@ -25,6 +26,9 @@ def test_a_class_is_found_by_synset_label_or_index(classifier):
     # Two of ImageNet's classes are called crane: the bird and the machine.
     with pytest.raises(UserError, match="crane may be the classes 134 and 517"):
         imagenet.find("crane")
+    with pytest.raises(UserError, match=r"--units crane: crane may be the classes 134 and 517 .*by its index \(134\)"):
+        parse_units("ladybug, crane", classifier)
+    assert [unit.index for unit in parse_units(" Giant_Panda, n02165456, 134", classifier)] == [388, 301, 134]
 
 
 def test_a_label_that_is_another_classs_index_is_refused_but_its_own_is_not():
@@ -41,7 +45,9 @@ def test_classes_without_names_are_nobody_elses(classifier):
     assert not own.shared(imagenet, [0, 1])
     assert not own.shared(Classes.of(network(10))), "ten unnamed classes may be any ten"
     assert not Classes.of([f"LABEL_{i}" for i in range(10)]).shared(own)
-    assert own.find("3") == 3
+    assert own.find("3") == own.find("class 3") == own.find("Label_3") == 3
+    assert own.find("class 10") is None
+    assert [unit.index for unit in parse_units("class 3, 4", network(10))] == [3, 4]
 
 
 def test_classes_are_shared_by_label_whatever_their_numbers(classifier):

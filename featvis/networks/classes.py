@@ -39,7 +39,7 @@ class Classes:
         """Those of a network, or of a list of synsets or labels.
 
         Example:
-            >>> from featvis.data.classes import Classes
+            >>> from featvis.networks.classes import Classes
             >>> Classes.of(["cat", "dog"]).find("Dog"), Classes.of([f"class {i}" for i in range(5)]).labels
             (1, ())
         """
@@ -81,19 +81,22 @@ class Classes:
         if (found := self.synset(text)) is not None:
             return found
         named = self._by_label.get(plain(text), [])
+        if not self.labels and (counted := _NUMBERED.fullmatch(text.strip())):
+            text = counted[1]
         numbers = [int(text)] if re.fullmatch(r"[0-9]{1,9}", text) and int(text) < self.count else []
         several = sorted({*named, *numbers})
         if len(several) > 1:
             how = "an index and a label" if numbers else "a label of each"
             classes = " and ".join(map(str, several[:3]))
-            raise UserError(f"{text} may be the classes {classes} ({how}); name it in another way, in a label file")
+            way = "it in another way, in a label file" if numbers else f"one by its index ({several[0]})"
+            raise UserError(f"{text} may be the classes {classes} ({how}); name {way}")
         return several[0] if several else None
 
     def counterpart(self, index: int, other: Classes) -> int | None:
         """The number that a class has in another network: by synset, where both have them, else by label; or None.
 
         Example:
-            >>> from featvis.data.classes import Classes
+            >>> from featvis.networks.classes import Classes
             >>> Classes.of(["cat", "dog"]).counterpart(0, Classes.of(["tree", "Cat"]))
             1
         """
@@ -109,7 +112,7 @@ class Classes:
         """Whether another network is known to have these classes, all of them under these numbers.
 
         Example:
-            >>> from featvis.data.classes import Classes
+            >>> from featvis.networks.classes import Classes
             >>> pets, cars = Classes.of(["cat", "dog"]), Classes.of(["van", "cab"])
             >>> pets.same(Classes.of(["Cat", "Dog"])), pets.same(cars), Classes(2).same(Classes(2))
             (True, False, False)
@@ -145,7 +148,7 @@ def plain(label: str) -> str:
     """A label as it is compared: `Giant_Panda` is `giant panda`.
 
     Example:
-        >>> from featvis.data.classes import plain
+        >>> from featvis.networks.classes import plain
         >>> plain(" Giant_Panda")
         'giant panda'
     """
