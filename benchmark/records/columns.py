@@ -56,6 +56,18 @@ _IMAGES = "% of the images"
 THE_TARGET, SAME_FAMILY = ", the target", ", same family"
 """Ends of a heading: the column is the target's own, or of a network of its family, which is no neutral judge."""
 
+
+def unmarked(label: str) -> str:
+    """A heading for several tables, of which one's target judges in another.
+
+    Example:
+        >>> from benchmark.records.columns import unmarked
+        >>> unmarked("Top-1, resnet18, the target")
+        'Top-1, resnet18'
+    """
+    return label.removesuffix(THE_TARGET).removesuffix(SAME_FAMILY)
+
+
 COLUMNS: tuple[Column, ...] = (
     Column("plausibility", "plausibility", "Plausibility", False, "1 - cosine, 0 to 2", evaluator="plausibility"),
     Column(

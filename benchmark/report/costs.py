@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from benchmark.records.record import Record
 from benchmark.report.drawing import drawn, figure_of, named, tidy
 from benchmark.report.figures import colours, named_groups
-from benchmark.report.tables.budget import MEAN, budget_frame
+from benchmark.report.tables.budget import budget_frame
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,7 +52,7 @@ def _budgets(data: Any, title: str) -> Figure:
     axes = figure.subplots(1, 2)
     # The places of the axes are fixed first, because the labels are placed by what is where.
     figure.subplots_adjust(left=0.05, right=0.99, top=0.87, bottom=0.15, wspace=0.12)
-    panels = (("transferability", f"{MEAN} (%) ↑", 100), ("logit", "Logit of the target ↑", 1))
+    panels = (("transferability", f"{data['mean'].iloc[0]} (%) ↑", 100), ("logit", "Logit of the target ↑", 1))
     for axis, (key, heading, scale) in zip(axes, panels, strict=True):
         for family in families:
             part = data[data["family"] == family]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
+from benchmark.records.columns import unmarked
 from benchmark.records.record import Measurement
 from benchmark.report.agreement.agree import Agreement, Place, Stability
 from benchmark.report.agreement.layout import BRACKETS, YES, heading, spell
@@ -29,6 +31,10 @@ def _names(places: Iterable[Place]) -> dict[Place, str]:
     return {
         place: place[0] + ("" if one else f" on {place[1]}") + (f", {place[2]}" if place[2] else "") for place in listed
     }
+
+
+def _heading(column: Measurement) -> str:
+    return heading(dataclasses.replace(column, label=unmarked(column.label)))
 
 
 def by_column(agreements: Sequence[Agreement]) -> dict[str, dict[Place, Verdict]]:
@@ -53,7 +59,7 @@ def overview_sheet(agreements: Sequence[Agreement]) -> Sheet:
         for place in names:
             v = verdicts.get(place)
             cells.append(Cell("") if v is None else Cell(YES[v.brackets], best=v.brackets is True))
-        rows.append(Row(heading(next(iter(verdicts.values())).column), tuple(cells), None, False))
+        rows.append(Row(_heading(next(iter(verdicts.values())).column), tuple(cells), None, False))
     heads = [Column("brackets in", "count"), *(Column(name, name) for name in names.values())]
     return _sheet(names, "Which columns bracket, table by table", heads, rows, BRACKETS, sentences(agreements))
 
@@ -63,12 +69,12 @@ def sentences(agreements: Sequence[Agreement]) -> tuple[str, ...]:
     verdicts = by_column(agreements)
     labels: dict[str, list[str]] = {"always": [], "sometimes": [], "never": []}
     for lines in verdicts.values():
-        label = next(iter(lines.values())).column.label
+        label = unmarked(next(iter(lines.values())).column.label)
         said = [v.brackets for v in lines.values() if v.brackets is not None]
         if said:
             labels["always" if all(said) else "sometimes" if any(said) else "never"].append(label)
     same = [
-        f"{next(iter(lines.values())).column.label} ({count} of {len(lines)})"
+        f"{unmarked(next(iter(lines.values())).column.label)} ({count} of {len(lines)})"
         for lines in verdicts.values()
         if (count := sum(v.monotone for v in lines.values()))
     ]
@@ -103,7 +109,7 @@ def stability_sheet(found: Sequence[Stability]) -> Sheet:
             mean = math.fsum(s.correlation for s in known) / len(known)
             between = f"{names[lowest.first]} and {names[lowest.second]} ({len(lowest.methods)} methods)"
             cells[1:] = [Cell(spell(mean)), Cell(spell(lowest.correlation)), Cell(between)]
-        rows.append(Row(heading(pairs[0].column), tuple(cells), None, False))
+        rows.append(Row(_heading(pairs[0].column), tuple(cells), None, False))
     heads = [Column(head, head) for head in ("pairs of tables", "mean", "lowest", "between")]
     remark = f"Over the pairs of tables that share at least {FEWEST} methods by name."
     return _sheet(names, "Does a column keep its order of the methods?", heads, rows, STABLE, (remark,))

@@ -15,6 +15,10 @@ CEILINGS = ("natural", "real")
 """The rows that should be better than any method: the first that has a value is taken."""
 FLOOR = "noise"
 """The row that should be worse than any method."""
+MOST = 0.9
+"""How much of a row must have a score for the row to be a ceiling, of what the methods' rows have. A photograph that is
+its class's only one is near to no other: where there is one a class, of `natural` those of wrong classes are left.
+"""
 NAMED = 4
 DRAWS = 1000
 
@@ -57,9 +61,9 @@ def verdict(scores: Scores, column: Measurement) -> Verdict:
 def bracketing(scores: Scores, column: Measurement) -> tuple[bool | None, str]:
     """Whether a column has every method strictly between its ceiling and its floor, and if not, what is outside.
 
-    The ceiling is the row `natural` (the most exciting photographs) where it has a value, else `real` (held-out ones);
-    the floor is `noise`. A method that only equals one of them is outside too: the column cannot tell it from a
-    photograph, or from noise.
+    The ceiling is the row `natural` (the most exciting photographs) where it has a value of nearly all of them, else
+    `real` (held-out ones); the floor is `noise`. A method that only equals one of them is outside too: the column
+    cannot tell it from a photograph, or from noise.
 
     Args:
         scores: of a suite on a model.
@@ -69,7 +73,7 @@ def bracketing(scores: Scores, column: Measurement) -> tuple[bool | None, str]:
         True, False, or None where one of the two rows is missing and no method is outside of the other; and a text.
     """
     methods = [m for m in scores.methods if not math.isnan(scores.signed(m, column))]
-    ceiling = next((c for c in CEILINGS if not math.isnan(scores.signed(c, column))), None)
+    ceiling = next((c for c in CEILINGS if _covered(scores, c, column)), None)
     floor = FLOOR if not math.isnan(scores.signed(FLOOR, column)) else None
     outside, close = [], []
     if ceiling is not None:
@@ -89,6 +93,20 @@ def bracketing(scores: Scores, column: Measurement) -> tuple[bool | None, str]:
     if missing:
         return None, "; ".join(without)
     return True, f"only just: {'; '.join(close)}" if close else ""
+
+
+def _covered(scores: Scores, row: str, column: Measurement) -> bool:
+    """Whether a row has a score of a column, of nearly as large a part of its images or units as the methods have."""
+    least = min((part for m in scores.methods if (part := _part(scores, m, column)) > 0), default=0.0)
+    part = _part(scores, row, column)
+    return part > 0 and part >= MOST * least - 1e-9
+
+
+def _part(scores: Scores, row: str, column: Measurement) -> float:
+    """Of how many a row has a score of a column, beside the column that it has of the most; 0 for none."""
+    found = scores.measured(row, column)
+    most = max((m.n for r in scores.records if r.method == row for m in r.metrics if m.value is not None), default=0)
+    return 0.0 if found is None or not most else found.n / most
 
 
 def _said(methods: list[str], what: str) -> list[str]:

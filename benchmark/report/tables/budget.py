@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from benchmark.records.record import Record
+from benchmark.records.columns import SAME_FAMILY
+from benchmark.records.record import Measurement, Record
 from benchmark.records.seen import grouped, is_control, seen
-from benchmark.report.tables.numbers import frame, metrics_of
+from benchmark.report.tables.numbers import frame, judges_of, metrics_of
 from benchmark.report.tables.sheet import (
     Cell,
     Column,
@@ -26,8 +27,7 @@ from benchmark.report.tables.sheet import (
 
 FEWEST = 3
 """Budgets that some preset must have been run with; where rows see different things two will do."""
-MEAN = "Top-1 of the others"
-_TEXT = "Mean over the classifiers other than the target of the share of images that they take for their class"
+_TEXT = "Mean over these classifiers of the share of images that they take for their class"
 
 
 def budget_frame(records: Sequence[Record]) -> pd.DataFrame | None:
@@ -39,16 +39,16 @@ def budget_frame(records: Sequence[Record]) -> pd.DataFrame | None:
     Returns:
         One row a method, by cost: method, preset, cost (seconds where all images were made on one kind of device, else
         passes), timed (whether those are seconds), seconds, passes, steps, views, canvas (pixels of the longer side),
-        transferability (mean top-1 of the classifiers but the target, a fraction), logit, family (the first word of
-        the preset; where rows see different things, what they see), front (whether no row of its family that costs
-        less has as much of both).
+        transferability (mean top-1 of the classifiers of other families, a fraction; where none judged, of all others),
+        mean (what that is called), logit, family (the first word of the preset; where rows see different things, what
+        they see), front (whether no row of its family that costs less has as much of both).
     """
     rows = []
     several = grouped(records)
     for record in records:
         if is_control(record):
             continue
-        judges = [m for m in record.metrics if m.group == "transferability" and m.name != f"top1_{record.model}"]
+        judges = judges_of(record)
         logit = record.metric("logit")
         if record.budget is None or record.seconds_per_image is None or record.status != "done" or logit is None:
             continue
@@ -66,6 +66,7 @@ def budget_frame(records: Sequence[Record]) -> pd.DataFrame | None:
                 "views": record.budget.views,
                 "canvas": max(record.budget.canvas),
                 "transferability": sum(values) / len(values),
+                "mean": "Top-1 of " + ("the others" if _related(judges) else "other families"),
                 "logit": logit.value,
                 "family": seen(record) if several else record.preset.partition("_")[0],
             }
@@ -90,12 +91,17 @@ def budget_frame(records: Sequence[Record]) -> pd.DataFrame | None:
     return data
 
 
+def _related(judges: Sequence[Measurement]) -> bool:
+    """Whether there were none but those of the target's family."""
+    return all(m.label.endswith(SAME_FAMILY) for m in judges)
+
+
 def budget_sheet(records: Sequence[Record]) -> tuple[Sheet, pd.DataFrame] | None:
     """The rows of one suite and model by what they cost; None where `budget_frame` is."""
     data = budget_frame(records)
     if data is None:
         return None
-    numbers, note = frame(records), Footnotes()
+    numbers, note, mean = frame(records), Footnotes(), str(data["mean"].iloc[0])
     judges = [m for m in metrics_of(records) if m.group == "transferability" or m.name == "logit"]
     cells: dict[str, list[Cell]] = {}
     for row in data.to_dict("records"):
@@ -106,7 +112,7 @@ def budget_sheet(records: Sequence[Record]) -> tuple[Sheet, pd.DataFrame] | None
             Cell(str(row["canvas"])),
             Cell(f"{100 * row['transferability']:.0f} %", best=row["front"]),
         ]
-    columns = [Column(head, head) for head in ("s / image", "passes", "steps × views", "canvas", f"{MEAN} ↑")]
+    columns = [Column(head, head) for head in ("s / image", "passes", "steps × views", "canvas", f"{mean} ↑")]
     for metric in judges:
         percent = metric.group == "transferability"
         part = numbers[numbers["metric"] == metric.name].assign(best=False)
@@ -128,7 +134,7 @@ def budget_sheet(records: Sequence[Record]) -> tuple[Sheet, pd.DataFrame] | None
         warnings=(),
         notes=tuple(note.texts),
         orderings=(),
-        definitions=((MEAN, f"{_TEXT}."), *((m.label, definition_of(m, records)) for m in judges)),
+        definitions=((mean, f"{_TEXT}."), *((m.label, definition_of(m, records)) for m in judges)),
         runs=tuple(runs_of([r for r in records if r.method in cells])),
         caption=f"What quality costs, {first.alias}, suite {first.suite}",
         legend=f"Rows by the {cost} that an image takes. Bold, where no {less} row {same} has as much of "

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-from benchmark.records.columns import SAME_FAMILY, THE_TARGET
+from benchmark.records.columns import SAME_FAMILY, unmarked
 from benchmark.records.record import REFERENCES, Measurement, Record, shown
 from benchmark.report.tables.numbers import (
     FIRST_METHODS,
@@ -85,11 +85,7 @@ def _judges(records: Sequence[Record]) -> list[Measurement]:
         names += [name for name in known if name not in names]
     found = [measurement(name, records) for name in names]
     # One network may be the target of one column and judge another.
-    return [dataclasses.replace(m, label=_unmarked(m.label)) for m in found]
-
-
-def _unmarked(label: str) -> str:
-    return label.removesuffix(THE_TARGET).removesuffix(SAME_FAMILY)
+    return [dataclasses.replace(m, label=unmarked(m.label)) for m in found]
 
 
 def _by_metric(metric: Measurement, data: pd.DataFrame, records: Sequence[Record]) -> Sheet:

@@ -95,6 +95,16 @@ def method_order(method: str) -> tuple[int, int, str]:
     return 1, FIRST_METHODS.index(method) if method in FIRST_METHODS else len(FIRST_METHODS), name
 
 
+def judges_of(record: Record) -> list[Measurement]:
+    """What networks of other families than the target's see of a row; where none of these judged, all others."""
+    others = [
+        m
+        for m in record.metrics
+        if m.group == "transferability" and m.name != f"top1_{record.model}" and m.value is not None
+    ]
+    return [m for m in others if not m.label.endswith(columns.SAME_FAMILY)] or others
+
+
 def metrics_of(records: Sequence[Record]) -> list[Measurement]:
     """One measurement a metric (for its label, group and direction), in the order of the columns."""
     # One column a network stands in the order of the paper's networks, then by name.

@@ -9,11 +9,14 @@ import pandas as pd
 
 from benchmark.records.columns import SAME_FAMILY
 from benchmark.records.record import REFERENCES, Measurement, Record, shown
-from benchmark.report.tables.numbers import FIRST_METHODS, method_order
+from benchmark.report.tables.chance import differences, holm, paired
+from benchmark.report.tables.numbers import FIRST_METHODS, judges_of, method_order
 from benchmark.report.tables.sheet import DASH, Cell, Column, Row, Sheet, runs_of
 
-Judged = Mapping[str, Mapping[str, Measurement]]
-"""A method to a judge's column to its top-1."""
+Judged = Mapping[str, Mapping[str, tuple[Record, Measurement]]]
+"""A method to a judge's column to its row and its top-1."""
+LEVEL = 0.05
+"""Of the corrected p-values."""
 
 
 def target_sheet(records: Sequence[Record]) -> tuple[Sheet, pd.DataFrame] | None:
@@ -38,7 +41,7 @@ def target_sheet(records: Sequence[Record]) -> tuple[Sheet, pd.DataFrame] | None
     for alias, by in found.items():
         cells = []
         for method in methods:
-            values = [m.value for m in by.get(method, {}).values() if m.value is not None]
+            values = [m.value for _, m in by.get(method, {}).values() if m.value is not None]
             cells.append(Cell(_range(values)))
             if values:
                 numbers.append(
@@ -58,8 +61,9 @@ def target_sheet(records: Sequence[Record]) -> tuple[Sheet, pd.DataFrame] | None
         definitions=(
             ("top-1", "Lowest and highest share of the pictures that a judge assigns to the class they were made for, "
              "over the judges of other families than the target's."),
-            ("before", "For how many of those judges the one method has the higher top-1; in brackets for how many the "
-             "95 % intervals do not even overlap. The order maco, fourier, cbr is the paper's."),
+            ("before", "For how many of those judges the one method has the higher top-1; in brackets for how many "
+             "that is beyond chance: p < .05 of the signs of the differences, a class at a time, after Holm's "
+             "correction over the judges. The order maco, fourier, cbr is the paper's."),
         ),
         runs=tuple(f"{alias}: {line}" for alias, group in groups.items() if alias in found for line in runs_of(group)),
         caption=f"By target, suite {records[0].suite}", legend="", corner="target",
@@ -69,23 +73,23 @@ def target_sheet(records: Sequence[Record]) -> tuple[Sheet, pd.DataFrame] | None
 
 def neutral(group: Sequence[Record]) -> Judged:
     """What judges of other families than the target's see of each method's pictures."""
-    found: dict[str, dict[str, Measurement]] = {}
+    found: dict[str, dict[str, tuple[Record, Measurement]]] = {}
     for record in group:
         if record.method in REFERENCES and record.method != "real":
             continue
-        for m in record.metrics:
-            own = m.name == f"top1_{record.model}" or m.label.endswith(SAME_FAMILY)
-            if m.group == "transferability" and not own and m.value is not None:
-                found.setdefault(record.method, {})[m.name] = m
+        for m in judges_of(record):
+            if not m.label.endswith(SAME_FAMILY):
+                found.setdefault(record.method, {})[m.name] = record, m
     return found
 
 
 def order(by: Judged, a: str, b: str) -> tuple[int, int, int]:
-    """For how many judges method a is before b; for how many beyond their intervals; and how many there are."""
+    """For how many judges method a is before b; for how many beyond chance; and how many there are."""
     both = [(by[a][name], by[b][name]) for name in by.get(a, {}) if name in by.get(b, {})]
-    before = [(x, y) for x, y in both if x.value is not None and y.value is not None and x.value > y.value]
-    clearly = [1 for x, y in before if x.interval and y.interval and x.interval[0] > y.interval[1]]
-    return len(before), len(clearly), len(both)
+    before = [(x.value or 0.0) > (y.value or 0.0) for (_, x), (_, y) in both]
+    chances = holm([paired(differences(*x, *y)) for x, y in both])
+    clearly = [p < LEVEL for p, yes in zip(chances, before, strict=True) if yes]
+    return sum(before), sum(clearly), len(both)
 
 
 def _range(values: Sequence[float]) -> str:

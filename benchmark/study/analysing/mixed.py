@@ -202,19 +202,3 @@ def fit(y: Vector, x: Vector, groups: NDArray[np.int64], names: Sequence[str]) -
     covariance = inverse[:count, :count]
     deviations = np.exp(found.x[count:])
     return Fit(tuple(names), found.x[:count], covariance, deviations, -float(found.fun), bool(found.success))
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """p-values of a family, corrected so that the chance of one false finding stays below the level (Holm 1979).
-
-    Example:
-        >>> from benchmark.study.analysing.mixed import holm
-        >>> [round(v, 3) for v in holm([0.01, 0.04, 0.03])]
-        [0.03, 0.06, 0.06]
-    """
-    order = np.argsort(p, kind="stable")
-    corrected, highest = np.empty(len(p)), 0.0
-    for rank, i in enumerate(order):
-        highest = max(highest, min(1.0, (len(p) - rank) * p[i]))
-        corrected[i] = highest
-    return [float(v) for v in corrected]

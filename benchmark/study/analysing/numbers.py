@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
-from benchmark.study.analysing.mixed import Fit, fit, holm
+from benchmark.report.tables.chance import holm
+from benchmark.study.analysing.mixed import Fit, fit
 from featvis.errors import UserError
 from featvis.metrics import bootstrap
 

@@ -194,6 +194,18 @@ def test_the_front_holds_what_no_faster_row_beats_in_both():
     assert list(found["transferability"]) == [0.2, 0.5, 0.1, 0.5, 0.5, 0.2]
 
 
+def test_what_others_see_is_what_networks_of_other_families_do_where_any_judged():
+    near = metric("top1_near", 0.9, group="transferability", label="Top-1, near, same family")
+    own = metric(f"top1_{ROWS[0].model}", 1.0, group="transferability", label="Top-1, net, the target")
+    rows = [dataclasses.replace(r, metrics=(*r.metrics, near, own)) for r in ROWS]
+    found = tables.budget_frame(rows)
+    assert list(found["transferability"]) == [0.2, 0.5, 0.1, 0.5, 0.5, 0.2]
+    assert "Top-1 of other families ↑" in [c.head for c in tables.budget_sheet(rows)[0].columns]
+    related = [dataclasses.replace(r, metrics=tuple(m for m in r.metrics if m.name != TOP1)) for r in rows]
+    assert set(tables.budget_frame(related)["transferability"]) == {0.9}
+    assert "Top-1 of the others ↑" in [c.head for c in tables.budget_sheet(related)[0].columns]
+
+
 def test_seconds_of_several_devices_are_not_compared(tmp_path):
     rows = [dataclasses.replace(r, device="one GPU (bfloat16)") for r in ROWS[:1]] + list(ROWS[1:])
     found = tables.budget_frame(rows)

@@ -20,6 +20,7 @@ from benchmark.records.record import Measurement, Record, load_all
 from benchmark.report import agreement as agreements_of
 from benchmark.report.agreement import Agreement, agree, agreements, stability
 from benchmark.report.agreement.agree import over_units
+from benchmark.report.agreement.overview import overview_sheet, stability_sheet
 from benchmark.report.agreement.ranks import centred_ranks, correlations, places, resamples, spearman
 from benchmark.report.agreement.scores import scores_of
 from benchmark.report.agreement.verdicts import bracketing
@@ -302,6 +303,36 @@ def test_what_brackets_and_what_lies_outside(case: str, higher: bool) -> None:
     scores = scores_of(records)
     (fid,) = [c for c in scores.columns if c.name == "fid"]
     assert bracketing(scores, fid) == (brackets, why)
+
+
+def test_a_row_of_which_few_have_a_score_is_no_ceiling() -> None:
+    """The most exciting photographs, where there is one a class: those of wrong classes alone are near to another."""
+
+    def row(name: str, value: float, n: int, units: int) -> Record:
+        return record(name, metric("fid", -value, n=n), metric("kid", -value, n=units), metric("logit", value, n=50))
+
+    rows = [row(name, value, 50, 10) for name, value in BETWEEN.items()]
+    for n, units, fid, kid in ((44, 9, True, False), (45, 9, False, False), (50, 8, False, True)):
+        scores = scores_of([*rows, row("natural", 7.0, n, units)])
+        found = {c.name: bracketing(scores, c)[0] for c in scores.columns}
+        assert (found["fid"], found["kid"]) == (fid, kid), (n, units)
+
+
+def test_over_several_tables_no_network_is_called_the_target() -> None:
+    def rows(alias: str, mark: str) -> list[Record]:
+        return [
+            record(name, metric("kernel_a", -v, label=f"Kernel, a{mark}"), metric("logit", v), suite=alias, alias=alias)
+            for name, v in BETWEEN.items()
+        ]
+
+    found = [agreed(rows("a", ", the target")), agreed(rows("b", ", same family"))]
+    sheet = overview_sheet(found)
+    assert [row.method for row in sheet.rows if "Kernel" in row.method] == ["Kernel, a ↓"]
+    assert "Kernel, a (2 of 2)" in sheet.remarks[-1]
+    assert "the target;" not in " ".join(sheet.remarks)
+    assert "same family" not in " ".join(sheet.remarks)
+    both = stability(by_model([*rows("a", ", the target"), *rows("b", ", same family")]))
+    assert {row.method for row in stability_sheet(both).rows} == {"Kernel, a ↓", "logit ↑"}
 
 
 def test_what_brackets_only_just_says_so() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from sample_records import TOP1, metric, record
 
 from benchmark.report import tables
-from benchmark.report.tables.chance import chance_lines, wilson
+from benchmark.report.tables.chance import chance_lines, differences, holm, paired, wilson
 
 HOW = "(chance is 1 in 1000; Wilson's 95 % intervals)"
 RANDOM = "nothing; control: random network"
@@ -50,3 +51,38 @@ def test_each_random_row_says_which_judges_are_at_chance():
     ]
     sheet = tables.sheets(rows)[0]
     assert "- maco_random, of a network with random weights" in tables.markdown(sheet)
+
+
+@given(st.lists(st.integers(-4, 4), max_size=9))
+def test_a_paired_difference_is_judged_by_every_way_its_signs_could_have_fallen(changes):
+    sums = [abs(sum(s * c for s, c in zip(signs, changes, strict=True))) for signs in _signs(len(changes))]
+    assert paired(changes) == pytest.approx(np.mean(np.array(sums) >= abs(sum(changes))))
+
+
+def _signs(n: int) -> list[tuple[int, ...]]:
+    return list(itertools.product((-1, 1), repeat=n))
+
+
+def test_where_there_are_too_many_ways_some_thousand_are_drawn_always_the_same():
+    changes = np.random.default_rng(1).normal(0.3, 1.0, 60)
+    found = paired(changes)
+    # Of many differences the sum is normal: what is expected of it in closed form, to what ten thousand draws can tell.
+    z = abs(changes.sum()) / math.sqrt(np.square(changes).sum())
+    assert found == pytest.approx(math.erfc(z / math.sqrt(2)), abs=0.01) == pytest.approx(0.04, abs=0.03)
+    assert paired(changes) == found
+
+
+def test_pictures_are_paired_by_unit_and_units_have_one_difference_each():
+    units = ("3", "3@1", "5", "5@1", "8")
+    x = metric(TOP1, 0.6, values=(1.0, 1.0, 0.0, 1.0, None))
+    y = metric(TOP1, 0.25, values=(0.0, 1.0, 0.0, 0.0))
+    one, other = record("maco", x, units=units), record("fourier", y, units=("5@1", "5", "3", "8"))
+    # 3: 1 - 0; 5: 0 - 1, 5@1: 1 - 0; 3@1 and 8 have a score in one of them alone.
+    assert differences(one, x, other, y) == [1.0, 0.0]
+    assert differences(one, x, other, metric(TOP1, 0.4)) == []
+
+
+def test_holms_correction():
+    """Holm 1979: the smallest p times their number, never smaller than the one before."""
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.9]) == [1.0, 1.0]

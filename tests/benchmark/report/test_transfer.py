@@ -66,21 +66,31 @@ def test_rows_that_are_no_methods_are_left_out(tmp_path: Path) -> None:
 
 
 def test_a_line_a_target_counts_the_judges_of_other_families_alone(tmp_path: Path) -> None:
-    def seen(method: str, near: float, *far: float):
-        judges = [top1(f"far{i}", value) for i, value in enumerate(far)]  # intervals of .1 to both sides
+    units = tuple(map(str, range(100)))
+
+    def seen(method: str, near: float, *far: range):
+        judges = [
+            dataclasses.replace(top1(f"far{i}", len(own) / 100), values=tuple(float(u in own) for u in range(100)))
+            for i, own in enumerate(far)
+        ]
         return record(
             method, top1("net", 1.0, ", the target"), top1("near", near, ", same family"), *judges,
-            suite="two", model="net", alias="net",
+            suite="two", model="net", alias="net", units=units,
         )  # fmt: skip
 
-    one = [seen("maco", 0.1, 0.9, 0.5, 0.3), seen("fourier", 0.9, 0.6, 0.4, 0.31), seen("cbr", 0.9, 0.0, 0.0, 0.31)]
+    # Which classes each of three judges sees. MACO's and Fourier's of the second differ in ten of forty, all one way.
+    one = [
+        seen("maco", 0.1, range(90), range(50), range(30)),
+        seen("fourier", 0.9, range(30, 90), range(10, 50), range(31)),
+        seen("cbr", 0.9, range(0), range(0), range(69, 100)),
+    ]
     assert target_sheet(one) is None
     sheet, numbers = target_sheet(one + of("vgg16", maco=0.6, fourier=0.8))
     heads = [column.head for column in sheet.columns]
     rows = {row.method: dict(zip(heads, [c.text for c in row.cells], strict=True)) for row in sheet.rows}
     assert rows["net"] == {
         "maco ↑": "30 – 90 %", "fourier ↑": "31 – 60 %", "cbr ↑": "0 – 31 %",
-        "maco before fourier": "2 of 3 (1)", "fourier before cbr": "2 of 3 (2)",
+        "maco before fourier": "2 of 3 (2)", "fourier before cbr": "2 of 3 (2)",
     }  # fmt: skip
     assert rows["vgg16"] == {
         "maco ↑": "30 %", "fourier ↑": "40 %", "cbr ↑": "—",
@@ -88,7 +98,7 @@ def test_a_line_a_target_counts_the_judges_of_other_families_alone(tmp_path: Pat
     }  # fmt: skip
     found = numbers.set_index(["target", "what"])
     assert found.loc[("net", "maco"), ["judges", "low", "high"]].tolist() == [3, 0.3, 0.9]
-    assert found.loc[("net", "maco before fourier"), ["judges", "before", "clearly"]].tolist() == [3, 2, 1]
+    assert found.loc[("net", "maco before fourier"), ["judges", "before", "clearly"]].tolist() == [3, 2, 2]
     build(one + of("vgg16", maco=0.6, fourier=0.8), tmp_path)
     assert "| net | 30 – 90 % | 31 – 60 % |" in (tmp_path / "two" / "targets.md").read_text()
     assert "two" in (tmp_path / "two" / "targets.tex").read_text()

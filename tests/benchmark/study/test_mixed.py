@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import optimize, special
 
-from benchmark.study.analysing.mixed import fit, holm
+from benchmark.study.analysing.mixed import fit
 from benchmark.study.analysing.numbers import model
 from benchmark.study.analysing.simulate import Truth, simulate
 from featvis.errors import UserError
@@ -86,12 +86,6 @@ def test_intervals_of_the_model_hold_the_truth_at_their_rate():
         held.append([abs(value - true) < 1.96 * error for (value, error, _), true in zip(ends, truths, strict=True)])
     coverage = dict(zip(weights, np.mean(held, axis=0), strict=True))
     assert all(0.92 <= share <= 0.98 for share in coverage.values()), coverage
-
-
-def test_holms_correction():
-    """Holm 1979: the smallest p times their number, never smaller than the one before."""
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.6, 0.9]) == [1.0, 1.0]
 
 
 def test_effects_that_cannot_be_told_apart_are_refused():
