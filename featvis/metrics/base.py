@@ -18,7 +18,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from featvis.metrics.resampling import bootstrap, group_sums, ratio_statistic, wilson_end
+from featvis.metrics.resampling import bootstrap, expanded, group_sums, ratio_statistic, share_interval
 
 NO_IMAGE = "no image was scored"
 
@@ -163,7 +163,7 @@ class PerImage(Score):
     values: list[Tensor]
     groups: list[Tensor]
     share = False
-    """Whether scores are 0 or 1: a share of 0 or 1 has an interval all the same (Wilson 1927)."""
+    """Whether scores are 0 or 1: the interval is then that of a share."""
 
     def __init__(self, text: str, **kwargs: Any) -> None:
         """Start empty.
@@ -210,6 +210,7 @@ class PerImage(Score):
         kept = values[~values.isnan()]
         grouped = len(groups) == len(values)
         sums, sizes = group_sums(kept, groups[~values.isnan()] if grouped else torch.arange(len(kept)))
-        if self.share and kept.min() == kept.max():
-            return wilson_end(float(kept[0]), len(kept))
-        return bootstrap(ratio_statistic(sums, sizes), len(sums), resamples=self.resamples, seed=self.seed)
+        if self.share:
+            return share_interval(sums, sizes)
+        n = len(sums)
+        return bootstrap(ratio_statistic(sums, sizes), n, resamples=self.resamples, seed=self.seed, level=expanded(n))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from featvis.metrics.base import Score
 from featvis.metrics.functional import units as functional
-from featvis.metrics.resampling import bootstrap, mean_statistic
+from featvis.metrics.resampling import bootstrap, expanded, mean_statistic, share_interval
 
 
 class PerUnit(Score):
@@ -43,6 +43,8 @@ class PerUnit(Score):
     rows: list[Tensor]
     units: list[Tensor]
     why_absent = "no unit has a score"
+    bounded = False
+    """Whether scores are from 0 to 1: where each is 0 or 1, the interval is that of a share."""
 
     def __init__(self, text: str, width: int, **kwargs: Any) -> None:
         """Start empty.
@@ -86,7 +88,10 @@ class PerUnit(Score):
 
     def _interval(self) -> tuple[float, float]:
         kept = self._kept()
-        return bootstrap(mean_statistic(kept), len(kept), resamples=self.resamples, seed=self.seed)
+        n = len(kept)
+        if self.bounded and bool(((kept == 0) | (kept == 1)).all()):
+            return share_interval(kept, torch.ones_like(kept))
+        return bootstrap(mean_statistic(kept), n, resamples=self.resamples, seed=self.seed, level=expanded(n))
 
     def _why_absent(self) -> str:
         return self.why_absent if len(self._gathered(self.units)) else super()._why_absent()
@@ -113,6 +118,7 @@ class Identification(PerUnit):
     """
 
     higher_is_better = True
+    bounded = True
     why_absent = "fewer than two units of a group have pictures and natural images that excite them"
 
     def __init__(self, count: int, **kwargs: Any) -> None:
@@ -154,6 +160,7 @@ class TwoAlternatives(PerUnit):
     """
 
     higher_is_better = True
+    bounded = True
 
     def __init__(self, queries: int, slope: float | None = None, **kwargs: Any) -> None:
         """Say how many queries there are.
@@ -250,6 +257,7 @@ class DeadShare(ExcessActivation):
     """
 
     higher_is_better = False
+    bounded = True
 
     def __init__(self, **kwargs: Any) -> None:
         """Start empty; arguments as of `Score`."""
@@ -274,6 +282,7 @@ class TransferPercentile(PerUnit):
     """
 
     higher_is_better = True
+    bounded = True
     why_absent = "there is no real image of any of the classes"
 
     def __init__(self, classifier: str, **kwargs: Any) -> None:

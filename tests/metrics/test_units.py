@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -177,3 +178,14 @@ def test_what_is_not_there_does_not_count_and_is_said():
     assert excess.result()["values"] == pytest.approx([math.nan, 3.0], nan_ok=True)
     assert functional.directions(torch.tensor([[0.0, 0.0], [math.inf, 1.0]]), torch.zeros(2)).isnan().all()
     assert functional.two_alternatives(torch.tensor([[math.nan]]), torch.tensor([[1.0]])).isnan().all()
+
+
+@pytest.mark.parametrize("dead", [0, 3])
+def test_as_many_units_may_be_dead_as_of_a_share(dead):
+    metric = metrics.DeadShare()
+    metric.update(2.0 * (torch.arange(12) >= dead), torch.zeros(12), torch.ones(12), torch.arange(12))
+    theirs = scipy.stats.binomtest(dead, 12).proportion_ci(method="wilson")
+    assert metric.result()["interval"] == pytest.approx([theirs.low, theirs.high])
+    excess = metrics.ExcessActivation()
+    excess.update(torch.full((12,), 1.0), torch.zeros(12), torch.ones(12), torch.arange(12))
+    assert excess.result()["interval"] == [1.0, 1.0], "no share, though it is 1 of all"

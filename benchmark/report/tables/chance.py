@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import binomtest, permutation_test
+from scipy.stats import binomtest, norm, permutation_test, t
 
 from benchmark.records.record import Measurement, Record
 from benchmark.records.seen import RANDOM_NETWORK, is_control
@@ -116,3 +116,12 @@ def holm(p: Sequence[float]) -> list[float]:
         highest = max(highest, min(1.0, (len(p) - rank) * p[i]))
         corrected[i] = highest
     return [float(v) for v in corrected]
+
+
+def expanded(n: int, level: float = 0.95) -> float:
+    """The level at which percentiles of resamples of n hold the mean as often as a t interval does.
+
+    Without torch, what `featvis.metrics.resampling.expanded` says.
+    """
+    edge = np.sqrt(n / (n - 1)) * t.ppf((1 + level) / 2, n - 1)
+    return float(min(1 - 1e-9, 1 - 2 * norm.sf(edge)))

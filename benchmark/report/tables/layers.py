@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from benchmark.records.record import Measurement, Record, units_hash
+from benchmark.report.tables.chance import expanded
 from benchmark.report.tables.model import lay_out
 from benchmark.report.tables.sheet import Sheet
 
@@ -94,7 +95,8 @@ def _mean(metric: Measurement, units: Sequence[str], at: Sequence[int]) -> Measu
     interval = None
     if len(means) > 1:
         draws = np.random.default_rng(0).integers(len(means), size=(RESAMPLES, len(means)))
-        low, high = np.quantile(means[draws].mean(1), [0.025, 0.975])
+        tail = (1 - expanded(len(means))) / 2
+        low, high = np.quantile(means[draws].mean(1), [tail, 1 - tail])
         interval = (float(low), float(high))
     value = math.fsum(means) / len(means)
     return dataclasses.replace(metric, value=value, interval=interval, n=len(means), values=values, absent=None)

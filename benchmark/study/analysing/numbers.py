@@ -16,6 +16,7 @@ from benchmark.report.tables.chance import holm
 from benchmark.study.analysing.mixed import Fit, fit
 from featvis.errors import UserError
 from featvis.metrics import bootstrap
+from featvis.metrics.resampling import expanded, ratio_statistic
 
 ALL = "all networks"
 Vector = NDArray[np.float64]
@@ -54,19 +55,11 @@ def proportions(rows: pd.DataFrame, resamples: int = 2000, seed: int = 0) -> pd.
         right, asked = (torch.tensor(each[name].to_numpy(), dtype=torch.float64) for name in ("sum", "size"))
         low, high = float("nan"), float("nan")
         if len(each) > 1:
-            low, high = bootstrap(
-                lambda counts, right=right, asked=asked: (counts @ right) / (counts @ asked),  # type: ignore[misc]
-                len(each), resamples=resamples, seed=seed, level=_expanded(len(each)),
-            )  # fmt: skip
+            n = len(each)
+            low, high = bootstrap(ratio_statistic(right, asked), n, resamples=resamples, seed=seed, level=expanded(n))
         lines.append((condition, network, float(part["correct"].mean()), low, high, len(each), len(part)))
     columns = ["condition", "network", "correct", "low", "high", "participants", "answers"]
     return pd.DataFrame(lines, columns=columns)
-
-
-def _expanded(n: int, level: float = 0.95) -> float:
-    """The level at which percentiles of resamples of n hold the mean as often as a t interval does."""
-    edge = np.sqrt(n / (n - 1)) * stats.t.ppf((1 + level) / 2, n - 1)
-    return float(min(1 - 1e-9, 1 - 2 * stats.norm.sf(edge)))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from sample_records import TOP1, metric, record
 
 from benchmark.report import tables
-from benchmark.report.tables.chance import chance_lines, differences, holm, paired, wilson
+from benchmark.report.tables.chance import chance_lines, differences, expanded, holm, paired, wilson
+from featvis.metrics import resampling
 
 HOW = "(chance is 1 in 1000; Wilson's 95 % intervals)"
 RANDOM = "nothing; control: random network"
@@ -86,3 +87,8 @@ def test_holms_correction():
     """Holm 1979: the smallest p times their number, never smaller than the one before."""
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.6, 0.9]) == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("n", [2, 10, 50, 1000])
+def test_intervals_of_tables_are_as_wide_as_those_of_records(n):
+    assert expanded(n) == pytest.approx(resampling.expanded(n), abs=1e-9)
