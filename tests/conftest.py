@@ -35,6 +35,17 @@ keep_freed()
 figures.leave_out()
 
 
+@pytest.fixture(scope="module")
+def plain_engine():
+    """PyTorch's own operations, for files that are about what surrounds an optimisation of a few steps.
+
+    The compiled engine folds a network and tries what it has folded before the first step: seconds in each process.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEATVIS_ENGINE", "torch")
+        yield
+
+
 @pytest.fixture(scope="session")
 def classifier():
     """The embedded default network, in float32."""

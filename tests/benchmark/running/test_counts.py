@@ -15,6 +15,8 @@ from benchmark.running import cells, generate
 from featvis.data.sets import FolderImages
 from featvis.networks.classifier import Classifier
 
+pytestmark = pytest.mark.usefixtures("plain_engine")
+
 
 @pytest.fixture
 def counted(monkeypatch):

@@ -10,6 +10,7 @@ from commands import ROOT
 sys.path.insert(0, str(ROOT / "tests"))
 import faults
 
+pytestmark = pytest.mark.usefixtures("plain_engine")
 ONE_JUDGE = ("--classifiers", "efficientnet_lite0")
 
 

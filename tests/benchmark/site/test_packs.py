@@ -18,6 +18,8 @@ from benchmark.report import tables
 from benchmark.site.board import reports
 from benchmark.site.packs import pack
 
+pytestmark = pytest.mark.usefixtures("plain_engine")
+
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> Path:
