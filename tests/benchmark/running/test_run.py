@@ -17,6 +17,7 @@ from commands import PLAIN, ROOT, command
 from PIL import Image
 from safetensors.torch import save_file
 from servers import serving
+from tiny import put
 from wandb_files import written
 from warm import start
 
@@ -181,9 +182,7 @@ def generated(folder: Path, path: Path) -> subprocess.CompletedProcess[str]:
 def undisturbed(tmp_path_factory) -> tuple[Path, dict[str, bytes]]:
     """The images of a cell that ran in one go on one process; of a small network, for the bytes are the point."""
     folder = tmp_path_factory.mktemp("cell")
-    torch.manual_seed(0)
-    (folder / "weights").mkdir()
-    save_file(timm.create_model(NET).state_dict(), folder / "weights" / f"{NET}.safetensors")
+    put(folder / "weights", NET)
     done = generated(folder, cell(folder, "whole"))
     assert done.returncode == 0, done.stderr[-3000:]
     return folder, pngs(folder / "whole")
@@ -347,7 +346,8 @@ def test_real_images_beat_every_method(sample, finished, tmp_path, capsys):
     for i, source in enumerate(sorted(sample.glob("*/*.JPEG"))[5::50]):
         shutil.copy(source, folder / f"{source.parent.name}_{i}.JPEG")
     assert len(list(folder.iterdir())) == 20
-    assert main(["evaluate", str(folder), "--out", str(tmp_path / "out")]) == 0
+    metrics = "plausibility,frechet,transferability"
+    assert main(["evaluate", str(folder), "--metrics", metrics, "--out", str(tmp_path / "out")]) == 0
     assert "photographs" in capsys.readouterr().out
     row = records.Record.read(tmp_path / "out" / "records" / "efficientnet_lite0" / "photographs.json")
     quick = [
