@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import figures
+import numpy as np
 import pytest
 import torch
 from hypothesis import settings
@@ -28,11 +29,33 @@ os.environ["WANDB_MODE"] = "disabled"
 # Processes that tests start are more than there are cores: whoever waits for a thread should let another work.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+# Servers of tests are on the loopback, whatever proxy a machine has for the world.
+for name in ("NO_PROXY", "no_proxy"):
+    os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1", "localhost")))
+
 # Small tensors gain nothing from a second thread, and lose much on a machine that is shared.
 torch.set_num_threads(1)
 keep_freed()
 
 figures.leave_out()
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """The same numbers wherever a test draws without a seed, whatever ran before it in this process."""
+    torch.manual_seed(0)
+    np.random.seed(0)  # noqa: NPY002 -- the global one, which libraries draw from
+
+
+@pytest.fixture(scope="module")
+def plain_engine():
+    """PyTorch's own operations, for files that are about what surrounds an optimisation of a few steps.
+
+    The compiled engine folds a network and tries what it has folded before the first step: seconds in each process.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEATVIS_ENGINE", "torch")
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -51,7 +51,7 @@ class Faults:
         kills: how often a process is killed.
         units: how many there are of each method, 2 to 6.
         steps: of each optimisation.
-        scoring: further flags of the run, which say how it is scored.
+        suite: its name or file; the file says how it is scored.
         warm: whether processes are copies of one that has imported everything.
         random: of the moments.
     """
@@ -60,7 +60,7 @@ class Faults:
     kills: int
     units: int = 6
     steps: int = 16
-    scoring: tuple[str, ...] = ()
+    suite: str = "quick"
     warm: bool = False
     random: random.Random = field(default_factory=lambda: random.Random(0))
 
@@ -68,7 +68,7 @@ class Faults:
     def run(self) -> list[str]:
         """The suite that is run."""
         units = ",".join(("301", "323", "953", "0", "7", "340")[: self.units])
-        given = ["--methods", "maco,fourier", "--units", units, "--steps", f"{self.steps}", *self.scoring]
+        given = ["--suite", self.suite, "--methods", "maco,fourier", "--units", units, "--steps", f"{self.steps}"]
         return ["-m", "benchmark", "run", *given, *REST]
 
     def start(self, *arguments: str) -> Any:

@@ -14,6 +14,7 @@ from nbclient import NotebookClient
 from places import SHARED
 from warm import SINGLE, start
 
+pytestmark = pytest.mark.usefixtures("plain_engine")
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 STEPS = os.environ.get("NOTEBOOK_STEPS", "4")

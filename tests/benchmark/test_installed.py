@@ -11,7 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from commands import ROOT, SMALL, tree
+from commands import ROOT, tree
 
 from benchmark import launch
 from benchmark.records import record as records
@@ -23,6 +23,13 @@ from featvis.generators import MACO
 
 class Mine(MACO):
     pass
+"""
+SUITE = """
+model: efficientnet_lite0
+units: 301,323
+methods: [my_file.Mine]
+classifiers: []
+metrics: [logit, spectrum]
 """
 TRAP = "raise SystemExit('a file of the current folder was imported')\n"
 
@@ -76,6 +83,7 @@ def test_a_run_from_a_folder_with_files_of_our_names(tmp_path, place):
     for name in ("benchmark", "featvis", "torch", "lightning"):
         (folder / f"{name}.py").write_text(TRAP)
     (folder / "my_file.py").write_text(METHOD)
+    (folder / "mine.yaml").write_text(SUITE)
     # As pip writes it: Python looks beside the script first, not into the current folder.
     script = tmp_path / "bin" / "featvis"
     script.parent.mkdir()
@@ -83,8 +91,8 @@ def test_a_run_from_a_folder_with_files_of_our_names(tmp_path, place):
     before = tree(folder)
     done = subprocess.run(
         [
-            sys.executable, str(script), "run", "--methods", "my_file.Mine", "--units", "301,323", "--batch-size", "1",
-            "--devices", "2", *SMALL, "--out", str(tmp_path / "out"),
+            sys.executable, str(script), "run", "--suite", "mine.yaml", "--batch-size", "1", "--devices", "2",
+            "--steps", "2", "--crops", "1", "--canvas", "64", "--wandb", "disabled", "--out", str(tmp_path / "out"),
         ],
         cwd=folder, capture_output=True, text=True, timeout=1500, check=False,
         env={**os.environ, "PYTHONPATH": str(place), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1",

@@ -20,6 +20,7 @@ from warm import start
 from benchmark import launch
 from benchmark.records import record as records
 
+pytestmark = pytest.mark.usefixtures("plain_engine")
 SUITE = """
 model: efficientnet_lite0
 units: 301,323

@@ -44,7 +44,7 @@ def archive(*more: tuple, top: str = "imagenette2-320", splits: tuple[str, ...] 
 @pytest.fixture
 def mirror(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(fetching, "SILENCE", 0.5)
+    monkeypatch.setattr(fetching, "SILENCE", 120.0)  # a mirror that answers may be slow
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     with serving() as served:

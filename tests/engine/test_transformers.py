@@ -105,9 +105,9 @@ def test_where_it_could_not_be_faster_no_operation_is_looked_at(monkeypatch):
 def test_a_real_transformer_has_the_gradient_that_it_has_in_float32(zoo, sample, name, monkeypatch):
     monkeypatch.setenv("FEATVIS_WEIGHTS", str(zoo))
     network = load(name, "bfloat16")
-    paths = [next(folder.iterdir()) for folder in sorted(sample.iterdir())[::125]]
+    paths = [next(folder.iterdir()) for folder in sorted(sample.iterdir())[250::250]]
     pictures = torch.stack([to_tensor(Image.open(p).convert("RGB").resize((224, 224))) for p in paths])
-    classes = torch.arange(len(pictures)) * 125
+    classes = 250 * torch.arange(1, 4)
 
     def gradient(of) -> torch.Tensor:
         x = pictures.clone().requires_grad_()
@@ -118,7 +118,7 @@ def test_a_real_transformer_has_the_gradient_that_it_has_in_float32(zoo, sample,
     with switch.without("attention"):
         pytorchs = gradient(network)
     assert not torch.equal(attended, pytorchs), "the part is in use"
-    cosine, before = (F.cosine_similarity(g, exact, dim=1).median() for g in (attended, pytorchs))
-    assert cosine > 0.9
+    cosines, before = (F.cosine_similarity(g, exact, dim=1) for g in (attended, pytorchs))
+    assert cosines.min() > 0.9
     # What bfloat16 costs is no more than with PyTorch's own attention, give or take.
-    assert 1 - cosine < 3 * (1 - before) + 0.01
+    assert (1 - cosines < 3 * (1 - before) + 0.01).all()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
 
 import numpy as np
 import pytest
@@ -105,14 +104,22 @@ def test_a_state_that_cannot_be_read_or_is_anothers_costs_a_batch(classifier, tm
 
 
 SCRIPT = """
-import sys
+import os, signal, sys
 from pathlib import Path
 from benchmark.running.produce import produce
 from featvis.generators import callbacks
-from featvis.generators import AM
+from featvis.generators import AM, Generator
 from featvis.networks.units import parse_units
 
-callbacks.ImageWriter.__init__.__defaults__ = (0.3,)
+step = Generator.step
+
+def until_killed(method, state):
+    if state.step == int(sys.argv[3]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(method, state)
+
+Generator.step = until_killed
+callbacks.ImageWriter.__init__.__defaults__ = (1e-9,)
 method = AM(steps=int(sys.argv[2]), canvas=64, ascent="adam", decay=1.0, precision="float32")
 units = parse_units("blocks.0.0:0-15", method.load_classifier())
 produce(method, units, Path(sys.argv[1]), batch_size=16)
@@ -122,15 +129,12 @@ produce(method, units, Path(sys.argv[1]), batch_size=16)
 def test_sixteen_channels_share_a_batch_and_lose_nothing_when_killed(classifier, tmp_path):
     """One bar and one batch for all; a SIGKILL in the middle, and the bytes of an undisturbed run."""
     arguments = ("-c", SCRIPT, str(tmp_path / "killed"), "30")
-    process = start(*arguments, cwd=tmp_path)
-    end = time.monotonic() + 600
-    while not list((tmp_path / "killed").glob(".batch-*.safetensors")) and time.monotonic() < end:
-        time.sleep(0.02)
-    assert process.poll() is None, "it must be killed in the middle"
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process = start(*arguments, "12", cwd=tmp_path)
+    assert process.wait(600) == -signal.SIGKILL, process.communicate()[0]
+    assert list((tmp_path / "killed").glob(".batch-*.safetensors")), "it was put down before"
     assert not list((tmp_path / "killed").glob("*.png"))
-    again = start(*arguments, cwd=tmp_path)
+    # Whoever began anew would be killed before the first step.
+    again = start(*arguments, "0", cwd=tmp_path)
     said = again.communicate(timeout=900)[0]
     assert again.returncode == 0, said
     assert "/30" in said, "one bar counts the steps of the one batch"

@@ -42,6 +42,12 @@ def either_engine(request, monkeypatch):
     monkeypatch.setenv("FEATVIS_ENGINE", request.param)
 
 
+@pytest.fixture(scope="module")
+def low(classifier) -> Classifier:
+    """The default network in bfloat16, made ready once: that takes long where the hardware does not know it."""
+    return Classifier(classifier.net, resolve("efficientnet_lite0"), precision="bfloat16")
+
+
 def ready(generator: Generator, classifier: Classifier) -> Generator:
     generator.classifier = classifier
     return generator
@@ -220,9 +226,9 @@ def test_a_unit_that_is_not_finite_fails_alone(classifier):
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_canvas_that_is_not_finite_is_noticed_though_the_network_makes_nothing_of_it(classifier, precision):
+def test_a_canvas_that_is_not_finite_is_noticed_though_the_network_makes_nothing_of_it(classifier, low, precision):
     """oneDNN's ReLU takes NaN for 0, so that neither the score nor its gradient need tell."""
-    same = Classifier(classifier.net, resolve("efficientnet_lite0"), precision=precision)
+    same = {"float32": classifier, "bfloat16": low}[precision]
     generator = ready(Fourier(steps=4, canvas=48, precision=precision), same)
     units = units_of(classifier, "301,323")
     state = generator.optimisation(units)
@@ -306,12 +312,11 @@ def test_crop_side_falls_linearly():
 
 
 @pytest.mark.parametrize(("make", "least"), [(MACO, 0.8), (Fourier, 0.3)])
-def test_bfloat16_follows_float32_over_the_first_steps(classifier, make, least):
+def test_bfloat16_follows_float32_over_the_first_steps(classifier, low, make, least):
     """On canvases of 20 steps in float32: the score within .5 (it rises by 2), the gradient's cosine above `least`.
 
     Fourier's canvases are the harder ones: their gradients are small at first, and cancel out in the network.
     """
-    low = Classifier(classifier.net, resolve("efficientnet_lite0"), precision="bfloat16")
     exact, rough = (ready(make(steps=20, canvas=96, views=2), net) for net in (classifier, low))
     units = units_of(classifier, "301,323")
     state = exact.optimisation(units)

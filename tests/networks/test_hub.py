@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import httpx
@@ -57,9 +56,17 @@ def server(tmp_path, monkeypatch, data):
         for name in ("FEATVIS_WEIGHTS", "HF_HUB_OFFLINE", "HF_TOKEN"):
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setattr(hub, "_SILENCE", [])
-        monkeypatch.setattr(hub, "HUB_TIMEOUT", 1.0)
-        monkeypatch.setattr(fetching, "SILENCE", 0.5)
+        # Whoever answers may be slow; the tests of silence are impatient.
+        monkeypatch.setattr(hub, "HUB_TIMEOUT", 120.0)
+        monkeypatch.setattr(fetching, "SILENCE", 120.0)
         yield served
+
+
+@pytest.fixture
+def impatient(server, monkeypatch):
+    """Little patience with a hub that keeps silent."""
+    monkeypatch.setattr(hub, "HUB_TIMEOUT", 1.0)
+    monkeypatch.setattr(fetching, "SILENCE", 0.5)
 
 
 def blob(folder: Path) -> list[Path]:
@@ -125,10 +132,8 @@ def test_a_file_that_is_no_weights_is_refused(server, data):
 )
 def test_a_login_is_asked_for(server, status, error):
     server.status, server.error = status, error or {"X-Error-Message": "Invalid username or password."}
-    start = time.monotonic()
     with pytest.raises(Unreachable, match=rf"after a login \({status}\).*`hf auth login` or set HF_TOKEN.*{WAYS_OUT}"):
         load(TAG)
-    assert time.monotonic() - start < 15
 
 
 def test_a_token_goes_to_the_hub_alone(server, net, data, monkeypatch):
@@ -143,12 +148,13 @@ def test_a_token_goes_to_the_hub_alone(server, net, data, monkeypatch):
 
 
 @pytest.mark.parametrize("silent", ["HEAD", "GET", "BODY"])
-def test_a_hub_that_hangs_is_given_up_within_seconds(server, silent):
+def test_a_hub_that_hangs_is_given_up(server, impatient, silent):
     server.silent = (silent,)
-    start = time.monotonic()
     with pytest.raises(Unreachable, match=f"no weights for {TAG} here, and .*no answer within.*{WAYS_OUT}"):
         load(TAG)
-    assert time.monotonic() - start < 15
+    # Each of them costs a user's patience, which is added up below; the client asks the API for other things too.
+    asked = [method for method, path, _ in server.asked if not path.startswith("/api/")]
+    assert asked == {"HEAD": ["HEAD"], "GET": ["HEAD", "GET"], "BODY": ["HEAD", "GET", "GET"]}[silent]
 
 
 def test_the_patience_that_users_meet_adds_up_to_less_than_fifteen_seconds():

@@ -30,7 +30,7 @@ def part(folder: Path) -> Path:
 
 
 def get(server: Served, folder: Path, sha256: str | None = SHA256, **options) -> Path:
-    return fetch(f"{server.url}/file.bin", folder / "file.bin", sha256=sha256, **{"silence": 0.5} | options)
+    return fetch(f"{server.url}/file.bin", folder / "file.bin", sha256=sha256, **{"silence": 120.0} | options)
 
 
 def test_a_file_is_fetched_once(server, tmp_path):
@@ -100,9 +100,9 @@ def test_silence_costs_seconds(server, tmp_path, silent):
     server.silent = (silent,)
     start = time.monotonic()
     with pytest.raises(NotFetched, match="no answer within 0.5 s"):
-        get(server, tmp_path)
-    # Two patiences or three, on a machine that has other work too.
-    assert time.monotonic() - start < 30
+        get(server, tmp_path, silence=0.5)
+    # Two patiences or three, however slow the machine: a server that is waited for keeps silent for longer.
+    assert time.monotonic() - start < 300
 
 
 def test_nobody_there(tmp_path):

@@ -19,6 +19,8 @@ from featvis.generators import Generator
 ROOT = Path(__file__).parents[2]
 SMALL = ("--steps", "2", "--crops", "1", "--canvas", "64", "--classifiers", "efficientnet_lite1", "--wandb", "disabled")
 """Flags of a small run, with one judge."""
+PLAIN = {"FEATVIS_ENGINE": "torch"}
+"""For commands that are about what surrounds a few steps: the compiled engine takes seconds before the first one."""
 
 
 def command(
@@ -26,10 +28,10 @@ def command(
 ) -> subprocess.CompletedProcess[str]:
     """`featvis args` in a process of its own: a copy of one that has imported everything, or a new one for an `env`.
 
-    What an `env` says may be read on import; the folder of weights is not. A copy draws no figures of a run, unless
-    `drawing`.
+    What an `env` says may be read on import; the folder of weights and the engine are not. A copy draws no figures of
+    a run, unless `drawing`.
     """
-    if env.keys() <= {"FEATVIS_WEIGHTS"} and WARM.possible:
+    if env.keys() <= {"FEATVIS_WEIGHTS", "FEATVIS_ENGINE"} and WARM.possible:
         process = WARM.start("-m", "benchmark", *args, cwd=cwd, **env, **({figures.ASKED: "1"} if drawing else {}))
         out, err = process.communicate(timeout)
         return subprocess.CompletedProcess(args, process.wait(), out, err)

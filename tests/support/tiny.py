@@ -1,8 +1,12 @@
-"""A network small enough for whole methods in a second."""
+"""Networks small enough for whole methods in a second."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import timm
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from featvis.networks.classifier import Classifier
@@ -25,3 +29,12 @@ def network(norm: bool = True) -> Classifier:
             module.running_var.uniform_(0.3, 2)
     about = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25), "input_size": (16, 16), "labels": LABELS}
     return Classifier(net, ModelSpec("tiny", "tiny", **about), precision="float32")
+
+
+def put(folder: Path, *names: str) -> Path:
+    """A folder with random weights of timm's smallest networks, such as test_resnet, for FEATVIS_WEIGHTS."""
+    folder.mkdir()
+    torch.manual_seed(0)
+    for name in names:
+        save_file(timm.create_model(name).state_dict(), folder / f"{name}.safetensors")
+    return folder

@@ -18,6 +18,7 @@ from benchmark.records import record as records
 from featvis.networks.loading import load
 from featvis.storage import images
 
+pytestmark = pytest.mark.usefixtures("plain_engine")
 RUN = [
     "--methods", "maco", "--units", "301,323", "--steps", "2", "--crops", "1", "--canvas", "48",
     "--classifiers", "efficientnet_lite1", "--wandb", "disabled",

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from commands import SMALL, Refusals, check_sentence, command, tree
+from commands import PLAIN, SMALL, Refusals, check_sentence, command, tree
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -458,7 +458,7 @@ def test_out_that_cannot_be_written(refused):
 def finished(tmp_path_factory) -> Path:
     """A folder with a finished run in `out`."""
     folder = tmp_path_factory.mktemp("finished")
-    done = command("run", "--methods", "maco", "--units", "ladybug,323", *SMALL, "--out", "out", cwd=folder)
+    done = command("run", "--methods", "maco", "--units", "ladybug,323", *SMALL, "--out", "out", cwd=folder, **PLAIN)
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
 
@@ -501,7 +501,8 @@ def test_a_png_cut_off_in_the_middle_is_made_again(finished):
     whole = tree(folder)
     path = folder / "301.png"
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    done = command("run", "--methods", "maco", "--units", "ladybug,323", *SMALL, "--out", "out", cwd=finished)
+    args = ("run", "--methods", "maco", "--units", "ladybug,323", *SMALL, "--out", "out")
+    done = command(*args, cwd=finished, **PLAIN)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "1 images missing" in done.stdout
     for name in ("301.png", "323.png"):
@@ -561,7 +562,7 @@ class Breaks(MACO):
 def test_a_run_with_a_failed_unit_scores_the_others_and_says_so(tmp_path):
     (tmp_path / "mine.py").write_text(METHOD)
     args = ("run", "--methods", "mine.Breaks", "--units", "301,323", *SMALL, "--steps", "3", "--out", "out")
-    done = command(*args, cwd=tmp_path)
+    done = command(*args, cwd=tmp_path, **PLAIN)
     assert done.returncode == 1, done.stderr[-3000:]
     assert "Traceback" not in done.stderr
     assert "featvis: unit 301 failed at step 1" in done.stderr

@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from PIL import Image
+from tiny import put
 
 from benchmark import launch
 from benchmark.cli import main
@@ -14,6 +15,8 @@ from benchmark.records.record import Record
 from benchmark.running import cells, generate
 from featvis.data.sets import FolderImages
 from featvis.networks.classifier import Classifier
+
+pytestmark = pytest.mark.usefixtures("plain_engine")
 
 
 @pytest.fixture
@@ -56,13 +59,18 @@ def test_networks_are_loaded_once_a_process_and_image_sets_listed_once(tmp_path,
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(rng.integers(0, 255, (40, 40, 3), dtype=np.uint8)).resize((96, 96)).save(path)
     sets = ["--data", "data"] + (["--frechet-data", "val"] if given == "two sets" else [])
-    small = ["--units", "301,323", "--steps", "1", "--crops", "1", "--canvas", "48", "--wandb", "disabled"]
-    small += ["--classifiers", "efficientnet_lite1"]
-    assert main(["run", "--methods", "maco,fourier", *small, *sets, "--out", "out"]) == 0
+    monkeypatch.setenv("FEATVIS_WEIGHTS", str(put(tmp_path / "weights", "test_resnet", "test_efficientnet")))
+    (tmp_path / "small.yaml").write_text(
+        "model: test_resnet\nunits: 301,323\nmethods: [maco, fourier]\n"
+        "classifiers: [test_efficientnet]\nfrechet: test_efficientnet\n"
+    )
+    small = ["--suite", "small.yaml", "--steps", "1", "--crops", "1", "--canvas", "48", "--wandb", "disabled"]
+    assert main(["run", *small, *sets, "--out", "out"]) == 0
     process, loads, listings = counted
     assert process[1:] == [1], "one process makes the images of all methods, and this one scores them"
     assert max(loads.values()) == 1, loads
-    assert {name for at, name in loads if at == 1} == {"efficientnet_lite0"}, "a judge is no business of generating"
+    assert {name for at, name in loads if at == 0} == {"test_resnet", "test_efficientnet"}
+    assert {name for at, name in loads if at == 1} == {"test_resnet"}, "a judge is no business of generating"
     assert listings == ({"data": 1} if given == "one set for all" else {"data": 1, "val": 1})
 
 

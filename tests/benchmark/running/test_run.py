@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
-import time
+import subprocess
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import timm
 import torch
 import yaml
-from commands import ROOT, command
+from commands import PLAIN, ROOT, command
 from PIL import Image
 from safetensors.torch import save_file
+from servers import serving
+from tiny import put
 from wandb_files import written
 from warm import start
 
@@ -24,11 +26,13 @@ from benchmark.cli import main
 from benchmark.records import record as records
 from benchmark.scoring.evaluate import evaluate_row
 from benchmark.scoring.scorer import Scorer
+from featvis.networks import hub
 from featvis.paths import CONFIGS
 from featvis.storage import images
 
 SMALL = ["--steps", "2", "--crops", "1", "--canvas", "48"]
 ONE_JUDGE = ["--classifiers", "efficientnet_lite1"]
+SHALLOW = {"architecture": "flexivit_base.1200ep_in1k", "create_kwargs": json.dumps({"depth": 4})}
 
 
 @pytest.fixture(scope="module")
@@ -144,11 +148,21 @@ def test_the_rows_do_not_depend_on_who_reads_the_images(finished):
     assert found.value == pytest.approx(expected, rel=1e-5)
 
 
+NET, STEPS = "test_resnet", 12
+
+
 def cell(folder: Path, out: str, units: str = "0-7", **trainer: object) -> Path:
     config = {
         "model": {
             "class_path": "featvis.generators.MACO",
-            "init_args": {"steps": 12, "canvas": 64, "views": 1, "crop_side": [0.9, 0.5], "precision": "float32"},
+            "init_args": {
+                "model": NET,
+                "steps": STEPS,
+                "canvas": 64,
+                "views": 1,
+                "crop_side": [0.9, 0.5],
+                "precision": "float32",
+            },
         },
         "data": {"units": units, "batch_size": 2},
         "trainer": {"enable_progress_bar": False, **trainer},
@@ -159,11 +173,17 @@ def cell(folder: Path, out: str, units: str = "0-7", **trainer: object) -> Path:
     return path
 
 
+def generated(folder: Path, path: Path) -> subprocess.CompletedProcess[str]:
+    """`featvis generate` of a cell, with the weights that lie beside it."""
+    return command("generate", "--config", str(path), cwd=folder, FEATVIS_WEIGHTS=str(folder / "weights"))
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> tuple[Path, dict[str, bytes]]:
-    """The images of a cell that ran in one go on one process."""
+    """The images of a cell that ran in one go on one process; of a small network, for the bytes are the point."""
     folder = tmp_path_factory.mktemp("cell")
-    done = command("generate", "--config", str(cell(folder, "whole")), cwd=folder)
+    put(folder / "weights", NET)
+    done = generated(folder, cell(folder, "whole"))
     assert done.returncode == 0, done.stderr[-3000:]
     return folder, pngs(folder / "whole")
 
@@ -175,7 +195,7 @@ def pngs(folder: Path) -> dict[str, bytes]:
 def test_two_processes_give_the_same_bytes(undisturbed):
     folder, expected = undisturbed
     path = cell(folder, "two", accelerator="cpu", devices=2, strategy="ddp")
-    done = command("generate", "--config", str(path), cwd=folder)
+    done = generated(folder, path)
     assert done.returncode == 0, done.stderr[-3000:]
     ranks = {json.loads(line)["rank"] for line in (folder / "two" / "timings.jsonl").read_text().splitlines()}
     assert ranks == {0, 1}, "both processes must have worked"
@@ -183,26 +203,39 @@ def test_two_processes_give_the_same_bytes(undisturbed):
     assert len(expected) == 8
 
 
+UNTIL_KILLED = """
+import os, signal, sys
+from benchmark.cli import main
+from featvis.generators import Generator
+
+left, step = int(sys.argv[1]), Generator.step
+
+def until_killed(*args):
+    global left
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    left -= 1
+    return step(*args)
+
+Generator.step = until_killed
+main(sys.argv[2:])
+"""
+
+
 def test_killed_three_times_and_resumed_the_images_are_the_same(undisturbed):
     folder, expected = undisturbed
     path = cell(folder, "killed")
-    out = folder / "killed"
+    out, weights = folder / "killed", str(folder / "weights")
     seen = []
-    for kill in range(3):
-        process = start("-m", "benchmark", "generate", "--config", str(path), cwd=folder)
-        # Different moments: at the claim of the folder, and in the middle of later batches.
-        moments = [(out / "config.yaml").is_file, *[lambda n=n: len(pngs(out)) >= n for n in (1, 5)]]
-        started = time.monotonic()
-        while process.poll() is None and not moments[kill]() and time.monotonic() - started < 300:
-            time.sleep(0.01)
-        time.sleep(0.05 * kill)
-        assert process.poll() is None, "the run was over before it could be killed"
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    # Before the first step, in the middle of the second batch, and of the second one after that.
+    for steps in (0, STEPS + 3, STEPS + 7):
+        arguments = (UNTIL_KILLED, str(steps), "generate", "--config", str(path))
+        process = start("-c", *arguments, cwd=folder, FEATVIS_WEIGHTS=weights)
+        assert process.wait(1200) == -signal.SIGKILL, process.communicate()[0]
+        assert (out / "config.yaml").is_file(), "the folder was claimed"
         seen.append(len(pngs(out)))
-    assert len(set(seen)) >= 3, f"the kills came at moments that differ: {seen}"
-    assert seen[-1] < 8
-    done = command("generate", "--config", str(path), cwd=folder)
+    assert seen == [0, 2, 4]
+    done = generated(folder, path)
     assert done.returncode == 0, done.stderr[-3000:]
     assert f"({seen[-1]} were there before)" in done.stdout
     assert pngs(out) == expected
@@ -247,7 +280,7 @@ def test_a_method_in_a_file_of_its_own_gets_a_row(tmp_path):
     done = command(
         "run", "--methods", "somebodys.OneColour", "--units", "301", "--steps", "3", "--wandb", "disabled",
         *ONE_JUDGE, "--out", "out",
-        cwd=tmp_path,
+        cwd=tmp_path, **PLAIN,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     assert "OneColour" in done.stdout
@@ -264,18 +297,17 @@ def test_a_method_in_a_file_of_its_own_gets_a_row(tmp_path):
 
 @pytest.mark.plumbing
 def test_flexivit_runs_the_same_path_with_random_weights(tmp_path):
-    import timm
-
+    """Four blocks of its twelve, as the file itself says: the path is the same."""
     torch.manual_seed(0)
     with torch.device("meta"):
-        shapes = timm.create_model("flexivit_base.1200ep_in1k", pretrained=False).state_dict()
+        shapes = timm.create_model("flexivit_base.1200ep_in1k", pretrained=False, depth=4).state_dict()
     weights = tmp_path / "weights"
     weights.mkdir()
     random = {name: torch.randn(t.shape).mul_(0.02).half() for name, t in shapes.items()}
-    save_file(random, weights / "flexivit.safetensors")
+    save_file(random, weights / "flexivit.safetensors", metadata=SHALLOW)
     done = command(
         "run", "--model", "flexivit", "--methods", "maco", "--units", "301,blocks.3:5", *SMALL, "--wandb", "disabled",
-        *ONE_JUDGE, "--out", "out", cwd=tmp_path, FEATVIS_WEIGHTS=str(weights),
+        *ONE_JUDGE, "--out", "out", cwd=tmp_path, FEATVIS_WEIGHTS=str(weights), **PLAIN,
     )  # fmt: skip
     shutil.rmtree(weights)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -285,14 +317,25 @@ def test_flexivit_runs_the_same_path_with_random_weights(tmp_path):
     assert record.n == 2
 
 
-def test_flexivit_without_weights_and_network_fails_and_says_the_ways_out(tmp_path):
-    done = command(
-        "run", "--model", "flexivit", cwd=tmp_path, HF_HOME=str(tmp_path / "empty"), HF_ENDPOINT="http://127.0.0.1:9"
+def test_flexivit_without_weights_and_network_fails_and_says_the_ways_out(tmp_path, monkeypatch, capsys):
+    """In this process, with an empty cache and a hub where nobody listens any more."""
+    with serving() as nobody:
+        pass
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", nobody.url)
+    monkeypatch.setattr(
+        "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", nobody.url + "/{repo_id}/resolve/{revision}/{filename}"
     )
-    assert done.returncode == 2
-    assert len(done.stderr.strip().splitlines()) == 1
-    for way in ("FEATVIS_WEIGHTS", "efficientnet_lite0", "cache"):
-        assert way in done.stderr
+    for module in ("constants", "file_download.constants"):
+        monkeypatch.setattr(f"huggingface_hub.{module}.HF_HUB_CACHE", str(tmp_path / "empty"))
+    for name in ("FEATVIS_WEIGHTS", "HF_HUB_OFFLINE", "HF_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(hub, "_SILENCE", [])
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", "--model", "flexivit"]) == 2
+    said = capsys.readouterr().err
+    assert len(said.strip().splitlines()) == 1
+    for way in ("FEATVIS_WEIGHTS", "efficientnet_lite0", "cache", "refused"):
+        assert way in said
     assert [p.name for p in tmp_path.iterdir()] in ([], ["empty"])
 
 
@@ -303,7 +346,8 @@ def test_real_images_beat_every_method(sample, finished, tmp_path, capsys):
     for i, source in enumerate(sorted(sample.glob("*/*.JPEG"))[5::50]):
         shutil.copy(source, folder / f"{source.parent.name}_{i}.JPEG")
     assert len(list(folder.iterdir())) == 20
-    assert main(["evaluate", str(folder), "--out", str(tmp_path / "out")]) == 0
+    metrics = "plausibility,frechet,transferability"
+    assert main(["evaluate", str(folder), "--metrics", metrics, "--out", str(tmp_path / "out")]) == 0
     assert "photographs" in capsys.readouterr().out
     row = records.Record.read(tmp_path / "out" / "records" / "efficientnet_lite0" / "photographs.json")
     quick = [
@@ -341,7 +385,7 @@ def test_data_replaces_the_embedded_reference(sample, tmp_path):
     (data / "n02165456" / "broken.JPEG").write_bytes(b"not an image")
     arguments = ["run", "--methods", "maco", "--units", "301,953", *SMALL, "--data", str(data), "--wandb", "disabled"]
     arguments += ONE_JUDGE
-    done = command(*arguments, "--out", "out", cwd=tmp_path)
+    done = command(*arguments, "--out", "out", cwd=tmp_path, **PLAIN)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "broken.JPEG cannot be decoded and is skipped" in done.stderr
     assert "1 of 5 images" in done.stderr
@@ -362,7 +406,7 @@ def test_data_replaces_the_embedded_reference(sample, tmp_path):
     assert fid is not None
     assert "pt_inception-2015-12-05-6726825d.pth" in str(fid.absent)
     # What was computed of the data lies beside the run, for others; a second run finds it and changes no number.
-    again = command(*arguments, "--out", "again", cwd=tmp_path)
+    again = command(*arguments, "--out", "again", cwd=tmp_path, **PLAIN)
     assert again.returncode == 0, again.stderr[-3000:]
     assert "features of" not in again.stderr
     second = records.Record.read(tmp_path / "again" / "records" / "efficientnet_lite0" / "maco.json")

@@ -33,6 +33,7 @@ from featvis.data.sets import open_images
 from featvis.networks.layers import Layer
 from featvis.networks.loading import load
 
+pytestmark = pytest.mark.usefixtures("plain_engine")
 ALIAS, LAYER = "efficientnet_lite0", "blocks.1"
 CLASSES = ("n01440764", "n03888257")
 FLAGS = (

@@ -6,11 +6,12 @@ import hashlib
 import json
 import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from commands import check_sentence, command, tree
+from tiny import put
 
 from benchmark.cli import main
 from benchmark.records.record import Record, load_all
@@ -18,20 +19,35 @@ from benchmark.report import tables
 from benchmark.site.board import reports
 from benchmark.site.packs import pack
 
+pytestmark = pytest.mark.usefixtures("plain_engine")
+
+
+NET = "test_resnet"
+RECORD = f"records/{NET}/maco.json"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def weights(tmp_path_factory) -> Iterator[str]:
+    """Random ones of a small network: what is merged is what follows from pictures, whatever those show."""
+    folder = put(tmp_path_factory.mktemp("network") / "weights", NET)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEATVIS_WEIGHTS", str(folder))
+        yield str(folder)
+
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory) -> Path:
+def runs(weights, tmp_path_factory) -> Path:
     """Two submissions, each of one method of a small run."""
     folder = tmp_path_factory.mktemp("submissions")
     (folder / "small.yaml").write_text(
-        "model: efficientnet_lite0\nunits: 301,323\nclassifiers: []\nmetrics: [logit]\nmethods:\n"
+        f"model: {NET}\nunits: 301,323\nclassifiers: []\nmetrics: [logit]\nmethods:\n"
         "  maco: {steps: 2, views: 1, canvas: 48}\n  fourier: {steps: 2, canvas: 48}\n"
     )
     done = command("run", "--suite", "small.yaml", "--wandb", "disabled", "--out", "both", cwd=folder)
     assert done.returncode == 0, done.stderr
     for method, other in (("maco", "fourier"), ("fourier", "maco")):
         run = Path(shutil.copytree(folder / "both", folder / method))
-        (run / "records" / "efficientnet_lite0" / f"{other}.json").unlink()
+        (run / "records" / NET / f"{other}.json").unlink()
         assert main(["submit", str(run), "--sender", f"Lab of {method}", "--out", str(folder / f"{method}.zip")]) == 0
     return folder
 
@@ -54,9 +70,9 @@ def test_an_honest_submission_gets_its_row_in_any_order(runs, tmp_path, capsys):
     assert tree(tmp_path / "a" / "tables") == tree(tmp_path / "b" / "tables") != {}
 
     folder = tmp_path / "a" / "results"
-    row = folder / "records" / "small" / "efficientnet_lite0" / "maco.json"
-    assert row.read_bytes() == (runs / "maco" / "records" / "efficientnet_lite0" / "maco.json").read_bytes()
-    report = reports.load_all(folder / "submissions")["small", "efficientnet_lite0", "maco"]
+    row = folder / "records" / "small" / NET / "maco.json"
+    assert row.read_bytes() == (runs / "maco" / "records" / NET / "maco.json").read_bytes()
+    report = reports.load_all(folder / "submissions")["small", NET, "maco"]
     logit = Record.read(row).metric("logit")
     assert logit is not None
     assert report.sender == "Lab of maco"
@@ -79,9 +95,6 @@ def changed(source: Path, target: Path, change: Callable[[dict[str, bytes]], Non
         for name, data in {pack.MANIFEST: json.dumps(manifest).encode(), **contents}.items():
             archive.writestr(name, data)
     return target
-
-
-RECORD = "records/efficientnet_lite0/maco.json"
 
 
 def better(contents: dict[str, bytes]) -> None:
@@ -116,11 +129,11 @@ def elsewhere(contents: dict[str, bytes]) -> None:
 @pytest.mark.parametrize(
     ("change", "listed", "words"),
     [
-        (better, True, ["maco.zip: efficientnet_lite0 / maco", "Logit is", "follows from its images"]),
+        (better, True, ["maco.zip: test_resnet / maco", "Logit is", "follows from its images"]),
         (better, False, [RECORD, "was changed after it was packed"]),
         (later, True, [RECORD, "later version of featvis (schema 2)"]),
         (outside, True, ["../outside.txt lies outside of the pack"]),
-        (elsewhere, True, ["has its images in resnet/maco/0123456789ab, not in efficientnet_lite0/<method>/"]),
+        (elsewhere, True, ["has its images in resnet/maco/0123456789ab, not in test_resnet/<method>/"]),
         (lost, True, ["301.png is missing"]),
         (lost, False, ["301.png is missing; pack the run again"]),
     ],
@@ -140,7 +153,7 @@ def test_two_packs_of_the_same_row_are_both_refused_and_the_other_is_merged(runs
     again = changed(runs / "maco.zip", tmp_path / "again.zip", lambda contents: None)
     assert merged(tmp_path, runs / "maco.zip", again, runs / "fourier.zip") == 1
     said = capsys.readouterr().err
-    assert "the row small / efficientnet_lite0 / maco is in again.zip too" in said
+    assert "the row small / test_resnet / maco is in again.zip too" in said
     rows = sorted(p.stem for p in (tmp_path / "results" / "records").rglob("*.json"))
     assert rows == ["fourier"]
 
@@ -151,7 +164,7 @@ def test_a_row_that_we_have_otherwise_is_not_overwritten(runs, tmp_path, capsys)
     path.write_text(json.dumps(json.loads(path.read_text()) | {"device": "another"}))
     before = tree(tmp_path)
     assert merged(tmp_path, runs / "maco.zip") == 1
-    assert "there is a record of small / efficientnet_lite0 / maco already" in capsys.readouterr().err
+    assert "there is a record of small / test_resnet / maco already" in capsys.readouterr().err
     assert tree(tmp_path) == before
 
 
@@ -199,7 +212,7 @@ def by_hand(contents: dict[str, bytes]) -> None:
 def test_numbers_that_nobody_can_compute_anew_are_not_merged(runs, tmp_path, capsys):
     assert merged(tmp_path, changed(runs / "maco.zip", tmp_path / "hand.zip", by_hand)) == 1
     said = capsys.readouterr().err
-    assert "no number of small / efficientnet_lite0 / maco could be scored anew" in said
+    assert "no number of small / test_resnet / maco could be scored anew" in said
     assert "its pictures are a folder elsewhere" in said
     assert not (tmp_path / "results").exists()
 

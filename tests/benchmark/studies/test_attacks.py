@@ -24,6 +24,7 @@ from benchmark.studies.attacks.job import presets, settings
 from benchmark.studies.attacks.plots import epsilon_text
 from featvis.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("plain_engine")
 NETWORKS = ("efficientnet_lite0", "efficientnet_lite1")
 EPSILONS = ("1/255", "4/255")
 

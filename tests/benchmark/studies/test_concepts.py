@@ -22,6 +22,7 @@ from featvis.concepts.craft import Concepts
 from featvis.data.sets import open_images
 from featvis.networks.units import parse_units
 
+pytestmark = pytest.mark.usefixtures("plain_engine")
 LITE0 = "efficientnet_lite0"
 
 

@@ -18,6 +18,7 @@ from benchmark.report.montage import Panel, Strip, Tile
 from benchmark.studies.probe import correlation, high_share
 from featvis.storage import images
 
+pytestmark = pytest.mark.usefixtures("plain_engine")
 PICTURE = ROOT / "results" / "figures" / "visualizations.jpg"
 NET = "efficientnet_lite0"
 

@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 import timm
-import torch
 from PIL import Image
-from safetensors.torch import save_file
+from tiny import put
 from wandb_files import Written, settle, written
 
 from benchmark.cli import main
@@ -37,9 +36,7 @@ def place(tmp_path_factory):
     import wandb
 
     folder = tmp_path_factory.mktemp("place")
-    torch.manual_seed(0)
-    (folder / "weights").mkdir()
-    save_file(timm.create_model(NET).state_dict(), folder / "weights" / f"{NET}.safetensors")
+    put(folder / "weights", NET)
     random = np.random.default_rng(0)
     for name in ("n02165456/a.png", "n02165456/b.png", "n02219486/c.png"):  # ladybug, ant
         path = folder / "data" / name

@@ -280,12 +280,22 @@ def test_a_generation_is_logged_and_resumed(tmp_path):
         assert len(shown) == sessions.PICTURES
 
 
+def gone(process: Path) -> bool:
+    """Whether a process is over, waited for or not."""
+    try:
+        return (process / "stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
 def kill_wandb() -> None:
-    """End W&B's own process, as the system does when memory is short."""
+    """End W&B's own process, as the system does when memory is short, and wait until it is over."""
     for children in Path("/proc/self/task").glob("*/children"):
         for pid in children.read_text().split():
             if b"wandb-core" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 os.kill(int(pid), signal.SIGKILL)
+                while not gone(Path(f"/proc/{pid}")):
+                    time.sleep(0.01)
 
 
 @pytest.mark.parametrize("what", ["disk", "killed"])
@@ -302,7 +312,6 @@ def test_a_generation_goes_on_when_logging_fails(tmp_path, monkeypatch, capsys, 
         monkeypatch.setattr(wandb.Run, "log", full)
     else:
         kill_wandb()
-        time.sleep(0.5)
     for step in range(3):
         trainer.loggers[0].log_metrics({"score": 1.0}, step)
     callback.teardown(trainer, generator, "predict")
