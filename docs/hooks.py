@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import functools
 import importlib
 import inspect
 import io
@@ -147,14 +148,22 @@ def table(name: str) -> str:
     return found[1].strip()
 
 
+@functools.cache
+def _agreements() -> tuple[Any, Any]:
+    """The committed records and what their columns agree on; a page asks for both twice."""
+    from benchmark.records.record import load_all
+    from benchmark.report import agreement
+
+    records = load_all(ROOT / "results" / "records")
+    return records, agreement.agreements(records)
+
+
 def believe(what: str) -> str:
     """Which columns to believe, from the committed records: `all` tables together, or `each` for itself."""
-    from benchmark.records.record import load_all
     from benchmark.report import agreement
     from benchmark.report.tables.writers import markdown_part
 
-    records = load_all(ROOT / "results" / "records")
-    found = agreement.agreements(records)
+    records, found = _agreements()
     if what == "all":
         return "\n\n".join(f"### {s.title}\n\n{markdown_part(s)}" for s in agreement.of_all(records, found))
     parts = []

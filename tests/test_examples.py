@@ -9,9 +9,12 @@ import pkgutil
 import pytest
 import torch
 
+import benchmark
 import featvis
 
-MODULES = sorted(m.name for m in pkgutil.walk_packages(featvis.__path__, "featvis."))
+FOUND = [m.name for p in (featvis, benchmark) for m in pkgutil.walk_packages(p.__path__, f"{p.__name__}.")]
+# To import a __main__ is to run the command.
+MODULES = sorted(name for name in FOUND if not name.endswith(".__main__"))
 WITH_EXAMPLES = ("featvis.metrics",)
 """Packages whose every public name has an example."""
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
@@ -19,6 +22,7 @@ FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 def test_all_modules_are_found():
     assert {"featvis.metrics.functional.nearest", "featvis.generators.maco", "featvis.canvas.color"} <= set(MODULES)
+    assert {"benchmark.records.record", "benchmark.study.analysing.simulate", "benchmark.cli"} <= set(MODULES)
 
 
 @pytest.mark.parametrize("name", MODULES)

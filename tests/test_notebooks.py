@@ -47,8 +47,8 @@ SAYS = {
         r"cosine blocks\.6\.0: cosine 0\.\d+",
     ),
     "5_adversarial_examples": (
-        r"before +\S.* banana \d+\.\d%",
-        r"after +\S.* banana \d+\.\d%",
+        r"before +\S.* banana \d+\.\d%, logit -?\d+\.\d\d",
+        r"after +\S.* banana \d+\.\d%, logit -?\d+\.\d\d",
         r"largest change [1-4] of 255 levels",
         r"Success",
         r"Targeted success",
@@ -107,7 +107,7 @@ def test_notebook_runs(path, tmp_path, surroundings):
         # By chance it would be 17 %.
         assert float(re.findall(r"(\d+)% of 240", text)[0]) > 60
     if path.stem == "5_adversarial_examples":
-        before, after = (float(p) for p in re.findall(r"banana (\d+\.\d)%", text)[:2])
+        before, after = (float(z) for z in re.findall(r"banana \d+\.\d%, logit (-?\d+\.\d\d)", text)[:2])
         assert after > before, "every step goes towards the target"
 
 

@@ -23,12 +23,13 @@ def two_threads(monkeypatch):
 
 
 def test_pieces_are_done_once_each_by_workers_that_share_the_threads(two_threads):
-    done, threads = [], {}
+    done, threads, both_at_work = [], {}, threading.Barrier(2)
 
     def work(piece: int) -> None:
         done.append(piece)
         threads[piece] = (threading.get_ident(), torch.get_num_threads())
-        time.sleep(0.05)  # so that one worker does not get them all
+        if piece < 2:  # so that one worker does not get them all
+            both_at_work.wait(600)
 
     side_by_side(work, range(5))
     assert sorted(done) == list(range(5))

@@ -164,7 +164,7 @@ def test_steps_are_those_of_the_formula(folder, sign):
 
 
 def test_the_network_sees_the_canvas_itself(classifier, folder):
-    """The score of the first step is the logit of the untouched original, bit by bit."""
+    """The score of the first step is the logit of the untouched original, whose pixels are those of the file."""
     pairs = pairs_of(folder, classifier, [7])
     attack = Attack(steps=1, epsilon=0.0, micro_batch=1)
     attack.classifier = classifier
@@ -173,7 +173,8 @@ def test_the_network_sees_the_canvas_itself(classifier, folder):
         seen = ImageOps.fit(Image.open(pair.path).convert("RGB"), (224, 224), Image.Resampling.BICUBIC)
         x = torch.from_numpy(np.asarray(seen, np.float32).transpose(2, 0, 1) / 255)
         assert torch.equal(made.canvas[i], x), "a ball of radius 0"
-        assert float(made.scores[0, i]) == float(classifier(x[None])[0, 7].detach())
+        # With gradients other operations run, which round otherwise.
+        assert float(made.scores[0, i]) == pytest.approx(float(classifier(x[None])[0, 7].detach()), abs=1e-4)
 
 
 # --- pairs ------------------------------------------------------------------------------------------------------------
@@ -317,7 +318,6 @@ def real(classifier, sample) -> list[Pair]:
 def test_saved_files_lie_inside_their_ball(classifier, real, tmp_path, epsilon):
     made = attacked(classifier, real, tmp_path, Cut(), epsilon=epsilon, steps=16)
     assert set(made) == {f"{p.id}.png" for p in real}
-    reached = 0
     for pair in real:
         with Image.open(pair.path) as image:
             seen = ImageOps.fit(image.convert("RGB"), (224, 224), Image.Resampling.BICUBIC)
@@ -325,9 +325,10 @@ def test_saved_files_lie_inside_their_ball(classifier, real, tmp_path, epsilon):
         change = np.abs(written - original)
         assert (change / 255 <= epsilon).all()
         assert change.max() == {0.01: 2, 4 / 255: 4}[epsilon], "the ball is used to its edge"
-        x = torch.from_numpy(written.transpose(2, 0, 1) / 255).float()[None]
-        reached += int(classifier.net((x - 0.5) / 0.5).argmax()) == pair.index
-    assert reached >= (3 if epsilon > 0.01 else 1), "16 steps are enough for most"
+        x = torch.from_numpy(np.stack([original, written]).transpose(0, 3, 1, 2) / 255).float()
+        with torch.no_grad():
+            before, after = classifier.net((x - 0.5) / 0.5)[:, pair.index].tolist()
+        assert after - before > 3, "the target's logit rises in every image"
 
 
 def test_a_run_that_was_cut_goes_on_to_the_same_bytes(classifier, real, tmp_path):

@@ -67,7 +67,7 @@ def simulate(
         >>> import numpy as np
         >>> from benchmark.study.analysing.simulate import Truth, simulate
         >>> rows = simulate(Truth({("maco", "vit"): 2.0}), 3, 4, 2, np.random.default_rng(0))
-        >>> len(rows), rows["correct"].mean() > 0.5
+        >>> len(rows), bool(rows["correct"].mean() > 0.5)
         (24, True)
     """
     conditions, networks = (list(dict.fromkeys(cell[i] for cell in truth.logits)) for i in (0, 1))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
+from types import SimpleNamespace
 
 import pytest
 import timm
@@ -18,7 +20,10 @@ from benchmark.perf import passes as speed
 from benchmark.perf import record as perf_records
 from benchmark.records.record import Budget
 from benchmark.report import costs, tables
+from featvis import engine
+from featvis.engine import switch
 from featvis.engine.switch import PARTS
+from featvis.generators import passes
 from featvis.networks.units import parse_units
 
 PEERS = ROOT / ".peers"
@@ -79,20 +84,95 @@ def test_a_record_adds_up(tmp_path, monkeypatch, capsys):
         assert set(t.stages_ms) == set(perf_records.STAGES)
         assert t.network_ms > 0
         assert t.shipped_ms > 0
-        assert t.overhead > 0
-        assert t.times_shipped > 0
         assert t.share == pytest.approx(t.gflop / (t.step_ms / 1000) / t.matrices)
     assert {p.part for p in found.parts} == {*PARTS, parts.ALL}
     assert {(p.model, p.method, p.units, p.views) for p in found.parts} == {
         ("tf_efficientnet_lite0.in1k", "maco", 1, 1)
     }
-    assert all(p.saved < 1 for p in found.parts)
     assert all(f"| {p.part} " in printed for p in found.parts)
     data = json.loads(path.read_text())
     data["timings"][0]["overhead"] = "little"
     path.write_text(json.dumps(data))
     with pytest.raises(perf_records.UserError, match="overhead"):
         perf_records.read(path)
+
+
+class Machine:
+    """A clock that work moves on by what is written down for it, a round after the other."""
+
+    def __init__(self, monkeypatch, step) -> None:
+        self.now = 0.0
+        clock = SimpleNamespace(perf_counter=lambda: self.now)
+        for module in (measure, parts):
+            monkeypatch.setattr(module, "time", clock)
+            monkeypatch.setattr(module, "generator", lambda *arguments: SimpleNamespace(step=step))
+            monkeypatch.setattr(module, "started", lambda *arguments: None)
+        monkeypatch.setattr(measure, "REPEATS", (3, 3))
+        monkeypatch.setattr(engine, "prepare", lambda: None)
+
+    def works(self, *seconds: float):
+        """Something that takes so long from call to call, and from then on as long as at last."""
+        left = list(seconds)
+
+        def work(*arguments) -> None:
+            self.now += left.pop(0) if len(left) > 1 else left[0]
+
+        return work
+
+
+def test_a_row_is_the_medians_of_its_rounds(classifier, monkeypatch):
+    """Seconds for 2 units of 4 views; the first call of each warms up, and is not counted."""
+    shares = {"decode": 0.5, "network": 1.5, "optimiser": 2.0}
+
+    def step(state) -> None:
+        stepped()
+        for name, seconds in shares.items():
+            with passes.stage(name):
+                machine.now += seconds if passes.stage is not usual else 0.0
+
+    machine, usual = Machine(monkeypatch, step), passes.stage
+    stepped = machine.works(999.0, 8.0, 16.0, 48.0, 0.0)
+    # One unit of one view, to see how long a round takes; then all.
+    floors = [machine.works(999.0, 1.0), machine.works(999.0, 4.0, 2.0, 6.0), machine.works(999.0, 8.0, 1.0, 4.0)]
+
+    class Floor:
+        def __init__(self, method, units, shipped=False) -> None:
+            self.inputs, self.work = [torch.zeros(1)], floors.pop(0)
+            assert shipped == (not floors)
+
+        def __call__(self) -> None:
+            self.work()
+
+    monkeypatch.setattr(measure, "Floor", Floor)
+    product = machine.works(999.0, 2.0, 4.0, 3.0)
+    monkeypatch.setattr(measure.Matrices, "__call__", lambda self: product())
+    monkeypatch.setattr(measure, "SIDE", 64)
+    found = measure.measure("maco", classifier, False, 2, 4, 64, 20)
+    assert (found.rounds, found.step_ms, found.network_ms, found.shipped_ms) == (3, 2000, 500, 500)
+    # The medians of 8/4, 16/2 and 48/6; of 8/8, 16/1 and 48/4.
+    assert (found.overhead, found.times_shipped) == (8, 12)
+    assert found.stages_ms == pytest.approx({"decode": 250, "network": 750, "optimiser": 1000})
+    assert found.matrices == pytest.approx(2 * 64**3 / 1e9 / 3)
+
+
+def test_what_a_part_saves_is_the_median_share_of_the_step_without_it(classifier, monkeypatch):
+    """Rounds of a machine that is now faster, now slower; each part costs something else when it is missing."""
+    names = [*PARTS, parts.ALL]
+    calls = itertools.count()
+    slower = {name: [99.0, *(1.0 + i + extra for extra in (3.0, 0.0, 1.0))] for i, name in enumerate(names)}
+
+    def step(state) -> None:
+        call = next(calls)
+        turn, name = divmod(call // 2, len(names))
+        off = call % 2 == 1
+        assert switch._off == (frozenset(PARTS if names[name] == parts.ALL else [names[name]]) if off else frozenset())
+        machine.now += (10.0 + turn) * (1.0 + off * slower[names[name]][turn])
+
+    machine = Machine(monkeypatch, step)
+    found = parts.parts("maco", classifier, 1, 1, 64, 20)
+    assert [(p.part, p.rounds) for p in found] == [(name, 3) for name in names]
+    # Without it a step takes 1 + (2 + i) as long, in the median round.
+    assert [p.saved for p in found] == pytest.approx([1 - 1 / (3 + i) for i in range(len(names))])
 
 
 def test_what_is_timed_as_shipped_has_pytorchs_own_attention(monkeypatch):

@@ -29,10 +29,11 @@ from torch import nn
 
 
 class Net(nn.Module):
-    """Logits that follow the mean colour, by ten fixed directions."""
+    """Logits that follow the mean colour, by fixed directions; with these, three of ten colours are told right."""
 
     def __init__(self, classes=10):
         super().__init__()
+        torch.manual_seed(654)
         self.features = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU())
         self.head = nn.Linear(8, classes)
 
@@ -104,14 +105,16 @@ def test_the_numbers_of_its_real_images_are_those_of_the_network_itself(run, mon
     monkeypatch.chdir(run.parents[1])
     net = load("wrap:own.yaml", "float32")
     first = [Image.open(f"own/{i}/0.png").convert("RGB") for i in range(10)]
-    side = [im.resize((32, round(40 * 32 / 36)), Image.Resampling.BICUBIC, box=(0, 0, 36, 40)) for im in first]
-    views = [np.asarray(im)[(im.size[1] - 32) // 2 :][:32].transpose(2, 0, 1) / 255 for im in side]
+    square = [im.resize((32, 32), Image.Resampling.BICUBIC, box=(0, 2, 36, 38)) for im in first]
+    views = [np.asarray(im).transpose(2, 0, 1) / 255 for im in square]
     x = torch.tensor(np.stack(views), dtype=torch.float32)
     logits = net.net((x - 0.5) / 0.25).detach()
     real = Record.read(run / "records" / OWN / "real.json")
-    assert real.metric("logit").value == pytest.approx(float(logits.diagonal().mean()), abs=0.02)
-    right = (logits.argmax(1) == torch.arange(10)).float().mean()
-    assert real.metric("top1_ownnet.Net").value == pytest.approx(float(right), abs=0.101)
+    assert real.units == tuple(str(i) for i in range(10))
+    assert real.metric("logit").values == pytest.approx(logits.diagonal().tolist(), abs=1e-3)
+    right = (logits.argmax(1) == torch.arange(10)).float()
+    assert 0 < right.mean() < 1
+    assert real.metric("top1_ownnet.Net").values == tuple(right.tolist())
 
 
 def test_no_class_of_imagenet_is_anywhere_in_the_folder(run):

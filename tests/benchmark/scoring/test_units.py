@@ -10,6 +10,8 @@ import pytest
 import torch
 from PIL import Image
 from places import ROOT
+from scipy.optimize import brentq
+from scipy.special import expit
 from torch import nn
 
 from benchmark.cli import main
@@ -22,6 +24,7 @@ from featvis.data.files import as_seen
 from featvis.data.gallery import LEAST, Rows, excited
 from featvis.errors import UserError
 from featvis.networks.classifier import Classifier
+from featvis.networks.loading import load
 from featvis.networks.units import unit_of
 from featvis.networks.weights import ModelSpec
 
@@ -227,11 +230,83 @@ def test_a_photograph_is_no_query_for_itself():
     assert found["afc_hard_eyes"] == pytest.approx(np.mean(hard), abs=1e-6)
 
 
+def test_identification_grades_and_diversity_are_those_of_loops_in_early_and_late_layers():
+    """Classes are compared by what an observer knows at its end, channels of a first layer by what it sees halfway."""
+    n, widths, groups = 500, {"pooled": 6, "middle": 8}, [[0, 1, 2], [3, 4, 5]]
+    keys = ["pooled"] * 3 + ["middle"] * 3
+    stream = torch.Generator().manual_seed(0)
+    activations = torch.randn(n, 6, generator=stream)
+    gallery = {}
+    for i, (key, width) in enumerate(widths.items()):
+        # What excites a unit can be seen, in noise.
+        seen = activations[:, groups[i]] @ torch.randn(3, width, generator=stream)
+        gallery[key] = (1.0 + seen + torch.randn(n, width, generator=stream)).half()
+    order = activations.argsort(0, descending=True)
+    # Two pictures of each unit; the first two are photographs: one that stands for the unit, and one of its queries.
+    numbers = torch.arange(6).repeat_interleave(2)
+    features = {k: 1.0 + torch.randn(12, width, generator=stream) for k, width in widths.items()}
+    for picture, rank in ((0, 3), (1, 12)):
+        features["pooled"][picture] = gallery["pooled"][order[rank, 0]].float()
+    digests, ids = torch.arange(1, n + 1), torch.zeros(12, dtype=torch.long)
+    ids[:2] = digests[order[[3, 12], 0]]
+    rows = Rows(({"rows": torch.arange(n), "digests": digests, "activations": activations},))
+    plan = SimpleNamespace(units=["0", "1", "2", "0-0", "0-1", "0-2"], texts=["0", "1", "2", "0:0", "0:1", "0:2"])
+    network = Classifier(colours(), ModelSpec("tiny", "tiny", mean=(0.5,) * 3, std=(0.5,) * 3, input_size=(8, 8)))
+    natural = Natural(SimpleNamespace(plan=plan, target=network), rows)
+    pool = Rows(({"rows": torch.arange(n), **gallery},))
+    observer = Observer(natural, pool, SimpleNamespace(ids=ids), numbers, features)
+    found = {m.name: m for m in observer.choices("eyes", "eyes", {})}
+    told, diverse = "identification_eyes", "diversity_eyes"
+    found |= {told: observer.identification(told, "eyes", {}), diverse: observer.diversity(diverse, "eyes", {})}
+
+    def direction(vectors, key):
+        moved = vectors.double().numpy() - gallery[key].double().numpy().mean(0)
+        return moved / np.linalg.norm(moved, axis=-1, keepdims=True)
+
+    images = {k: direction(x, k) for k, x in gallery.items()}
+    shown = {k: direction(x, k) for k, x in features.items()}
+    same, graded, apart, slopes = [], [], [], []
+    for group in groups:
+        key = keys[group[0]]
+        nine = {v: images[key][order[:9, v]] for v in group}
+        matrix = np.zeros((3, 3))
+        for i, u in enumerate(group):
+            for j, v in enumerate(group):
+                # A photograph is not compared with itself.
+                others = [(digests[order[:9, v]] != ids[p]).numpy() for p in (2 * u, 2 * u + 1)]
+                alike = [np.mean(nine[v][other] @ shown[key][2 * u + k]) for k, other in enumerate(others)]
+                matrix[i, j] = np.mean(alike)
+        matrix -= matrix.mean(0)
+        same += [np.mean([matrix[i, i] > matrix[i, j] for j in range(3) if j != i]) for i in range(3)]
+
+        def gaps(of, leave, group=group, key=key):
+            """For each unit of the group, the differences of its queries' similarity to what is shown of it."""
+            out = []
+            for u in group:
+                told_apart = of[u] - np.mean([of[v] for v in group if v != u], 0)
+                left = [i for i in order[:, u].tolist() if not (leave and u == 0 and digests[i] in ids)]
+                said = images[key][left] @ told_apart
+                out.append(said[10:30][:, None] - said[-20:][None])
+            return np.array(out)
+
+        known = gaps({v: nine[v].mean(0) for v in group}, leave=False)
+        slope = brentq(lambda s, known=known: expit(s * known).mean() - 0.9, 0, 1e3)
+        slopes.append(slope)
+        mine = gaps({u: shown[key][[2 * u, 2 * u + 1]].mean(0) for u in group}, leave=True)
+        graded += list(expit(slope * mine).mean((1, 2)))
+        apart += [1 - shown["pooled"][2 * u] @ shown["pooled"][2 * u + 1] for u in group]
+    for name, expected in ((told, same), ("afc_graded_eyes", graded), (diverse, apart)):
+        assert found[name].value == pytest.approx(np.mean(expected), abs=1e-5), name
+        assert found[name].values == pytest.approx(np.repeat(expected, 2), rel=1e-4), name  # kept by five digits
+    assert list(found["afc_graded_eyes"].definition["slope"].values()) == pytest.approx(slopes, rel=1e-3)
+    assert len(set(same)) > 1, "not all are told apart"
+
+
 @pytest.mark.parametrize("named", [["red", "green", "blue"], ["van", "bus", "cab"], ["green", "red", "blue"], None])
 def test_a_percentile_is_of_the_same_classes_alone(tmp_path, named):
     rng = np.random.default_rng(0)
     for c, label in enumerate(ABOUT["labels"]):
-        for i in range(4):
+        for i in range(9):
             picture(tmp_path / "real" / label / f"{i}.png", rng.integers(20, 235, 3), rng)
         picture(tmp_path / "shown" / f"{c}.png", rng.integers(20, 235, 3), rng)
     (tmp_path / "eyes3.py").write_text(OBSERVER.replace("nn.Linear(6, 4)", "nn.Linear(6, 3)"))
@@ -240,7 +315,18 @@ def test_a_percentile_is_of_the_same_classes_alone(tmp_path, named):
     table = scores(tmp_path, "shown", ["eyes3"])
     value, absent = table.loc[("shown", "transfer_percentile_wrap-eyes3"), ["value", "absent"]]
     if named == ABOUT["labels"]:
-        assert 0 <= value <= 1
+        judge = load(f"wrap:{tmp_path / 'eyes3.yaml'}", "float32").net
+
+        def sure(folder: str, label: int) -> np.ndarray:
+            pixels = np.stack([np.asarray(Image.open(p)) for p in sorted(tmp_path.glob(folder))])
+            x = torch.from_numpy(pixels.transpose(0, 3, 1, 2) / 255).float()
+            logits = judge((x - 0.5) / 0.25).detach().double().numpy()
+            return logits[:, label] - np.log(np.exp(logits).sum(1))
+
+        below = [np.mean(sure(f"real/{label}/*.png", c) < sure(f"shown/{c}.png", c))
+                 for c, label in enumerate(ABOUT["labels"])]  # fmt: skip
+        assert 0 < min(below) < max(below) < 1
+        assert value == pytest.approx(np.mean(below))
     else:
         assert np.isnan(value)
         assert "wrap-eyes3 has other classes than" in absent

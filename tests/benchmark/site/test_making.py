@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -58,7 +59,7 @@ def photographs(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def without_umap():
-    """Principal components, because UMAP compiles itself in every process; it has a test of its own."""
+    """Principal components, because UMAP compiles itself in every process; what it is asked for has its own test."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(embedding, "FEWEST", 1_000)
         yield
@@ -234,9 +235,17 @@ def test_correlations_are_numpys(x):
     found = correlations(x, x)
     for i in range(3):
         for j in range(3):
-            constant = min(np.ptp(x[:, i]), np.ptp(x[:, j])) < 1e-6
-            if not constant:
+            least = min(np.ptp(x[:, i]), np.ptp(x[:, j]))
+            if least == 0:
+                assert found[i, j] == 0
+            elif least > 1e-6:
                 assert found[i, j] == pytest.approx(np.corrcoef(x[:, i], x[:, j])[0, 1], abs=1e-6)
+
+
+def test_what_is_constant_correlates_with_nothing():
+    """However its mean is rounded: that of seven times 0.1 is not 0.1."""
+    x = np.stack([np.full(7, 0.1), np.arange(7.0), np.full(7, 1e3 / 3)], 1)
+    np.testing.assert_allclose(correlations(x, x), np.diag([0.0, 1.0, 0.0]), atol=1e-12)
 
 
 @given(arrays(np.float64, (7, 4), elements=st.floats(-9, 9)), st.integers(1, 2))
@@ -246,10 +255,12 @@ def test_places_are_the_singular_vectors_scaled(x, dimensions):
     assert ((places >= 0) & (places <= 1)).all()
     centred = x - x.mean(0)
     _, values, directions = np.linalg.svd(centred, full_matrices=False)
-    if values[0] - values[1] > 1e-3:
-        line = centred @ directions[0]
-        line = (line - line.min()) / np.ptp(line)
-        assert min(np.abs(places[:, 0] - line).max(), np.abs(1 - places[:, 0] - line).max()) < 1e-5
+    for i in range(dimensions):
+        # Where two are equal, any directions of their plane will do.
+        if min(np.abs(values[i] - np.delete(values, i))) > 1e-3 < values[i]:
+            line = centred @ directions[i]
+            line = (line - line.min()) / np.ptp(line)
+            assert min(np.abs(places[:, i] - line).max(), np.abs(1 - places[:, i] - line).max()) < 1e-5
 
 
 def test_without_umap_the_pages_say_what_was_taken_instead(monkeypatch):
@@ -259,6 +270,33 @@ def test_without_umap_the_pages_say_what_was_taken_instead(monkeypatch):
     places, how = embed(rows, 1)
     assert "umap-learn is not installed" in how
     np.testing.assert_array_equal(places, principal(rows, 1))
+
+
+@pytest.mark.parametrize(("count", "near"), [(12, 11), (40, 15)])
+def test_umap_is_asked_for_neighbours_by_the_cosine(monkeypatch, count, near):
+    """A stand-in for the package, which need not be installed."""
+    asked = []
+
+    class UMAP:
+        def __init__(self, **options):
+            asked.append(options)
+
+        def fit_transform(self, rows):
+            return 3 - 2 * rows[:, : asked[-1]["n_components"]].astype(np.float32)
+
+    package = ModuleType("umap")
+    package.UMAP = UMAP
+    monkeypatch.setitem(sys.modules, "umap", package)
+    monkeypatch.setattr(embedding, "FEWEST", 12)
+    rows = np.random.default_rng(0).random((count, 5))
+    places, how = embed(rows, 2, seed=7)
+    assert how == "UMAP"
+    assert asked == [{"n_neighbors": near, "n_components": 2, "metric": "cosine", "random_state": 7, "n_jobs": 1}]
+    expected = (rows[:, :2].max(0) - rows[:, :2]) / np.ptp(rows[:, :2], axis=0)
+    np.testing.assert_allclose(places, expected, atol=1e-5)
+    # Of fewer rows neighbours say little.
+    assert embed(rows[:11], 2)[1] == "principal components"
+    assert len(asked) == 1
 
 
 def made_up(coefficients: list[list[float]], images: list[int]) -> Concepts:

@@ -118,7 +118,8 @@ def test_every_number_is_that_of_the_files(out, nets):
             # The frequencies of a period of 16 pixels and of its harmonics.
             step_y, step_x = (side // 16 for side in strength.shape)
             grid.append(energy[::step_y, ::step_x].sum() / energy.sum())
-        assert linf <= record.config["generator"]["init_args"]["epsilon"]
+        epsilon = record.config["generator"]["init_args"]["epsilon"]
+        assert linf <= epsilon
         assert values["linf"] == linf
         assert values["tv"] == pytest.approx(np.mean(tv))
         assert values["ssim"] == pytest.approx(np.mean(similar), abs=1e-9)
@@ -133,11 +134,12 @@ def test_every_number_is_that_of_the_files(out, nets):
             assert values[f"success{tail}"] == np.mean(reached)
             assert values[f"fooled{tail}"] == np.mean(left)
             if judge == alias:
+                rise = [float((a - b)[t]) for a, b, (_, _, t) in zip(after, before, files, strict=True)]
+                assert min(rise) > {1: 1.5, 4: 5}[round(255 * epsilon)], "the attack works on every image"
                 p = [float(z.softmax(0)[target]) for z, (_, _, target) in zip(after, files, strict=True)]
                 assert values["probability"] == pytest.approx(np.mean(p), abs=1e-4)
                 right = [int(b.argmax()) == own for b, own in zip(before, (0, 100), strict=True)]
                 assert values["clean_top1"] == np.mean(right)
-    assert max(r.metric("success").value for r in found.values()) > 0.5, "the attack works at all"
 
 
 def test_networks_of_one_command_attack_the_same_pairs(out):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from commands import ROOT, Refusals
-from PIL import Image
+from PIL import Image, ImageOps
 
 from benchmark.cli import main
 from benchmark.records.record import load_all
@@ -80,7 +80,23 @@ def test_a_probe_shows_layers_and_compares_and_resumes(tmp_path, capsys):
     assert before == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("blocks*.png")}
 
 
-def test_an_inversion_has_its_four_columns_and_resumes(tmp_path, capsys):
+def seen(path: Path) -> np.ndarray:
+    """An image as the network sees it, by Pillow alone: (H, W, 3) in [0, 1]."""
+    with Image.open(path) as image:
+        return np.asarray(ImageOps.fit(image.convert("RGB"), (224, 224), Image.Resampling.BICUBIC)) / 255
+
+
+def at(classifier, layer: str, image: np.ndarray) -> np.ndarray:
+    """All activations of a layer, by a hook of the test's own."""
+    kept = []
+    handle = classifier.net.get_submodule(layer).register_forward_hook(lambda m, a, out: kept.append(out))
+    with torch.no_grad():
+        classifier.net(torch.from_numpy((image.transpose(2, 0, 1)[None] - 0.5) / 0.5).float())
+    handle.remove()
+    return kept[0].double().numpy().ravel()
+
+
+def test_an_inversion_has_its_four_columns_and_resumes(tmp_path, capsys, classifier):
     folder = tmp_path / "pictures"
     folder.mkdir()
     for i, shift in enumerate((0, 300)):
@@ -95,7 +111,12 @@ def test_an_inversion_has_its_four_columns_and_resumes(tmp_path, capsys):
     for layer in ("blocks.0.0", "blocks.6.0"):
         measured = record.metric(f"cosine_{layer}")
         assert measured.n == 2
-        assert 0 < measured.value < 1
+        cosines = []
+        for path in sorted(folder.glob("*.png")):
+            (file,) = (out / str(record.images)).glob(f"{layer}-{path.stem}.*.png")
+            a, b = (at(classifier, layer, seen(p)) for p in (path, file))
+            cosines.append(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+        assert measured.value == pytest.approx(np.mean(cosines), abs=1e-3)
         assert f"{NET} cosine {layer}: cosine {measured.value:.3f} over 2 images" in said
     text = check_page(out)
     assert text.count("<figcaption>transparency") == 4

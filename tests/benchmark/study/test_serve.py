@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -25,7 +26,8 @@ from benchmark.cli import main
 pytest.importorskip("starlette", reason="needs starlette (pip install 'featvis[study]')")
 from starlette.testclient import TestClient
 
-from benchmark.study.answers import check
+from benchmark.study.answers import Participation, check
+from benchmark.study.taking import store
 from benchmark.study.taking.server import MOST_BYTES, application
 from benchmark.study.taking.store import FILE, Busy, Store, export
 from featvis.errors import UserError
@@ -59,6 +61,26 @@ def test_conditions_are_dealt_out_evenly_and_stay(lab):
     assert max(counts.values()) - min(counts.values()) <= 1
     again = {who: client.post("/api/start", json={"participant": who}).json()["condition"] for who in dealt}
     assert again == dealt
+
+
+def test_who_does_not_end_is_waited_for_so_long_and_no_longer(tmp_path, monkeypatch):
+    """Those who have started count for the patience's time, those who have ended for ever."""
+    now = 0.0
+    monkeypatch.setattr(store, "time", SimpleNamespace(time=lambda: now))
+    kept = Store(tmp_path / FILE, "study", "hash", ["a", "b"], patience=100.0)
+    assert kept.start("ann") == "a"
+    now = 50.0
+    assert kept.start("bob") == "b"
+    assert kept.add(Participation("study", "hash", "bob", "b", 1.0, 1.0, 1, ()))
+    now = 99.0
+    assert [kept.start(who) for who in ("cyd", "dan")] == ["a", "b"]
+    # Of two in either, ann is no longer waited for.
+    now = 101.0
+    assert [kept.start(who) for who in ("eve", "fay")] == ["a", "a"]
+    # Of all those, bob alone has ended.
+    now = 500.0
+    assert [kept.start(who) for who in ("gus", "hal")] == ["a", "a"]
+    assert kept.start("ann") == "a", "whoever comes back is where they were"
 
 
 def test_the_same_answers_again_are_kept_once_and_others_are_refused(lab):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from commands import Refusals
 from PIL import Image
 from places import ROOT
@@ -99,7 +100,7 @@ def test_what_has_no_image_or_layer_is_refused(tiny, pictures):
     assert made(tiny).photographs(cat[0]) == (cat[0].digest,)
 
 
-def test_the_command_makes_a_page_of_any_photograph_and_resumes(tmp_path, capsys):
+def test_the_command_makes_a_page_of_any_photograph_and_resumes(tmp_path, capsys, classifier):
     """Of another size than the network's input, and with an alpha channel."""
     with Image.open(PICTURE) as image:
         image.convert("RGBA").crop((0, 0, 260, 180)).save(tmp_path / "photo.png")
@@ -110,6 +111,13 @@ def test_the_command_makes_a_page_of_any_photograph_and_resumes(tmp_path, capsys
     said = capsys.readouterr().out
     (record,) = load_all(out / "records")
     assert record.sees == "one image"
+    (file,) = (out / str(record.images)).glob("*.png")
+    with Image.open(file) as image:
+        canvas = np.asarray(image.convert("RGB")).transpose(2, 0, 1) / 255
+    x = F.interpolate(torch.from_numpy(canvas).float()[None], (224, 224), mode="bicubic", antialias=True).clamp(0, 1)
+    with torch.no_grad():
+        logit = float(classifier.net((x - 0.5) / 0.5)[0, 281])
+    assert record.metric("activation_logits").value == pytest.approx(logit, abs=1e-3)
     assert f"to {record.metric('activation_logits').value:.2f}" in said
     text = (out / "index.html").read_text()
     assert text.count("<figcaption>accentuate") == 1
