@@ -33,7 +33,7 @@ def _forget_peak(device: torch.device) -> float:
         return torch.cuda.memory_allocated() / 1e6
     clear = Path("/proc/self/clear_refs")
     if clear.exists():
-        clear.write_text("5")
+        clear.write_text("5", encoding="utf-8")
         return _status("VmRSS")
     return _peak(device)
 
@@ -49,7 +49,7 @@ def _peak(device: torch.device) -> float:
 
 
 def _status(field: str) -> float:
-    return int(Path("/proc/self/status").read_text().split(f"{field}:")[1].split()[0]) * 1024 / 1e6
+    return int(Path("/proc/self/status").read_text(encoding="utf-8").split(f"{field}:")[1].split()[0]) * 1024 / 1e6
 
 
 def memory(job: Job) -> dict[str, Any]:

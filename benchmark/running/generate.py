@@ -179,7 +179,7 @@ def predict(trainer: Any, generator: Generator, units: Units, out: Path, config:
     if trainer.is_global_zero:
         print(f"{len(units.units) - len(ours)} images in {out} ({len(units.finished)} were there before)")
         for unit in ours:
-            fact = json.loads((out / f"{unit}.failed.json").read_text())
+            fact = json.loads((out / f"{unit}.failed.json").read_text(encoding="utf-8"))
             print(f"featvis: unit {unit} failed at step {fact['step']}: {fact['reason']}", file=sys.stderr)
         for unit in silent:
             print(f"featvis: unit {unit} is silent: nothing on the canvas changed it at any step", file=sys.stderr)

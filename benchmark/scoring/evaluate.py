@@ -116,7 +116,7 @@ def read_plan(path: Path) -> Plan:
         UserError: for a plan of another version of featvis.
     """
     try:
-        data = json.loads(path.read_text())
+        data = json.loads(path.read_text(encoding="utf-8"))
         if data.get("version") == featvis.__version__:
             return Plan(**data | {"rows": [Row(**row) for row in data["rows"]]})
         version = data.get("version", "before 0.2")

@@ -186,7 +186,7 @@ def failures(folder: Path, units: Sequence[str]) -> dict[str, FailedUnit]:
     for unit in units:
         marker = folder / f"{unit}.failed.json"
         if marker.is_file():
-            fact = json.loads(marker.read_text())
+            fact = json.loads(marker.read_text(encoding="utf-8"))
             found[unit] = FailedUnit(unit, fact["step"], fact["reason"])
     return found
 
@@ -196,7 +196,7 @@ def timings_of(folder: Path) -> list[dict[str, Any]]:
     path = folder / "timings.jsonl"
     if not path.is_file():
         return []
-    return [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
 
 
 def seconds_per_image(timings: Sequence[Mapping[str, Any]]) -> float | None:

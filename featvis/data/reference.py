@@ -368,7 +368,7 @@ def _magnitude(folder: Path, channels: int) -> Float[Tensor, "c s f"]:
 def read_provenance(folder: Path = EMBEDDED) -> dict[str, Any]:
     """Source, count, hash and versions of a reference; empty where there is none."""
     path = folder / "provenance.json"
-    return json.loads(path.read_text()) if path.is_file() else {}
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 __all__ = [

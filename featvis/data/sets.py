@@ -221,7 +221,7 @@ def _of_split(folder: Path, split: str | None, flag: str) -> list[Path]:
         raise UserError(f"{flag} wds/{folder} is not a folder of tar files; write for example wds//data/shards:train")
     info = folder / "_info.json"
     if split is not None and info.is_file():
-        splits = json.loads(info.read_text()).get("splits", {})
+        splits = json.loads(info.read_text(encoding="utf-8")).get("splits", {})
         if split not in splits:
             raise UserError(f"{flag} wds/{folder} has no split {split}: {nearest(split, splits)}")
         return [folder / name for name in splits[split]["filenames"]]

@@ -69,7 +69,7 @@ def held(folder: Path, flag: str = "--out", wait: float = 0.0) -> Iterator[None]
 
 def _who(holder: Path) -> str:
     try:
-        facts = json.loads(holder.read_text())
+        facts = json.loads(holder.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return ""
     return f" by process {facts['process']} on {facts['host']} since {facts['since']} ({facts['command']})"

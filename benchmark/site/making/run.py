@@ -110,7 +110,7 @@ def stamp(subjects: Sequence[Subject], options: Options) -> dict[str, str]:
 
 def _done(path: Path) -> object:
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 

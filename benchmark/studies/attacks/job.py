@@ -83,7 +83,7 @@ def settings(preset: str, epsilons: Sequence[str], overrides: Mapping[str, Any])
     """
     if preset not in presets():
         raise UserError(f"unknown --preset {preset}: {nearest(preset, presets())}")
-    text = (CONFIGS / "attack" / f"{preset}.yaml").read_text()
+    text = (CONFIGS / "attack" / f"{preset}.yaml").read_text(encoding="utf-8")
     base = yaml.safe_load(text)["model"]["init_args"]
     given = {k: v for k, v in overrides.items() if v is not None}
     names = {"lr": "alpha", "tv": "tv", "steps": "steps", "seed": "seed"}
