@@ -12,7 +12,8 @@ from typing import Any
 
 import yaml
 
-from featvis.data.files import ImageFile, find_images, image_file, open_rgb, with_names
+from benchmark.studies.photographs import check_rgb
+from featvis.data.files import ImageFile, check_image, find_images, image_file, with_names
 from featvis.errors import UserError, nearest
 from featvis.generators.attack import Attack, Pair, pair_up
 from featvis.networks.classes import Classes
@@ -123,6 +124,7 @@ def find_networks(models: Sequence[str], others: Sequence[str]) -> tuple[dict[st
     judges = attackers | {m: load(m, "float32", device, "--others") for m in others if m not in attackers}
     first = next(iter(judges.values()))
     for name, network in judges.items():
+        check_rgb(network, "MODEL" if name in attackers else "--others", "an attack")
         if network is not first and not _alike(network, first):
             flag = "MODEL" if name in attackers else "--others"
             raise UserError(f"{flag} {name} has other classes than {first.alias}; name networks of the same classes")
@@ -157,7 +159,7 @@ def find_pairs(path: Path, targets: str, classifier: Classifier, limit: int | No
     files = [image_file(path, classifier)] if path.is_file() else _listed(path, classifier)
     files = files[:limit]
     for file in files:
-        _check_decodable(file)
+        check_image(file.path, classifier.channels)
     try:
         return pair_up(files, classes, classifier, seed)
     except UserError as error:
@@ -169,10 +171,3 @@ def _listed(folder: Path, classifier: Classifier) -> list[ImageFile]:
     if left := found.describe():
         print(f"featvis: left out of {folder.name}: {left}", file=sys.stderr)
     return with_names(folder, found, classifier, "--images")
-
-
-def _check_decodable(file: ImageFile) -> None:
-    try:
-        open_rgb(file.path)
-    except OSError as error:
-        raise UserError(f"--images {file.path} cannot be read as an image ({error}); remove or replace it") from error

@@ -23,6 +23,7 @@ from benchmark.arguments import command_line
 from benchmark.running.produce import folder_of, produce
 from benchmark.studies.concepts.pages import ClassPictures, build_page, mosaic, sheet
 from benchmark.studies.concepts.record import record_of_class, write_record
+from benchmark.studies.photographs import check_rgb
 from featvis.canvas.color import to_bytes
 from featvis.concepts.craft import Concepts, check_layer, cut, default_layer, find, places, sisters
 from featvis.concepts.sobol import DESIGNS, bypassed
@@ -66,6 +67,7 @@ class Options:
 
     def check(self, classifier: Classifier) -> None:
         """Raise a UserError for a value that cannot be used with a network."""
+        check_rgb(classifier, "MODEL", "the search for concepts")
         side = min(classifier.input_size)
         for flag, value, low, high in (
             ("--concepts", self.concepts, 1, 1000),
