@@ -167,9 +167,11 @@ def evaluate(job: Job, devices: int) -> int:
         # Each rank has its own file: they may share the folder, and one may be ahead.
         mine = path.with_name(f"plan-{launch.rank()}.json")
         images.write_atomic(mine, text)
-        if code := launch.call(["-m", "benchmark.scoring.evaluate", str(mine), str(devices)]):
-            return code
-        mine.unlink()
+        try:
+            if code := launch.call(["-m", "benchmark.scoring.evaluate", str(mine), str(devices)]):
+                return code
+        finally:
+            mine.unlink(missing_ok=True)
     if launch.rank() > 0:
         return 0
     if launch.world() is None:
