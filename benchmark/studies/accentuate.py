@@ -65,8 +65,8 @@ def activation(network: Classifier, unit: Unit, image: torch.Tensor) -> float:
 
 def _measure(layer: str, values: Sequence[float]) -> Measurement:
     text = "The unit's activation on the whole canvas, as read back from its file; mean over units and images."
-    label = "logit" if layer == LOGITS else layer
-    return mean_of(f"activation_{layer}", label, "activation", values, {"text": text, "layer": layer}, True)
+    shown = "logit" if layer == LOGITS else layer
+    return mean_of(f"activation_{layer}", values, {"text": text, "layer": layer}, shown)
 
 
 def report(made: Accentuation, strips: Sequence[Strip], out: Path) -> None:

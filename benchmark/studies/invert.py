@@ -76,7 +76,7 @@ def agreement(made: Inversion, unit: Unit, path: Path) -> float:
 
 def _measure(layer: str, values: Sequence[float]) -> Measurement:
     text = f"Cosine of the activations of {layer}, all positions and channels, for the canvas (its file) and the image."
-    return mean_of(f"cosine_{layer}", f"cosine {layer}", "inversion", values, {"text": text, "layer": layer}, True)
+    return mean_of(f"cosine_{layer}", values, {"text": text, "layer": layer}, layer)
 
 
 def report(
