@@ -34,7 +34,7 @@ def read_preset(name: str) -> tuple[str, dict[str, Any]]:
 
 
 NO_METHODS = frozenset(("Generator", "Visualizations", "Accentuation", "Attack", "Inversion"))
-"""What featvis.generators has beside the methods of suites: the last three are given an image by name to begin with."""
+"""What featvis.generators has beside the methods of suites: the last three make something of an image that is named."""
 
 
 def own_methods() -> list[str]:
