@@ -167,8 +167,7 @@ def weights_of(
         A hash a network, by alias; of the files of Inception and of CLIP's words, where they would be read, by what
         they are, None for one that is not here.
     """
-    named = dict.fromkeys((plan.model, *plan.classifiers, plan.frechet, *plan.observers))
-    scoring = [networks[n] for n in named if n in networks and n not in plan.unavailable]
+    scoring = [networks[n] for n in plan.networks() if n in networks and n not in plan.unavailable]
     found: dict[str, str | None] = {n.alias: n.weights_hash for n in scoring}
     found |= {name: extractors[name] for name in plan.extractors}
     asked, directory = {c.evaluator for c in wanted(plan.metrics)}, weights_directory()

@@ -11,7 +11,7 @@ from benchmark.records.record import Measurement
 from benchmark.report.montage import Panel, Strip
 from benchmark.running.produce import folder_of, of_images, produce
 from benchmark.studies.means import mean_of
-from benchmark.studies.photographs import canvas, listed, publish, strip
+from benchmark.studies.photographs import canvas, found_in, publish, strip
 from featvis.data.files import as_seen
 from featvis.generators.rivals.accentuation import Accentuated, Accentuation, units_of
 from featvis.networks.classifier import Classifier
@@ -28,7 +28,7 @@ def find(images: Path, units: Sequence[Unit], limit: int | None, network: Classi
     Raises:
         UserError: for a folder without an image, or a file that is none.
     """
-    return units_of(listed(images, limit), units, network.channels)
+    return units_of(found_in(images).paths[:limit], units, network.channels)
 
 
 def run(made: Accentuation, units: Sequence[Unit], batch_size: int, out: Path, command: str) -> int:

@@ -12,7 +12,7 @@ from benchmark.records.record import Measurement
 from benchmark.report.montage import Panel
 from benchmark.running.produce import folder_of, of_images, produce
 from benchmark.studies.means import mean_of
-from benchmark.studies.photographs import canvas, listed, publish, strip
+from benchmark.studies.photographs import canvas, found_in, publish, strip
 from featvis.data.files import as_seen
 from featvis.errors import UserError
 from featvis.generators.inversion import Inversion, Inverted, units_of
@@ -36,7 +36,7 @@ def find(network: Classifier, layers: Sequence[str], images: Path, limit: int | 
         if not blocks:
             raise UserError(f"{network.alias} has no layer with positions; name one with --layer")
         names = list(dict.fromkeys((blocks[min(1, len(blocks) - 1)], blocks[-1])))
-    paths = listed(images, limit)
+    paths = found_in(images).paths[:limit]
     units_of(paths, names, network)
     return names, paths
 

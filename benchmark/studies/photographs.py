@@ -21,12 +21,8 @@ from featvis.networks.units import ImageUnit
 from featvis.storage import images
 
 
-def listed(images: Path, limit: int | None) -> list[Path]:
+def found_in(images: Path) -> Found:
     """The images of a folder, or one image; what else is there is said.
-
-    Args:
-        images: the folder, or the image.
-        limit: at most so many, the first ones.
 
     Raises:
         UserError: for a folder without an image.
@@ -34,7 +30,7 @@ def listed(images: Path, limit: int | None) -> list[Path]:
     found = Found([images]) if images.is_file() else find_images(images, "--images")
     if left := found.describe():
         print(f"featvis: left out of {images.name}: {left}", file=sys.stderr)
-    return found.paths[:limit]
+    return found
 
 
 def check_rgb(network: Classifier, flag: str, what: str) -> None:

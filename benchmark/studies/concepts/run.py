@@ -32,8 +32,7 @@ from featvis.data.sets import ImageSet
 from featvis.errors import UserError
 from featvis.generators import Generator
 from featvis.networks.classifier import Classifier
-from featvis.networks.objectives import LOGITS
-from featvis.networks.units import Unit, parse_units
+from featvis.networks.units import Unit
 from featvis.storage import images
 from featvis.storage.hashing import config_hash
 
@@ -97,18 +96,6 @@ class Chosen:
     rows: list[int]
     own: int
     sisters: list[int]
-
-
-def classes(text: str, classifier: Classifier) -> list[int]:
-    """The classes that `--classes` names.
-
-    Raises:
-        UserError: for anything that is no class.
-    """
-    units = parse_units(text, classifier, "--classes")
-    if other := [u.text for u in units if u.layer != LOGITS or u.repeat]:
-        raise UserError(f"--classes {text}: {other[0]} is no class; name classes, for example --classes 301,dalmatian")
-    return [u.index for u in units]
 
 
 def choose(source: ImageSet, classifier: Classifier, label: int, options: Options) -> Chosen:
