@@ -114,11 +114,11 @@ def check_metrics(groups: Iterable[str]) -> None:
     columns.check(groups, "--metrics")
 
 
-def check_models(text: str, flag: str = "MODEL") -> None:
+def check_models(text: str) -> None:
     """Refuse a list of networks that is empty, or names one that there is not."""
     if not split(text):
-        raise UserError(f"{flag} is empty; name one, for example efficientnet_lite0")
-    check_networks(split(text), flag)
+        raise UserError("MODEL is empty; name one, for example efficientnet_lite0")
+    check_networks(split(text), "MODEL")
 
 
 def check_budget(**values: int | None) -> None:

@@ -131,7 +131,7 @@ def check_config(given: Sequence[str]) -> None:
         value = value or follows
         if name == "--config" and value and (path := Path(value)).is_file():
             try:
-                path.read_text()
+                path.read_text(encoding="utf-8")
             except UnicodeDecodeError:
                 raise UserError(f"--config {value} is no text in UTF-8; name a YAML") from None
 

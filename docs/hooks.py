@@ -38,7 +38,7 @@ def presets(method: str) -> str:
     found: dict[str, dict[str, Any]] = {}
     notes: dict[str, str] = {}
     for path in sorted((ROOT / "configs").glob("*/*.yaml")):
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         model = yaml.safe_load(text).get("model")
         if isinstance(model, dict) and model["class_path"].rpartition(".")[2] == method:
             found[path.stem] = model["init_args"]
@@ -61,7 +61,7 @@ def arguments(method: str) -> str:
 def _arguments(method: str) -> dict[str, tuple[Any, str]]:
     """The default and the text of each of a method's own arguments, read off its source."""
     for path in (ROOT / "featvis" / "generators").rglob("*.py"):
-        for node in ast.parse(path.read_text()).body:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ClassDef) and node.name == method:
                 made = next(f for f in node.body if isinstance(f, ast.FunctionDef) and f.name == "__init__")
                 given = zip(reversed(made.args.args), reversed(made.args.defaults), strict=False)
@@ -141,7 +141,7 @@ def reference() -> str:
 
 def table(name: str) -> str:
     """A generated table of results/README.md."""
-    text = (ROOT / "results" / "README.md").read_text()
+    text = (ROOT / "results" / "README.md").read_text(encoding="utf-8")
     found = re.search(rf"<!-- table: {re.escape(name)} begin -->\n(.*?)<!-- table: ", text, re.DOTALL)
     if found is None:
         raise LookupError(f"results/README.md has no table {name}")
@@ -183,7 +183,7 @@ def gallery() -> str:
     """The pictures of docs/gallery as its list has them: each part with its command, a tile a picture."""
     folder = ROOT / "docs" / "gallery"
     parts = []
-    for part in yaml.safe_load((folder / "pictures.yaml").read_text()):
+    for part in yaml.safe_load((folder / "pictures.yaml").read_text(encoding="utf-8")):
         tiles = []
         for name, caption in part["pictures"].items():
             if not (folder / name).is_file():
@@ -211,7 +211,7 @@ def generated(text: str) -> str:
 def notebook(path: Path) -> str:
     """A notebook's cells as a page: they are kept without outputs, so there is nothing else in it."""
     parts = []
-    for cell in json.loads(path.read_text())["cells"]:
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
         text = "".join(cell["source"]).strip()
         parts.append(text if cell["cell_type"] == "markdown" else f"```python\n{text}\n```")
     return "\n\n".join(part for part in parts if part)

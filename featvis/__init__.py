@@ -46,29 +46,7 @@ _WHERE = {
     "featvis.visualization": ("classifier", "layers", "visualize"),
 }
 _PUBLIC = {name: module for module, names in _WHERE.items() for name in names}
-
-__all__ = [
-    "AM",
-    "CBR",
-    "MACO",
-    "Attack",
-    "Classifier",
-    "Fourier",
-    "Generator",
-    "Inversion",
-    "Objective",
-    "Pictures",
-    "UserError",
-    "channel",
-    "classifier",
-    "direction",
-    "layers",
-    "logit",
-    "match",
-    "neuron",
-    "objective",
-    "visualize",
-]
+__all__ = sorted(_PUBLIC)
 
 
 def __getattr__(name: str) -> Any:

@@ -304,13 +304,13 @@ def _made(
 
 def _preset(name: str) -> tuple[type[Generator], dict[str, Any]]:
     """A method by name, as `featvis run` finds it: a row of the suite quick, else a preset."""
-    rows = yaml.safe_load((CONFIGS / "suite" / "quick.yaml").read_text())["methods"]
+    rows = yaml.safe_load((CONFIGS / "suite" / "quick.yaml").read_text(encoding="utf-8"))["methods"]
     row = dict(rows.get(name) or {})
     path = CONFIGS / "generator" / f"{row.pop('preset', name)}.yaml"
     if not path.is_file():
         known = sorted({*rows, *(p.stem for p in (CONFIGS / "generator").glob("*.yaml"))})
         raise UserError(f"unknown method {name}: {nearest(name, known)}")
-    model = yaml.safe_load(path.read_text())["model"]
+    model = yaml.safe_load(path.read_text(encoding="utf-8"))["model"]
     arguments = {**(model.get("init_args") or {}), **row}
     # YAML has lists where the methods have tuples.
     return class_at(model["class_path"]), {k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()}

@@ -113,6 +113,18 @@ def test_no_files_import_each_other_in_a_circle():
     print(f"the longest chain of imports has {len(longest)} modules: {' -> '.join(longest)}")
 
 
+def test_no_file_is_read_or_written_as_text_of_the_locale():
+    without = [
+        f"{name}:{node.lineno}"
+        for name, path in modules().items()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and getattr(node.func, "attr", "") in ("read_text", "write_text")
+        and "encoding" not in {k.arg for k in node.keywords}
+    ]
+    assert without == []
+
+
 def test_no_folder_and_no_module_is_too_large_to_be_overlooked():
     folders: dict[Path, int] = {}
     for path in modules().values():

@@ -167,7 +167,7 @@ def _configuration(folder: Path, record: Record) -> Iterator[str]:
         yield "its config_hash is not that of its configuration"
     path = folder / "config.yaml"
     try:
-        beside = yaml.safe_load(path.read_text())
+        beside = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         yield f"{path} cannot be read ({error})"
         return

@@ -64,7 +64,7 @@ def accentuate(
     )
     made.classifier = network
     named = [Unit(made.layer(), 0, mode)] if mode == "caricature" else parse_units(str(units), network)
-    found = accentuator.find(folder, named, limit)
+    found = accentuator.find(folder, named, limit, network)
     made.check_units(found)
     print(weights_line(network))
     flags = {

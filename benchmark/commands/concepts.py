@@ -77,6 +77,7 @@ def concepts(
     from benchmark.tracking import log_study
     from featvis.data.sets import open_images
     from featvis.networks.loading import load
+    from featvis.networks.units import parse_classes
 
     launch.quiet()
     classifier = load(model, "float32", flag="MODEL")
@@ -86,7 +87,7 @@ def concepts(
     generator, preset, _ = build(method, {}, row, {"steps": steps, "views": crops, "canvas": canvas})
     generator.load_classifier()
     generator.check_transforms()
-    labels = finder.classes(classes, classifier)
+    labels = parse_classes(classes, classifier, "--classes")
     source = open_images(data, classifier)
     chosen = [finder.choose(source, classifier, label, options) for label in labels]
     flags = {

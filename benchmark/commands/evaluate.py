@@ -61,7 +61,7 @@ def evaluate(
     from benchmark.scoring.folders import evaluate_folder
     from benchmark.scoring.plan import Sources
     from benchmark.tracking import log_scores
-    from featvis.data.files import list_images
+    from featvis.data.files import find_images
     from featvis.networks.loading import check, load
 
     # A misspelt judge is found before anything is loaded.
@@ -79,6 +79,7 @@ def evaluate(
         command=command_line("evaluate", {"data": data, "frechet_data": frechet_data} | flags, Path(folder).name),
     )  # fmt: skip
     print(tables.text_block(found))
-    files = list_images(Path(folder), target.synsets, "FOLDER")
-    log_scores(plan, figures={f.path.relative_to(folder).as_posix(): f.path for f in files})
+    if mode != "disabled":
+        paths = find_images(Path(folder), "FOLDER").paths
+        log_scores(plan, figures={p.relative_to(folder).as_posix(): p for p in paths})
     return 0

@@ -62,15 +62,12 @@ def reference(
     from benchmark.tracking import log_reference
     from featvis.data.sets import check_decodable, open_images
     from featvis.networks.loading import load
-    from featvis.networks.objectives import LOGITS
-    from featvis.networks.units import parse_units
+    from featvis.networks.units import parse_classes
 
     launch.quiet()
     check_devices(devices)
     networks = [load(m, "float32", flag="--models") for m in split(models)]
-    units = parse_units(flat, networks[0], "--flat") if flat else []
-    if other := [u.id for u in units if u.layer != LOGITS]:
-        raise UserError(f"--flat {flat}: {other[0]} is no class; name classes, for example 301,ladybug")
+    classes = parse_classes(flat, networks[0], "--flat") if flat else []
     found = open_images(data, networks[0] if networks else references.imagenet_synsets(), role)
     check_decodable(found)
     if launch.rank() == 0:
@@ -93,7 +90,7 @@ def reference(
     if launch.rank() == 0:
         print(f"in {references.folder_of(found, Path(out))}")
         if pack is not None:
-            pack_of(Path(data), networks, [u.index for u in units], Path(out), Path(pack), source)
+            pack_of(Path(data), networks, classes, Path(out), Path(pack), source)
         if mode != "disabled":
             # What has been made is read, and not made again.
             made = {task.model or task.kind: references.perform(task, found, network) for task, network in tasks}

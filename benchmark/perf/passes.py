@@ -184,7 +184,7 @@ def convolutions(model: str = "efficientnet_lite0", views: int = 8, repeats: int
 
 def anonymous_memory() -> int:
     """Bytes of this process's memory that are no mapped file; Linux only."""
-    text = Path("/proc/self/status").read_text()
+    text = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(text.split("RssAnon:")[1].split()[0]) * 1024
 
 

@@ -184,7 +184,7 @@ def read(path: Path) -> PerfRecord:
         UserError: for a file that cannot be read, or is no such record.
     """
     try:
-        data = json.loads(path.read_text())
+        data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is no record of a measurement ({error})") from error
     found = parse(PerfRecord, data, str(path))

@@ -106,7 +106,7 @@ class Peak(threading.Thread):
 def own_memory() -> float:
     """MiB of this process that are no file's; NaN where the system does not say it."""
     try:
-        status = Path("/proc/self/status").read_text()
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
     except OSError:
         return math.nan
     return next((int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("RssAnon")), math.nan)

@@ -25,6 +25,9 @@ from featvis.networks.devices import Precision, default_device
 Job = dict[str, Any]
 """model, method, precision, units, views, canvas, and `what`: memory or rate."""
 
+ROUNDS, STEPS = 5, 4
+"""Of one process and two in turn; and the steps of each in a round."""
+
 
 def _forget_peak(device: torch.device) -> float:
     """Let the peak begin anew; megabytes held now."""
@@ -33,7 +36,7 @@ def _forget_peak(device: torch.device) -> float:
         return torch.cuda.memory_allocated() / 1e6
     clear = Path("/proc/self/clear_refs")
     if clear.exists():
-        clear.write_text("5")
+        clear.write_text("5", encoding="utf-8")
         return _status("VmRSS")
     return _peak(device)
 
@@ -49,7 +52,7 @@ def _peak(device: torch.device) -> float:
 
 
 def _status(field: str) -> float:
-    return int(Path("/proc/self/status").read_text().split(f"{field}:")[1].split()[0]) * 1024 / 1e6
+    return int(Path("/proc/self/status").read_text(encoding="utf-8").split(f"{field}:")[1].split()[0]) * 1024 / 1e6
 
 
 def memory(job: Job) -> dict[str, Any]:
@@ -101,9 +104,7 @@ def peak_memory(
     return Memory(**facts, **json.loads(out.splitlines()[-1]))
 
 
-def two_processes(
-    model: str, method: str, precision: Precision, units: int, views: int, canvas: int, rounds: int = 5
-) -> Processes:
+def two_processes(model: str, method: str, precision: Precision, units: int, views: int, canvas: int) -> Processes:
     """One process of one thread and two at once, in turn."""
     facts: dict[str, Any] = {"model": model, "method": method, "units": units, "views": views, "canvas": canvas}
     workers = [_run({"what": "rate", "precision": precision, **facts}) for _ in range(2)]
@@ -111,7 +112,7 @@ def two_processes(
     try:
         for worker in workers:
             _answer(worker)
-        for _ in range(rounds):
+        for _ in range(ROUNDS):
             alone = [_asked(worker) for worker in workers]
             one.append(statistics.mean(alone))
             for worker in workers:
@@ -122,12 +123,12 @@ def two_processes(
             worker.kill()
             worker.wait()
     ratio = statistics.median(b / a for a, b in zip(one, two, strict=True))
-    return Processes(**facts, rounds=rounds, one=statistics.median(one), two=statistics.median(two), ratio=ratio)
+    return Processes(**facts, rounds=ROUNDS, one=statistics.median(one), two=statistics.median(two), ratio=ratio)
 
 
-def _ask(worker: subprocess.Popen[str], steps: int = 4) -> None:
+def _ask(worker: subprocess.Popen[str]) -> None:
     assert worker.stdin is not None
-    worker.stdin.write(f"{steps}\n")
+    worker.stdin.write(f"{STEPS}\n")
     worker.stdin.flush()
 
 

@@ -27,7 +27,7 @@ def parse(kind: type, data: Any, source: str) -> Any:
 
 
 def parse_value(kind: Any, value: Any, source: str, key: str) -> Any:
-    """`value` as the annotated type `kind`, or a UserError with file and key; the dataclasses above are the schema."""
+    """`value` as the annotated type `kind`, or a UserError with file and key; a dataclass by its annotations."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
         _finite(value, source, key)

@@ -99,8 +99,8 @@ def published(folder: Path, out: Path) -> None:
     paths = table_files.build(found, out / "tables") + agreement.write(found, compared, out / "tables")
     paths += _numbers(found, compared, out / "figures")
     for readme in (out.resolve().parent / "README.md", out / "README.md"):
-        if readme.is_file() and BLOCK.search(readme.read_text()):
-            images.write_atomic(readme, with_blocks(readme.read_text(), found, out / "tables").encode())
+        if readme.is_file() and BLOCK.search(readme.read_text(encoding="utf-8")):
+            images.write_atomic(readme, with_blocks(readme.read_text(encoding="utf-8"), found, out / "tables").encode())
             paths.append(readme)
     print("\n".join(str(p) for p in paths))
 
@@ -144,7 +144,7 @@ def with_blocks(text: str, found: Sequence[records.Record], tables: Path) -> str
             path = tables / f"{name}.md"
             if not path.is_file():
                 raise UserError(f"a README has a block for {name}, and there is no {path}")
-            lines = path.read_text().splitlines()
+            lines = path.read_text(encoding="utf-8").splitlines()
             start = next(i for i, line in enumerate(lines) if line.startswith("|"))
             body = "\n".join(itertools.takewhile(lambda line: line.startswith("|"), lines[start:]))
         else:

@@ -16,9 +16,12 @@ from featvis.networks.devices import default_device
 from featvis.networks.loading import load
 from featvis.networks.units import cut
 
+STEPS = 3
+"""That are timed of each cell."""
 
-def timing(job: Job, steps: int = 3) -> list[dict[str, Any]]:
-    """What a suite costs: per cell its forward-backward passes, and the seconds expected after timing three steps.
+
+def timing(job: Job) -> list[dict[str, Any]]:
+    """What a suite costs: per cell its forward-backward passes, and the seconds expected after timing a few steps.
 
     Cells that differ in the number of steps alone are timed once, and those that share their images made once.
     """
@@ -37,8 +40,8 @@ def timing(job: Job, steps: int = 3) -> list[dict[str, Any]]:
             if key not in timed:
                 planned, generator.steps = generator.steps, 1
                 generator.to(default_device()).predict_step(batch)
-                generator.steps = steps
-                timed[key] = generator.predict_step(batch).seconds / steps / len(batch)
+                generator.steps = STEPS
+                timed[key] = generator.predict_step(batch).seconds / STEPS / len(batch)
                 generator.steps = planned
             seconds = timed[key] * generator.steps * count
         table.append(

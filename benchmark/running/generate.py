@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import os
 import re
 import sys
@@ -17,6 +16,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from benchmark.arguments import OneSentenceParser, WandbMode, user_error, wandb_mode, weights_line
 from benchmark.launch import quiet
+from benchmark.scoring.recording import failures, silent
 from benchmark.suites.methods import accepted
 from benchmark.suites.presets import NO_METHODS
 from benchmark.tracking import Logged
@@ -27,7 +27,6 @@ from featvis.generators.batches import Units
 from featvis.generators.callbacks import ImageWriter, StepProgress
 from featvis.networks.classifier import Classifier
 from featvis.paths import importable
-from featvis.storage import images
 from featvis.storage.interrupt import WORKER
 
 
@@ -173,17 +172,15 @@ def predict(trainer: Any, generator: Generator, units: Units, out: Path, config:
     if torch.distributed.is_initialized():
         # What follows looks at all images, and the first process may be done before the others have written theirs.
         torch.distributed.barrier()
-    failed = sorted(p.name.removesuffix(".failed.json") for p in out.glob("*.failed.json"))
-    ours = [u.id for u in units.units if u.id in failed]
-    silent = [u.id for u in units.units if images.facts(out / f"{u.id}.png").get("silent") is True]
+    failed = failures(out, [u.id for u in units.units])
+    without = [u.id for u in units.units if silent(out / f"{u.id}.png")]
     if trainer.is_global_zero:
-        print(f"{len(units.units) - len(ours)} images in {out} ({len(units.finished)} were there before)")
-        for unit in ours:
-            fact = json.loads((out / f"{unit}.failed.json").read_text())
-            print(f"featvis: unit {unit} failed at step {fact['step']}: {fact['reason']}", file=sys.stderr)
-        for unit in silent:
+        print(f"{len(units.units) - len(failed)} images in {out} ({len(units.finished)} were there before)")
+        for one in failed.values():
+            print(f"featvis: unit {one.unit} failed at step {one.step}: {one.reason}", file=sys.stderr)
+        for unit in without:
             print(f"featvis: unit {unit} is silent: nothing on the canvas changed it at any step", file=sys.stderr)
-    return 1 if ours or silent else 0
+    return 1 if failed or without else 0
 
 
 if __name__ == "__main__":

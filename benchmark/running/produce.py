@@ -15,6 +15,7 @@ from benchmark.launch import quiet
 from benchmark.records.record import Budget, FailedUnit, Measurement, Record
 from benchmark.scoring.recording import failures, record_of
 from featvis import engine
+from featvis.canvas.montage import to_picture
 from featvis.data.files import as_seen
 from featvis.generators import Generator
 from featvis.generators.batches import GivenUnits, unfinished
@@ -77,13 +78,12 @@ def original_path(out: Path, size: Sequence[int], image: str) -> Path:
     return out / "originals" / f"{size[0]}x{size[1]}" / f"{image}.png"
 
 
-def put_down(out: Path, size: tuple[int, int], unit: ImageUnit) -> Path:
+def put_down(out: Path, size: tuple[int, int], unit: ImageUnit, channels: int = 3) -> Path:
     """A unit's image as a network of that input sees it, once, as a file: what came before, to the level."""
     path = original_path(out, size, unit.image)
     if not path.is_file():
-        array = (as_seen(unit.path, size) * 255).round().byte().permute(1, 2, 0).numpy()
         buffer = BytesIO()
-        Image.fromarray(array).save(buffer, "PNG")
+        Image.fromarray(to_picture(as_seen(unit.path, size, channels))).save(buffer, "PNG")
         images.write_atomic(path, buffer.getvalue())
     return path
 

@@ -43,7 +43,7 @@ def check_claim(job: Job) -> None:
     mine, path = _identity(job), job.out / job.classifier.alias / "suite.yaml"
     try:
         if path.is_file():
-            found = yaml.safe_load(path.read_text())
+            found = yaml.safe_load(path.read_text(encoding="utf-8"))
             if not isinstance(found, dict):
                 raise UserError(f"--out {job.out} holds a {path} that is no suite's; name another folder")
             # A run of an earlier version says nothing of what came later.
@@ -125,7 +125,7 @@ def generate(job: Job, todo: Sequence[Cell], devices: int, wandb: str) -> dict[s
         else:
             said = [(str(path), progress(job, cell)) for path, cell in zip(paths, at_once, strict=True)]
             code = launch.call(["-m", "benchmark.running.cells", *itertools.chain(*said)])
-            codes = [int(o.read_text()) for o in itertools.takewhile(Path.is_file, outcomes)]
+            codes = [int(o.read_text(encoding="utf-8")) for o in itertools.takewhile(Path.is_file, outcomes)]
             # The cell that it was at when it ended, if it ended before its time: not done, whatever the process says.
             codes += [code or 1] * (len(codes) < len(at_once))
         for cell, code in zip(at_once, codes, strict=False):
@@ -167,9 +167,11 @@ def evaluate(job: Job, devices: int) -> int:
         # Each rank has its own file: they may share the folder, and one may be ahead.
         mine = path.with_name(f"plan-{launch.rank()}.json")
         images.write_atomic(mine, text)
-        if code := launch.call(["-m", "benchmark.scoring.evaluate", str(mine), str(devices)]):
-            return code
-        mine.unlink()
+        try:
+            if code := launch.call(["-m", "benchmark.scoring.evaluate", str(mine), str(devices)]):
+                return code
+        finally:
+            mine.unlink(missing_ok=True)
     if launch.rank() > 0:
         return 0
     if launch.world() is None:

@@ -46,7 +46,7 @@ def settle(plan: Plan, networks: Mapping[str, Classifier]) -> None:
             "one sees says nothing of the other's"
         )
     if target.channels not in (1, 3):
-        others = {n: networks[n] for n in (*plan.classifiers, plan.frechet, *plan.observers) if n in networks}
+        others = {n: networks[n] for n in plan.networks() if n in networks}
         foreign |= {
             n: f"{other.alias} takes {other.channels} channels, the pictures have {target.channels}"
             for n, other in others.items()
@@ -54,5 +54,4 @@ def settle(plan: Plan, networks: Mapping[str, Classifier]) -> None:
         }
     if plan.frechet in foreign and plan.data is not None:
         plan.frechet = next((n for n in plan.classifiers if n in networks and n not in foreign), plan.model)
-    used = {*plan.classifiers, plan.frechet, *plan.observers}
-    plan.unavailable |= {name: reason for name, reason in foreign.items() if name in used}
+    plan.unavailable |= {name: reason for name, reason in foreign.items() if name in plan.networks()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,8 @@ def evaluate(plan: Plan, sources: Sources | None = None, networks: Mapping[str, 
             try:
                 record = evaluate_row(plan, row, scorer, step)
             except Exception as error:  # one row must not take the others with it; its record says what happened
+                if not isinstance(error, UserError | OSError):
+                    traceback.print_exc()  # a mistake of ours, which a sentence would hide
                 text = " ".join(str(error).split()) or type(error).__name__
                 print(f"featvis: {row.method} cannot be scored: {text}", file=sys.stderr)
                 record = of_row(plan, row, scorer.target, error=text)
@@ -116,7 +119,7 @@ def read_plan(path: Path) -> Plan:
         UserError: for a plan of another version of featvis.
     """
     try:
-        data = json.loads(path.read_text())
+        data = json.loads(path.read_text(encoding="utf-8"))
         if data.get("version") == featvis.__version__:
             return Plan(**data | {"rows": [Row(**row) for row in data["rows"]]})
         version = data.get("version", "before 0.2")

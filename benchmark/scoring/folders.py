@@ -193,7 +193,7 @@ def evaluate_folder(folder: Path, target: Classifier, sources: Sources, **option
     """
     plan, pictures = folder_plan(folder, target, sources, **options)
     networks = {plan.model: target, target.given: target}
-    for name in dict.fromkeys((*plan.classifiers, plan.frechet, *plan.observers)):
+    for name in plan.networks():
         networks[name] = networks.get(name) or load(name, "float32")
     settle(plan, networks)
     hashes, missing = extractors.find(plan.metrics)

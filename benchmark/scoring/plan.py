@@ -118,6 +118,10 @@ class Plan:
         """The real images, listed anew: for a process that was not handed them."""
         return Sources.open(self.data, self.frechet_data, self.spectrum_data, known, check=False)
 
+    def networks(self) -> list[str]:
+        """The networks of the plan by name, each once: the target first, then those that judge."""
+        return list(dict.fromkeys((self.model, *self.classifiers, self.frechet, *self.observers)))
+
     def loads(self, name: str) -> str:
         """What loads a network of the plan."""
         return self.given or name if name == self.model else name

@@ -167,8 +167,7 @@ def weights_of(
         A hash a network, by alias; of the files of Inception and of CLIP's words, where they would be read, by what
         they are, None for one that is not here.
     """
-    named = dict.fromkeys((plan.model, *plan.classifiers, plan.frechet, *plan.observers))
-    scoring = [networks[n] for n in named if n in networks and n not in plan.unavailable]
+    scoring = [networks[n] for n in plan.networks() if n in networks and n not in plan.unavailable]
     found: dict[str, str | None] = {n.alias: n.weights_hash for n in scoring}
     found |= {name: extractors[name] for name in plan.extractors}
     asked, directory = {c.evaluator for c in wanted(plan.metrics)}, weights_directory()
@@ -186,7 +185,7 @@ def failures(folder: Path, units: Sequence[str]) -> dict[str, FailedUnit]:
     for unit in units:
         marker = folder / f"{unit}.failed.json"
         if marker.is_file():
-            fact = json.loads(marker.read_text())
+            fact = json.loads(marker.read_text(encoding="utf-8"))
             found[unit] = FailedUnit(unit, fact["step"], fact["reason"])
     return found
 
@@ -196,7 +195,7 @@ def timings_of(folder: Path) -> list[dict[str, Any]]:
     path = folder / "timings.jsonl"
     if not path.is_file():
         return []
-    return [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
 
 
 def seconds_per_image(timings: Sequence[Mapping[str, Any]]) -> float | None:

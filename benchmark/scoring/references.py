@@ -344,13 +344,13 @@ class Cost:
     memory: int
 
 
-def costs(source: ImageSet, networks: Sequence[Classifier], natural: bool, few: int = 2 * sweep.BATCH) -> list[Cost]:
-    """What the passes over a set will cost, from timing `few` images here, without workers; nothing is written."""
+def costs(source: ImageSet, networks: Sequence[Classifier], natural: bool) -> list[Cost]:
+    """What the passes over a set will cost, from timing a few images here, without workers; nothing is written."""
     jobs: list[tuple[sweep.Job, int]] = [(BankJob(n), CHUNK) for n in networks]
     jobs += [(SpectrumJob(), SPECTRUM_CHUNK)] if natural else []
     table = []
     for job, size in jobs:
-        rows = range(min(few, len(source)))
+        rows = range(min(2 * sweep.BATCH, len(source)))
         batches = sweep.Batches(source, job.size, sweep.chunks(rows, size), sweep.BATCH)
         job.start(sweep.Chunk("", ()))
         start = time.monotonic()

@@ -11,8 +11,8 @@ from benchmark.records.record import Measurement
 from benchmark.report.montage import Panel, Strip
 from benchmark.running.produce import folder_of, of_images, produce
 from benchmark.studies.means import mean_of
-from benchmark.studies.photographs import listed, publish, strip
-from featvis.data.files import as_seen, open_rgb, to_tensor
+from benchmark.studies.photographs import canvas, found_in, publish, strip
+from featvis.data.files import as_seen
 from featvis.generators.rivals.accentuation import Accentuated, Accentuation, units_of
 from featvis.networks.classifier import Classifier
 from featvis.networks.devices import default_device
@@ -22,13 +22,13 @@ from featvis.networks.units import Unit
 SUITE = "accentuate"
 
 
-def find(images: Path, units: Sequence[Unit], limit: int | None) -> list[Unit]:
+def find(images: Path, units: Sequence[Unit], limit: int | None, network: Classifier) -> list[Unit]:
     """Each unit in each image, checked.
 
     Raises:
         UserError: for a folder without an image, or a file that is none.
     """
-    return units_of(listed(images, limit), units)
+    return units_of(found_in(images).paths[:limit], units, network.channels)
 
 
 def run(made: Accentuation, units: Sequence[Unit], batch_size: int, out: Path, command: str) -> int:
@@ -38,8 +38,8 @@ def run(made: Accentuation, units: Sequence[Unit], batch_size: int, out: Path, c
     failed = produce(made, units, folder, batch_size)
     network.to(default_device())
     done = [u for u in units if isinstance(u, Accentuated) and u.id not in failed]
-    before = {u.id: activation(network, u, as_seen(u.path, made.size)) for u in done}
-    after = {u.id: activation(network, u, to_tensor(open_rgb(folder / f"{u.id}.png"))) for u in done}
+    before = {u.id: activation(network, u, as_seen(u.path, made.size, network.channels)) for u in done}
+    after = {u.id: activation(network, u, canvas(folder / f"{u.id}.png", network)) for u in done}
     # A caricature is of no unit.
     layers = list(dict.fromkeys(u.layer for u in done)) if made.mode == "accentuate" else []
     metrics = [_measure(layer, [after[u.id] for u in done if u.layer == layer]) for layer in layers]
@@ -50,7 +50,7 @@ def run(made: Accentuation, units: Sequence[Unit], batch_size: int, out: Path, c
         rise = f", {unit.label}: {before[unit.id]:.2f} to {after[unit.id]:.2f}" if layers else ""
         said = f"{unit.path.stem}{rise}"
         print(f"{network.alias} {said}")
-        strips.append(strip(said, unit, folder / f"{unit.id}.png", made.mode, out, network.input_size))
+        strips.append(strip(said, unit, folder / f"{unit.id}.png", made.mode, out, network))
     report(made, strips, out)
     return 1 if failed else 0
 
@@ -65,8 +65,8 @@ def activation(network: Classifier, unit: Unit, image: torch.Tensor) -> float:
 
 def _measure(layer: str, values: Sequence[float]) -> Measurement:
     text = "The unit's activation on the whole canvas, as read back from its file; mean over units and images."
-    label = "logit" if layer == LOGITS else layer
-    return mean_of(f"activation_{layer}", label, "activation", values, {"text": text, "layer": layer}, True)
+    shown = "logit" if layer == LOGITS else layer
+    return mean_of(f"activation_{layer}", values, {"text": text, "layer": layer}, shown)
 
 
 def report(made: Accentuation, strips: Sequence[Strip], out: Path) -> None:

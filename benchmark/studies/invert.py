@@ -12,8 +12,8 @@ from benchmark.records.record import Measurement
 from benchmark.report.montage import Panel
 from benchmark.running.produce import folder_of, of_images, produce
 from benchmark.studies.means import mean_of
-from benchmark.studies.photographs import listed, publish, strip
-from featvis.data.files import as_seen, open_rgb, to_tensor
+from benchmark.studies.photographs import canvas, found_in, publish, strip
+from featvis.data.files import as_seen
 from featvis.errors import UserError
 from featvis.generators.inversion import Inversion, Inverted, units_of
 from featvis.networks.classifier import Classifier
@@ -36,7 +36,7 @@ def find(network: Classifier, layers: Sequence[str], images: Path, limit: int | 
         if not blocks:
             raise UserError(f"{network.alias} has no layer with positions; name one with --layer")
         names = list(dict.fromkeys((blocks[min(1, len(blocks) - 1)], blocks[-1])))
-    paths = listed(images, limit)
+    paths = found_in(images).paths[:limit]
     units_of(paths, names, network)
     return names, paths
 
@@ -68,15 +68,15 @@ def agreement(made: Inversion, unit: Unit, path: Path) -> float:
     """The cosine of a layer's activations for the canvas, as read back from its file, and for the image."""
     assert isinstance(unit, Inverted)
     network = made.load_classifier()
-    canvas = network.preprocess(to_tensor(open_rgb(path))[None].to(network.device))
-    image = as_seen(unit.path, network.input_size)[None].to(network.device)
-    found = made.activations(unit.layer, torch.cat([canvas, image])).flatten(1)
+    seen = network.preprocess(canvas(path, network)[None])
+    image = as_seen(unit.path, network.input_size, network.channels)[None].to(network.device)
+    found = made.activations(unit.layer, torch.cat([seen, image])).flatten(1)
     return float(F.cosine_similarity(found[0], found[1], dim=0))
 
 
 def _measure(layer: str, values: Sequence[float]) -> Measurement:
     text = f"Cosine of the activations of {layer}, all positions and channels, for the canvas (its file) and the image."
-    return mean_of(f"cosine_{layer}", f"cosine {layer}", "inversion", values, {"text": text, "layer": layer}, True)
+    return mean_of(f"cosine_{layer}", values, {"text": text, "layer": layer}, layer)
 
 
 def report(
@@ -96,7 +96,7 @@ def report(
                 continue
             said = f", cosine {reached[unit.id]:.3f}" if unit.id in reached else ""
             file = folder / f"{unit.id}.png"
-            strips.append(strip(f"{unit.path.stem}{said}", unit, file, "inversion", out, network.input_size))
+            strips.append(strip(f"{unit.path.stem}{said}", unit, file, "inversion", out, network))
         panels.append(Panel(f"{network.alias}, {layer}", tuple(strips)))
     publish(
         out,

@@ -6,20 +6,23 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from jaxtyping import Float
+from torch import Tensor
+
 from benchmark.report import montage
 from benchmark.report.montage import Panel, Strip, Tile
 from benchmark.running.produce import put_down
+from featvis.canvas.montage import from_picture
 from featvis.data.files import find_images
 from featvis.data.walk import Found
+from featvis.errors import UserError
+from featvis.networks.classifier import Classifier
 from featvis.networks.units import ImageUnit
+from featvis.storage import images
 
 
-def listed(images: Path, limit: int | None) -> list[Path]:
+def found_in(images: Path) -> Found:
     """The images of a folder, or one image; what else is there is said.
-
-    Args:
-        images: the folder, or the image.
-        limit: at most so many, the first ones.
 
     Raises:
         UserError: for a folder without an image.
@@ -27,10 +30,22 @@ def listed(images: Path, limit: int | None) -> list[Path]:
     found = Found([images]) if images.is_file() else find_images(images, "--images")
     if left := found.describe():
         print(f"featvis: left out of {images.name}: {left}", file=sys.stderr)
-    return found.paths[:limit]
+    return found
 
 
-def strip(said: str, unit: ImageUnit, file: Path, name: str, out: Path, size: tuple[int, int]) -> Strip:
+def check_rgb(network: Classifier, flag: str, what: str) -> None:
+    """Raise a UserError for a network of other channels than RGB, for what cannot do with them."""
+    if network.channels != 3:
+        many = f"{network.channels} channel{'s' * (network.channels != 1)}"
+        raise UserError(f"{flag} {network.given} takes {many}; {what} is of networks that take RGB")
+
+
+def canvas(file: Path, network: Classifier) -> Float[Tensor, "c h w"]:
+    """A finished canvas in [0, 1] as the network takes it, read back from its file."""
+    return from_picture(images.read(file)[0], network.channels).to(network.device)
+
+
+def strip(said: str, unit: ImageUnit, file: Path, name: str, out: Path, network: Classifier) -> Strip:
     """A photograph, what was made of it, its transparency, and both (the columns of Fel et al. 2023, figure 6a).
 
     Args:
@@ -39,9 +54,9 @@ def strip(said: str, unit: ImageUnit, file: Path, name: str, out: Path, size: tu
         file: of the picture.
         name: what the picture is.
         out: folder of everything, which gets the photograph as the network sees it.
-        size: of the network's input.
+        network: that sees them.
     """
-    seen = put_down(out, size, unit)
+    seen = put_down(out, network.input_size, unit, network.channels)
     return Strip(
         said,
         (Tile(seen, "image"), Tile(file, name), Tile(file, "transparency", "mask"), Tile(file, "both", "over_grey")),

@@ -211,13 +211,13 @@ def measure(
     for name, row in probe.rows:
         values = [facts[u.id]["activation"] for u in row if u.id in facts]
         text = f"Activation of the units of {name} on the whole canvas, {probe.network.layer(name).what}; their mean."
-        found.append(mean_of(f"activation_{name}", name, "activation", values, {"text": text, "layer": name}, True))
+        found.append(mean_of(f"activation_{name}", values, {"text": text, "layer": name}, name))
     text = (
         "Share of the energy (decorrelated colours, the mean left out) above a quarter of the Nyquist frequency, mean "
         "over one unit a layer."
     )
     shares = [high_share(pictures[i]) for i in pictures if i in first]
-    found.append(mean_of("high_share", "Energy > Nyquist / 4", "spectrum", shares, {"text": text}, False))
+    found.append(mean_of("high_share", shares, {"text": text}))
     if pixels is not None and pixels != folder:
         text = "Correlation of a unit's picture with that of am_pixel, mean over one unit a layer."
         values = [
@@ -225,5 +225,5 @@ def measure(
             for i in pictures
             if i in first and (pixels / f"{i}.png").is_file()
         ]
-        found.append(mean_of("pixel_correlation", "r with am_pixel", "spectrum", values, {"text": text}, True))
+        found.append(mean_of("pixel_correlation", values, {"text": text}))
     return found

@@ -29,17 +29,17 @@ def read_preset(name: str) -> tuple[str, dict[str, Any]]:
             f"unknown method or preset {name} (--methods; a class of your own is named by its class path, as in "
             f"my_methods.Mine): {nearest(name, presets())}"
         )
-    model = yaml.safe_load(path.read_text())["model"]
+    model = yaml.safe_load(path.read_text(encoding="utf-8"))["model"]
     return model["class_path"], dict(model.get("init_args") or {})
 
 
 NO_METHODS = frozenset(("Generator", "Visualizations", "Accentuation", "Attack", "Inversion"))
-"""What featvis.generators has beside the methods of suites: the last three are given an image by name to begin with."""
+"""What featvis.generators has beside the methods of suites: the last three make something of an image that is named."""
 
 
 def own_methods() -> list[str]:
     """The methods of featvis.generators, read from its text: importing it takes torch."""
-    for node in ast.parse((PACKAGE / "generators" / "__init__.py").read_text()).body:
+    for node in ast.parse((PACKAGE / "generators" / "__init__.py").read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", None) == "__all__":
             return sorted(set(ast.literal_eval(node.value)) - NO_METHODS)
     return []

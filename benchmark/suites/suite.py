@@ -92,7 +92,7 @@ def read(path: Path) -> tuple[str, dict[str, Any]]:
             )
         path = named
     try:
-        data = yaml.safe_load(path.read_text())
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise UserError(f"--suite {path} cannot be read as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(data, dict):

@@ -15,9 +15,9 @@ from featvis.generators.callbacks import RunLogger
 class LenientLogger(WandbLogger):
     """Lightning's logger on a run that has started; its failures stay its own, and its pictures are limited."""
 
-    def __init__(self, run: Any, guard: Guard, limit: int = PICTURES) -> None:
+    def __init__(self, run: Any, guard: Guard) -> None:
         super().__init__(experiment=run)
-        self.guard, self.left = guard, limit
+        self.guard, self.left = guard, PICTURES
 
     def log_hyperparams(self, params: Any) -> None:
         """As Lightning does."""

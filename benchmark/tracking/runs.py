@@ -31,7 +31,7 @@ def run_id(folder: Path, *parts: str) -> str:
     """
     path = folder / "wandb.json"
     try:
-        own = json.loads(path.read_text())["identity"]
+        own = json.loads(path.read_text(encoding="utf-8"))["identity"]
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         own = uuid.uuid4().hex
         images.write_atomic(path, json.dumps({"identity": own}).encode())

@@ -25,14 +25,14 @@ def render(
     """Sample the views of `frame` from the canvas, resized to `out`; differentiable in the canvas.
 
     Args:
-        canvas: (B, 3, H, W).
+        canvas: (B, C, H, W).
         frame: of B x V views.
         out: (h, w) of a view, the network's input.
         generators: the unit's streams, for the noise; it is drawn view by view, so that the way in which views are cut
             into micro-batches does not change it.
 
     Returns:
-        (B * V, 3, h, w), unit by unit.
+        (B * V, C, h, w), unit by unit.
 
     Example:
         >>> import torch

@@ -42,9 +42,7 @@ def frequencies(size: tuple[int, int]) -> tuple[Float[Tensor, "h 1"], Float[Tens
     return torch.fft.fftfreq(h, 1 / short)[:, None], torch.fft.rfftfreq(w, 1 / short)[None, :]
 
 
-def resize_spectrum(
-    spectrum: Float[Tensor, "c hr fr"], size: tuple[int, int], width: int | None = None
-) -> Float[Tensor, "c h f"]:
+def resize_spectrum(spectrum: Float[Tensor, "c hr fr"], size: tuple[int, int]) -> Float[Tensor, "c h f"]:
     """The magnitudes that a canvas of `size` should have, read off a square reference at the same frequencies.
 
     Log-magnitudes are interpolated bilinearly. Beyond the reference's highest frequency f0 the edge value continues as
@@ -54,7 +52,6 @@ def resize_spectrum(
     Args:
         spectrum: (C, R, R//2+1), of R x R images.
         size: (H, W) of the canvas.
-        width: the reference's width where it is not its height.
 
     Returns:
         (C, H, W//2+1), float32.
@@ -68,7 +65,6 @@ def resize_spectrum(
         True
     """
     side = spectrum.shape[1]
-    width = width or side
     fy, fx = frequencies(size)
     fy, fx = torch.broadcast_tensors(fy, fx)
     # Rows in ascending order of frequency: negative ones first.
@@ -84,4 +80,4 @@ def resize_spectrum(
     out = F.grid_sample(log[None], grid[None], mode="bilinear", align_corners=True, padding_mode="border")[0].exp()
     beyond = torch.hypot(fy, fx) / torch.hypot(y, x).clamp_min(1e-12)
     beyond = torch.where(torch.hypot(fy, fx) > 0, beyond, torch.ones_like(beyond))
-    return (out / beyond * (size[0] * size[1] / (side * width))).float()
+    return (out / beyond * (size[0] * size[1] / side**2)).float()

@@ -1,4 +1,4 @@
-"""Random views of a canvas: canvas (B, 3, H, W) in, views (B * V, 3, h, w) out, an own draw for each view.
+"""Random views of a canvas: canvas (B, C, H, W) in, views (B * V, C, h, w) out, an own draw for each view.
 
 Every geometric transform is an affine map, so a chain of them is one 2 x 3 matrix a view and the canvas is sampled
 once, bilinearly: no copy a transform, no blur a step, and the cost of one `grid_sample` however long the chain. Blur

@@ -233,7 +233,6 @@ def find(
     concepts: int = 10,
     patch: int = PATCH,
     seed: int = 0,
-    batch: int = 64,
     report: Callable[[], object] = lambda: None,
 ) -> Concepts:
     """The concepts of a class.
@@ -248,7 +247,6 @@ def find(
         concepts: how many.
         patch: side of the patches, in pixels.
         seed: of the factorisation and the masks.
-        batch: masked reconstructions that pass through the network together.
         report: called whenever one of the images has been seen: `len(images) + own` times.
 
     Raises:
@@ -271,7 +269,7 @@ def find(
         raise UserError(f"layer {layer} is silent on all {len(where)} patches, so there are no concepts in it")
     seen = []
     for image in images[:own]:
-        seen.append(effects(classifier, layer, factors, image, label, seed=seed, batch=batch))
+        seen.append(effects(classifier, layer, factors, image, label, seed=seed))
         report()
     mean = Effects(
         torch.stack([e.importance for e in seen]).mean(0),

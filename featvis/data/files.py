@@ -275,3 +275,11 @@ def as_seen(path: Path, size: tuple[int, int], channels: int = 3) -> Float[Tenso
     if path.suffix == ".npy":
         return (by_channel.cover(by_channel.of_array(path, channels), size) * 255).round() / 255
     return by_channel.of_image(fit(open_rgb(path), size), channels)
+
+
+def check_image(path: Path, channels: int, flag: str = "--images") -> None:
+    """Raise a UserError for a file that is no image which a network of so many channels could be shown."""
+    try:
+        as_seen(path, (1, 1), channels)
+    except OSError as error:
+        raise UserError(f"{flag} {path} is no image that can be decoded ({error}); remove or replace it") from error

@@ -305,7 +305,7 @@ def read_bank(folder: Path, network: str) -> Bank | None:
             flat_classes=tuple(t["flat_classes"].tolist()),
             source=str(read_provenance(folder).get("source", "")),
         )
-    except (safetensors.SafetensorError, KeyError, OSError) as error:
+    except (safetensors.SafetensorError, KeyError, TypeError, OSError) as error:
         raise UserError(
             f"the feature bank {path} cannot be read ({error}); make it anew with featvis reference"
         ) from error
@@ -366,27 +366,13 @@ def _magnitude(folder: Path, channels: int) -> Float[Tensor, "c s f"]:
 
 
 def read_provenance(folder: Path = EMBEDDED) -> dict[str, Any]:
-    """Source, count, hash and versions of a reference; empty where there is none."""
+    """Source, count, hash and versions of a reference; empty where there is none.
+
+    Raises:
+        UserError: when the file is broken.
+    """
     path = folder / "provenance.json"
-    return json.loads(path.read_text()) if path.is_file() else {}
-
-
-__all__ = [
-    "EMBEDDED",
-    "SPECTRUM_SIDE",
-    "Bank",
-    "BankJob",
-    "NearestJob",
-    "SpectrumJob",
-    "broken_images",
-    "magnitude",
-    "mean_spectrum",
-    "natural_spectrum",
-    "read_bank",
-    "read_banked",
-    "read_provenance",
-    "read_spectrum",
-    "spectrum_hash",
-    "write_bank",
-    "write_spectrum",
-]
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{path} cannot be read ({error}); make it anew with featvis reference") from error

@@ -221,10 +221,14 @@ def _of_split(folder: Path, split: str | None, flag: str) -> list[Path]:
         raise UserError(f"{flag} wds/{folder} is not a folder of tar files; write for example wds//data/shards:train")
     info = folder / "_info.json"
     if split is not None and info.is_file():
-        splits = json.loads(info.read_text()).get("splits", {})
-        if split not in splits:
+        try:
+            splits = json.loads(info.read_text(encoding="utf-8")).get("splits", {})
+            files = [folder / name for name in splits[split]["filenames"]] if split in splits else None
+        except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+            raise UserError(f"{flag} wds/{folder}: {info.name} says no files of splits ({error})") from error
+        if files is None:
             raise UserError(f"{flag} wds/{folder} has no split {split}: {nearest(split, splits)}")
-        return [folder / name for name in splits[split]["filenames"]]
+        return files
     found = sorted(folder.glob("*.tar"))
     chosen = [p for p in found if split is None or split in p.name]
     if not chosen:

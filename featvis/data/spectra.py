@@ -5,14 +5,17 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
 from featvis.canvas.spectrum import magnitude
 from featvis.data.channels import cover, of_array, of_image
 from featvis.data.files import open_rgb
+from featvis.data.walk import BROKEN, images_below
 from featvis.errors import UserError
 
 SIDE = 512
@@ -33,23 +36,48 @@ def folder_spectrum(folder: Path, channels: int) -> Float[Tensor, "c s f"]:
     Raises:
         UserError: when there is none that can be read, or they have other channels.
     """
-    arrays = sorted(p for p in folder.rglob("*.npy") if p.is_file()) if folder.is_dir() else []
-    paths = arrays or (sorted(p for p in folder.rglob("*") if p.is_file()) if folder.is_dir() else [])
-    images: list[Tensor] = []
+    below = folder.rglob("*.npy") if folder.is_dir() else []
+    paths = sorted(p for p in below if p.is_file() and not _hidden(p, folder))
+    if not paths and folder.is_dir():
+        paths = images_below(folder).paths
+    sides: dict[Path, int] = {}
     reason = "there is no image in it"
-    for path in tqdm(paths, desc=f"spectrum of {folder.name}", disable=len(paths) < 100):
+    for path in paths:
         try:
-            images.append(of_array(path, channels) if arrays else of_image(open_rgb(path), channels))
-        except OSError as error:
+            sides[path] = _short_side(path, channels)
+        except BROKEN as error:
             reason = f"{path.name}: {error}"
-    if not images:
-        raise UserError(
-            f"spectrum={folder} is neither a reference (featvis reference --spectrum) nor a folder of images of "
-            f"{channels} channels ({reason:.160})"
-        )
-    side = min(SIDE, *(min(x.shape[1:]) for x in images))
-    total = torch.zeros(channels, side, side // 2 + 1, dtype=torch.float64)
-    for x in images:
-        square = cover(x, (side, side))
-        total += (magnitude(square) if channels == 3 else torch.fft.rfft2(square).abs()).double()
-    return (total / len(images)).float()
+    # The sizes first, of the headers alone: a folder may hold more images than the memory does.
+    while sides:
+        side, broken = min(SIDE, *sides.values()), set()
+        total = torch.zeros(channels, side, side // 2 + 1, dtype=torch.float64)
+        for path in tqdm(sides, desc=f"spectrum of {folder.name}", disable=len(sides) < 100):
+            try:
+                x = of_array(path, channels) if path.suffix == ".npy" else of_image(open_rgb(path), channels)
+            except OSError as error:
+                broken.add(path)
+                reason = f"{path.name}: {error}"
+                continue
+            square = cover(x, (side, side))
+            total += (magnitude(square) if channels == 3 else torch.fft.rfft2(square).abs()).double()
+        sides = {path: short for path, short in sides.items() if path not in broken}
+        # One that cannot be read must not have said how small all of them are made.
+        if sides and min(SIDE, *sides.values()) == side:
+            return (total / len(sides)).float()
+    raise UserError(
+        f"spectrum={folder} is neither a reference (featvis reference --spectrum) nor a folder of images of "
+        f"{channels} channels ({reason:.160})"
+    )
+
+
+def _hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+
+def _short_side(path: Path, channels: int) -> int:
+    """In pixels, by the file's header."""
+    if path.suffix != ".npy":
+        with Image.open(path) as image:
+            return min(image.size)
+    shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
+    return min(shape[1:] if len(shape) == 3 and shape[0] == channels else shape[:2])

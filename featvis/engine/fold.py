@@ -28,6 +28,9 @@ from featvis.engine.switch import say_once
 ERRORS = (AttributeError, RuntimeError, TypeError)
 """What a module may raise that is not what it was."""
 
+TOLERANCE = 1e-3
+"""Largest deviation of a copy's output, relative to the output's largest value."""
+
 
 class Folded:
     """What a folded network computes, and nothing more.
@@ -49,7 +52,7 @@ def folded(net: nn.Module, example: Tensor, dtype: torch.dtype, freeze: bool = T
 
     Args:
         net: the network; left as it is.
-        example: an input (N, 3, h, w), to see what feeds what and to check the result.
+        example: an input (N, C, h, w), to see what feeds what and to check the result.
         dtype: of the weights, and of the inputs that it will get.
         freeze: see `fold_batch_norms`.
 
@@ -78,7 +81,7 @@ def frozen(net: nn.Module, example: Tensor) -> nn.Module | None:
 
     Args:
         net: the network; left as it is.
-        example: an input (N, 3, h, w), to check the result.
+        example: an input (N, C, h, w), to check the result.
 
     Returns:
         The copy, which shares the network's weights and has none of its hooks; or None where it is not the same, which
@@ -94,13 +97,12 @@ def frozen(net: nn.Module, example: Tensor) -> nn.Module | None:
     return found.to(example.device)
 
 
-def fold_batch_norms(net: nn.Module, example: Tensor, tolerance: float = 1e-3, freeze: bool = True) -> nn.Module | None:
+def fold_batch_norms(net: nn.Module, example: Tensor, freeze: bool = True) -> nn.Module | None:
     """A copy of a network in eval mode with each batch norm, and a ReLU after it, in the convolution that feeds it.
 
     Args:
         net: the network; left as it is.
-        example: an input (N, 3, h, w), to see what feeds what and to check the result.
-        tolerance: largest deviation of the copy's output, relative to the output's largest value.
+        example: an input (N, C, h, w), to see what feeds what and to check the result.
         freeze: make `FrozenConv2d` of the convolutions, which take the ReLUs in.
 
     Returns:
@@ -114,11 +116,11 @@ def fold_batch_norms(net: nn.Module, example: Tensor, tolerance: float = 1e-3, f
     # Something else may read what a norm puts out: then the ReLUs must stay where they are.
     for relus, frozen in ((True, True), (False, True), (False, False)) if freeze else ((False, False),):
         found = _fold(net, chains, relus, frozen)
-        if not (reason := _difference(expected, found, example, tolerance)):
+        if not (reason := _difference(expected, found, example)):
             if freeze and not frozen:
                 say_once(f"convolutions of {type(net).__name__} are PyTorch's own, which are slower: {last}")
             linked = _link(found, example) if frozen else found
-            whole = linked is not found and not _difference(expected, linked, example, tolerance)
+            whole = linked is not found and not _difference(expected, linked, example)
             return linked if whole else found
         last = reason
     say_once(f"batch norms of {type(net).__name__} are computed one by one, which is slower: {reason}")
@@ -162,9 +164,7 @@ def _tried(net: nn.Module, example: Tensor) -> tuple[Tensor, Tensor]:
     return y.detach(), gradient
 
 
-def _difference(
-    expected: tuple[Tensor, Tensor], made: nn.Module, example: Tensor, tolerance: float = 1e-3
-) -> str:  # fmt: skip
+def _difference(expected: tuple[Tensor, Tensor], made: nn.Module, example: Tensor) -> str:
     """In what a copy is not the same function as its network; empty where it is.
 
     But for a deviation of the output relative to its largest value, and of a tenth of the gradient's length: a few
@@ -175,7 +175,7 @@ def _difference(
         other, other_gradient = _tried(made, example)
     except ERRORS as error:
         return f"{type(error).__name__}: {' '.join(str(error).split()):.200}"
-    if not (y - other).abs().max() <= tolerance * y.abs().max().clamp_min(1e-3):
+    if not (y - other).abs().max() <= TOLERANCE * y.abs().max().clamp_min(1e-3):
         return "the output would be another"
     if not (gradient - other_gradient).norm() <= 0.1 * gradient.norm().clamp_min(1e-6):
         return "the gradient would be another"

@@ -27,7 +27,7 @@ def sample(
     """The views of each canvas, unit by unit.
 
     Args:
-        canvas: (B, 3, H, W).
+        canvas: (B, C, H, W).
         matrix: from a view's coordinates (x, y) to the canvas's, both in pixels from the corner.
         out: (h, w) of a view.
         margin: pixels more on every side of it.

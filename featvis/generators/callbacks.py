@@ -53,7 +53,7 @@ def claim(folder: Path, config: dict[str, Any], config_hash: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if path.is_file():
-            found = (yaml.safe_load(path.read_text()) or {}).get("config_hash")
+            found = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("config_hash")
             if found != config_hash:
                 raise UserError(
                     f"--out {folder} holds the run of another configuration ({found}, this one is {config_hash}); "

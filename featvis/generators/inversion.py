@@ -12,7 +12,7 @@ from torch import Tensor
 
 from featvis.canvas.parametrizations import Phase, ScaledSpectrum
 from featvis.canvas.transforms import Crop, Noise, Transform
-from featvis.data.files import as_seen, digest, open_rgb
+from featvis.data.files import as_seen, check_image, digest
 from featvis.data.reference import EMBEDDED, natural_spectrum, spectrum_hash
 from featvis.engine import NAdam
 from featvis.errors import UserError
@@ -33,9 +33,7 @@ class Inverted(ImageUnit):
         return f"{self.layer}-{self.image}"
 
 
-def units_of(
-    paths: Sequence[Path], layers: Sequence[str], classifier: Classifier, flag: str = "--images"
-) -> list[Unit]:
+def units_of(paths: Sequence[Path], layers: Sequence[str], classifier: Classifier) -> list[Unit]:
     """Each image at each layer, layer by layer.
 
     Raises:
@@ -45,10 +43,7 @@ def units_of(
         classifier.layer(layer)
     found = []
     for path in paths:
-        try:
-            open_rgb(path)
-        except OSError as error:
-            raise UserError(f"{flag} {path} is no image that can be decoded ({error})") from error
+        check_image(path, classifier.channels)
         found.append((path, digest(path)))
     return [Inverted(layer, 0, f"{p.stem} at {layer}", path=p, digest=d) for layer in layers for p, d in found]
 

@@ -70,7 +70,6 @@ class Classifier(nn.Module):
         self.alias, self.name, self.source, self.precision = spec.alias, spec.name, source, precision
         self.given = spec.given or spec.alias
         self.input_size: tuple[int, int] = spec.input_size or tuple(cfg["input_size"][-2:])
-        self.crop_pct, self.interpolation = float(cfg["crop_pct"]), str(cfg["interpolation"])
         self.weights_hash = content_hash(net)
         # Anyone else's module may keep something from one line of its forward pass to the next.
         self.reentrant = type(net).__module__.startswith("timm.")

@@ -139,7 +139,7 @@ def resolve(name: str, flag: str = "--model") -> ModelSpec:
     path = CONFIGS / "model" / f"{name}.yaml"
     if name in aliases():
         try:
-            values = yaml.safe_load(path.read_text())
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
             for key in ("mean", "std", "input_size"):
                 if key in values:
                     values[key] = tuple(values[key])

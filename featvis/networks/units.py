@@ -194,6 +194,18 @@ def read_units(names: Iterable[str], classifier: Classifier) -> list[Unit]:
     return [unit_of(name, classifier) or parse_units(name, classifier, "unit")[0] for name in names]
 
 
+def parse_classes(text: str, classifier: Classifier, flag: str) -> list[int]:
+    """The classes that a text names, in its order.
+
+    Raises:
+        UserError: for anything that is no class, or that the network does not have.
+    """
+    units = parse_units(text, classifier, flag)
+    if other := [u.text for u in units if u.layer != LOGITS or u.repeat]:
+        raise UserError(f"{flag} {text}: {other[0]} is no class; name classes, for example 301,ladybug")
+    return [u.index for u in units]
+
+
 def parse_units(text: str, classifier: Classifier, flag: str = "--units", tokens: Tokens = "all") -> list[Unit]:
     """The units that a text names, in its order, each once.
 

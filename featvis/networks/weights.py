@@ -1,7 +1,7 @@
 """The weights of networks: a `ModelSpec` in; the file that holds them, and the network filled with it, out.
 
-Weights are looked for in that directory, an installed package, the hub's cache and the hub, in
-that order; only safetensors and `weights_only` files are read.
+Weights are looked for in the folder FEATVIS_WEIGHTS, an installed package, the hub's cache and the hub, in that order;
+only safetensors and `weights_only` files are read.
 """
 
 from __future__ import annotations

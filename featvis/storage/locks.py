@@ -18,12 +18,11 @@ from featvis.storage import images
 
 
 @contextmanager
-def held(folder: Path, flag: str = "--out", wait: float = 0.0) -> Iterator[None]:
+def held(folder: Path, wait: float = 0.0) -> Iterator[None]:
     """Hold a folder for the block.
 
     Args:
         folder: is created.
-        flag: the option that named it, for messages.
         wait: seconds to wait for another holder.
 
     Raises:
@@ -55,11 +54,11 @@ def held(folder: Path, flag: str = "--out", wait: float = 0.0) -> Iterator[None]
         images.write_atomic(holder, json.dumps(facts).encode())
     except Timeout as error:
         raise UserError(
-            f"{flag} {folder} is in use{_who(holder)}; wait for it to end, or name another folder"
+            f"--out {folder} is in use{_who(holder)}; wait for it to end, or name another folder"
         ) from error
     except OSError as error:
         lock.release()
-        raise UserError(f"{flag} {folder} cannot be written ({error.strerror}); name a folder that can") from error
+        raise UserError(f"--out {folder} cannot be written ({error.strerror}); name a folder that can") from error
     try:
         yield
     finally:
@@ -69,7 +68,7 @@ def held(folder: Path, flag: str = "--out", wait: float = 0.0) -> Iterator[None]
 
 def _who(holder: Path) -> str:
     try:
-        facts = json.loads(holder.read_text())
+        facts = json.loads(holder.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return ""
     return f" by process {facts['process']} on {facts['host']} since {facts['since']} ({facts['command']})"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from benchmark.scoring.packs import fingerprint
 from benchmark.scoring.references import bank as make_bank
@@ -80,6 +82,16 @@ def test_the_spectrum_of_the_held_out_classes_is_remade_exactly(sample, tmp_path
     # All 1000 images deviate from ten of them as means of random magnitudes do, not more.
     ratio = (read_spectrum()["magnitude"] / made).log()
     assert 0.05 < float(ratio.std()) < 0.6
+
+
+def test_a_broken_reference_is_said_in_a_sentence(tmp_path):
+    shutil.copy(EMBEDDED / f"tf_{NETWORKS[0]}.in1k.safetensors", tmp_path)
+    (tmp_path / "provenance.json").write_text("half a fi")
+    with pytest.raises(UserError, match=r"provenance.json cannot be read .*make it anew"):
+        read_bank(tmp_path, f"tf_{NETWORKS[0]}.in1k")
+    save_file({"features": torch.zeros(1)}, tmp_path / "bare.safetensors")
+    with pytest.raises(UserError, match=r"bare.safetensors cannot be read .*make it anew"):
+        read_bank(tmp_path, "bare")
 
 
 def test_provenance_tells_the_image_set(sample):

@@ -152,6 +152,10 @@ def test_webdataset_shards(folder, tmp_path):
     assert len(open_images(f"wds/{target}:few", SYNSETS)) == 2
     with pytest.raises(UserError, match="no split few2: did you mean few"):
         open_images(f"wds/{target}:few2", SYNSETS)
+    for broken in ("half a fi", "[]", '{"splits": {"few": 1}}', '{"splits": 1}'):
+        (target / "_info.json").write_text(broken)
+        with pytest.raises(UserError, match="_info.json says no files of splits"):
+            open_images(f"wds/{target}:few", SYNSETS)
     whole = (target / "set-train-0000.tar").read_bytes()
     (target / "set-train-0000.tar").write_bytes(b"no tar file" + whole[:1000])
     with pytest.raises(UserError, match=r"set-train-0000\.tar cannot be read as a tar file"):

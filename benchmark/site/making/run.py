@@ -15,11 +15,11 @@ from benchmark.site.making.seen import look
 from benchmark.site.making.units import LayerMaker, Sight, sights
 from benchmark.site.model import Network, Site, check_folder, write
 from benchmark.site.pictures import Shelf
-from benchmark.studies.concepts import run as finder
 from featvis.data.sets import open_images
 from featvis.errors import UserError
 from featvis.networks.classifier import Classifier
 from featvis.networks.loading import load
+from featvis.networks.units import parse_classes
 from featvis.storage.hashing import config_hash
 from featvis.storage.images import write_atomic
 from featvis.storage.versions import versions
@@ -60,7 +60,7 @@ def check(subjects: Sequence[Subject], options: Options) -> dict[str, list[int]]
         return {subject.alias: [] for subject in subjects}
     for subject in subjects:
         options.of_concepts.check(subject.exact)
-    return {subject.alias: finder.classes(options.classes, subject.exact) for subject in subjects}
+    return {subject.alias: parse_classes(options.classes, subject.exact, "--classes") for subject in subjects}
 
 
 def make(subjects: Sequence[Subject], options: Options, site: Site, out: Path, work: Path) -> None:
@@ -110,7 +110,7 @@ def stamp(subjects: Sequence[Subject], options: Options) -> dict[str, str]:
 
 def _done(path: Path) -> object:
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 

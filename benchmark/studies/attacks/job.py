@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,15 +11,15 @@ from typing import Any
 
 import yaml
 
-from featvis.data.files import ImageFile, find_images, image_file, open_rgb, with_names
-from featvis.errors import UserError, nearest
+from benchmark.studies.photographs import check_rgb, found_in
+from featvis.data.files import check_image, with_names
+from featvis.errors import UserError
 from featvis.generators.attack import Attack, Pair, pair_up
 from featvis.networks.classes import Classes
 from featvis.networks.classifier import Classifier
 from featvis.networks.devices import default_device
 from featvis.networks.loading import load
-from featvis.networks.objectives import LOGITS
-from featvis.networks.units import parse_units
+from featvis.networks.units import parse_classes
 from featvis.paths import CONFIGS
 
 FLAGS = {"lr": "--alpha", "epsilon": "--epsilon", "tv": "--tv"}
@@ -65,11 +64,6 @@ class Job:
     command: str
 
 
-def presets() -> list[str]:
-    """The names in configs/attack."""
-    return sorted(p.stem for p in (CONFIGS / "attack").glob("*.yaml"))
-
-
 def settings(preset: str, epsilons: Sequence[str], overrides: Mapping[str, Any]) -> list[Setting]:
     """A setting for each epsilon.
 
@@ -79,11 +73,9 @@ def settings(preset: str, epsilons: Sequence[str], overrides: Mapping[str, Any])
         overrides: arguments of `Attack` over the preset's, None for those that were not given.
 
     Raises:
-        UserError: for an unknown preset, or a value that the Attack refuses.
+        UserError: for a value that the Attack refuses.
     """
-    if preset not in presets():
-        raise UserError(f"unknown --preset {preset}: {nearest(preset, presets())}")
-    text = (CONFIGS / "attack" / f"{preset}.yaml").read_text()
+    text = (CONFIGS / "attack" / f"{preset}.yaml").read_text(encoding="utf-8")
     base = yaml.safe_load(text)["model"]["init_args"]
     given = {k: v for k, v in overrides.items() if v is not None}
     names = {"lr": "alpha", "tv": "tv", "steps": "steps", "seed": "seed"}
@@ -123,6 +115,7 @@ def find_networks(models: Sequence[str], others: Sequence[str]) -> tuple[dict[st
     judges = attackers | {m: load(m, "float32", device, "--others") for m in others if m not in attackers}
     first = next(iter(judges.values()))
     for name, network in judges.items():
+        check_rgb(network, "MODEL" if name in attackers else "--others", "an attack")
         if network is not first and not _alike(network, first):
             flag = "MODEL" if name in attackers else "--others"
             raise UserError(f"{flag} {name} has other classes than {first.alias}; name networks of the same classes")
@@ -146,33 +139,12 @@ def find_pairs(path: Path, targets: str, classifier: Classifier, limit: int | No
         UserError: for images that are missing or cannot be decoded, targets that are no classes, or an image that is
             of its target's class already.
     """
-    if limit is not None and limit < 1:
-        raise UserError(f"--limit must be at least 1, not {limit}")
-    classes: list[int] | None = None
-    if targets != "random":
-        units = parse_units(targets, classifier, "--targets")
-        if other := [u.id for u in units if u.layer != LOGITS or u.repeat]:
-            raise UserError(f"--targets {targets}: {other[0]} is no class; name classes, for example 301,ladybug")
-        classes = [u.index for u in units]
-    files = [image_file(path, classifier)] if path.is_file() else _listed(path, classifier)
-    files = files[:limit]
+    classes = None if targets == "random" else parse_classes(targets, classifier, "--targets")
+    folder = path.parent.parent if path.is_file() else path
+    files = with_names(folder, found_in(path), classifier, "--images")[:limit]
     for file in files:
-        _check_decodable(file)
+        check_image(file.path, classifier.channels)
     try:
         return pair_up(files, classes, classifier, seed)
     except UserError as error:
         raise UserError(f"--targets {targets}: {error}") from error
-
-
-def _listed(folder: Path, classifier: Classifier) -> list[ImageFile]:
-    found = find_images(folder, "--images")
-    if left := found.describe():
-        print(f"featvis: left out of {folder.name}: {left}", file=sys.stderr)
-    return with_names(folder, found, classifier, "--images")
-
-
-def _check_decodable(file: ImageFile) -> None:
-    try:
-        open_rgb(file.path)
-    except OSError as error:
-        raise UserError(f"--images {file.path} cannot be read as an image ({error}); remove or replace it") from error

@@ -13,7 +13,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from benchmark.records.record import Measurement
 from benchmark.studies.attacks.plots import GRID
-from benchmark.studies.means import mean_of
+from benchmark.studies.means import mean_of, number
 from featvis.data.files import open_rgb
 from featvis.generators.attack import LEVELS, total_variation
 from featvis.metrics import periodic_share
@@ -65,20 +65,13 @@ def _judged(seen: pd.DataFrame, judge: Classifier, attacked: bool) -> list[Measu
     }
     if attacked:
         values["probability"] = seen["target_probability"]
-    heads = {"success": "Success", "fooled": "Fooled", "probability": "p(target)"}
     # Two networks of one's own may be of one class.
     called = judge.name if judge.given == judge.alias else judge.alias
-    tail, head = ("", "") if attacked else (f"_{called}", f", {judge.alias}")
-    group = "attack" if attacked else "transfer"
-    found = [
-        measured(f"{kind}{tail}", f"{heads[kind]}{head}", group, column, {"judge": judge}, True)
-        for kind, column in values.items()
-    ]
+    tail = "" if attacked else f"_{called}"
+    found = [measured(f"{kind}{tail}", column, judge) for kind, column in values.items()]
     if attacked:
         known = seen[seen["own"].notna()]
-        found.append(
-            measured("clean_top1", "Top-1, clean", group, known["clean_class"] == known["own"], {"judge": judge}, True)
-        )
+        found.append(measured("clean_top1", known["clean_class"] == known["own"], judge))
     return found
 
 
@@ -96,27 +89,17 @@ def _perturbation(files: Sequence[tuple[Path, Path]]) -> list[Measurement]:
         if not (a.shape[-1] % GRID or a.shape[-2] % GRID or a.equal(b)):
             # Each patch has a pattern of its own; what repeats is where in a patch it is strong.
             found["grid"].append(float(periodic_share((b - a).abs().mean(1, keepdim=True), GRID)))
-    group, unit = "perturbation", "1, from black to white"
-    text = {"text": TEXTS["linf"], "unit": unit}
-    return [
-        Measurement("linf", "L∞", group, max(found["linf"]), None, len(files), False, text),
-        measured("tv", "TV", group, found["tv"], {"unit": unit}, False),
-        measured("ssim", "SSIM", group, found["ssim"], {"unit": "none; 1 is the same"}, True),
-        measured("grid", "Grid, 16 px", "grid", found["grid"], {"unit": "fraction of the variance"}, False),
-    ]
+    largest = number("linf", max(found.pop("linf")), len(files), {"text": TEXTS["linf"]})
+    return [largest, *(measured(name, values) for name, values in found.items())]
 
 
-def measured(
-    name: str, label: str, group: str, values: Any, facts: Mapping[str, Any], higher_is_better: bool
-) -> Measurement:
+def measured(name: str, values: Any, judge: Classifier | None = None) -> Measurement:
     """The mean of one number an image, with its bootstrap interval."""
-    judge: Classifier | None = facts.get("judge")
     text = next(t for key, t in TEXTS.items() if name.startswith(key))
-    definition = (
-        {"text": text.format(judge=judge.alias), "judge": judge.alias, "network": judge.name}
-        if judge
-        else {"text": text, **facts}
-    )
+    definition, shown = {"text": text}, ""
+    if judge is not None:
+        shown = judge.alias
+        definition = {"text": text.format(judge=shown), "judge": shown, "network": judge.name}
     numbers = np.array(values, dtype=np.float64).tolist()
     why = NO_GRID if name == "grid" else "no image carries a class in its name"
-    return mean_of(name, label, group, numbers, definition, higher_is_better, why)
+    return mean_of(name, numbers, definition, shown, why)

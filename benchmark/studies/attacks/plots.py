@@ -142,9 +142,9 @@ def patches(drawn: Sequence[tuple[Record, Sequence[Case]]], side: int, path: Pat
     return [save(figure, path)]
 
 
-def sheet(record: Record, said: str, cases: Sequence[Case], path: Path, most: int = 8) -> Path:
+def sheet(record: Record, said: str, cases: Sequence[Case], path: Path) -> Path:
     """The first pairs of a record: original, perturbation and example, with what the network says under each."""
-    shown, across = cases[:most], 2 if len(cases) > 1 else 1
+    shown, across = cases[:SHOWN], 2 if len(cases) > 1 else 1
     lines = -(-len(shown) // across)
     width, height = 5.6 * across + 0.2, 2.5 * lines + 0.55
     figure = figure_of(width, height)
@@ -167,6 +167,9 @@ def sheet(record: Record, said: str, cases: Sequence[Case], path: Path, most: in
     figure.text(0.01, 1 - 0.08 / height, f"{record.alias}: {said}", fontsize=10, fontweight="bold", va="top")
     return save(figure, path)
 
+
+SHOWN = 8
+"""How many pairs a sheet has at most."""
 
 GAIN = 10
 """How many times its size a perturbation is shown, around a middle grey."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmark.records.record import FailedUnit, Measurement, Record
 from benchmark.running.produce import of_images
+from benchmark.studies.means import number
 from featvis.errors import UserError
 from featvis.generators import Generator
 from featvis.networks.units import Unit
@@ -35,12 +36,9 @@ def record_of_class(
     shared = {key: facts[key] for key in ("layer", "class", "patch", "designs", "seed")}
 
     def measured(kind: str, value: float, i: int | None = None) -> Measurement:
-        place = "" if i is None else f"_{i + 1}"
-        label = kind.replace("_", ", ") + ("" if i is None else f", concept {i + 1}")
-        return Measurement(
-            f"{kind}{place}", label, "concepts", value, None, len(facts["images"]) if kind in PATCHES else own,
-            kind != "error", {"text": text[kind]} | shared,
-        )  # fmt: skip
+        name, concept = (kind, "") if i is None else (f"{kind}_{i + 1}", str(i + 1))
+        n = len(facts["images"]) if kind in PATCHES else own
+        return number(name, value, n, {"text": text[kind]} | shared, concept)
 
     metrics = [measured(k, v, i) for k in ("importance", "effect") for i, v in enumerate(facts[k])]
     metrics += [measured(k, facts[k]) for k in (*PATCHES, "logit_rebuilt")]

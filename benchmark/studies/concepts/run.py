@@ -23,6 +23,7 @@ from benchmark.arguments import command_line
 from benchmark.running.produce import folder_of, produce
 from benchmark.studies.concepts.pages import ClassPictures, build_page, mosaic, sheet
 from benchmark.studies.concepts.record import record_of_class, write_record
+from benchmark.studies.photographs import check_rgb
 from featvis.canvas.color import to_bytes
 from featvis.concepts.craft import Concepts, check_layer, cut, default_layer, find, places, sisters
 from featvis.concepts.sobol import DESIGNS, bypassed
@@ -31,8 +32,7 @@ from featvis.data.sets import ImageSet
 from featvis.errors import UserError
 from featvis.generators import Generator
 from featvis.networks.classifier import Classifier
-from featvis.networks.objectives import LOGITS
-from featvis.networks.units import Unit, parse_units
+from featvis.networks.units import Unit
 from featvis.storage import images
 from featvis.storage.hashing import config_hash
 
@@ -66,6 +66,7 @@ class Options:
 
     def check(self, classifier: Classifier) -> None:
         """Raise a UserError for a value that cannot be used with a network."""
+        check_rgb(classifier, "MODEL", "the search for concepts")
         side = min(classifier.input_size)
         for flag, value, low, high in (
             ("--concepts", self.concepts, 1, 1000),
@@ -95,18 +96,6 @@ class Chosen:
     rows: list[int]
     own: int
     sisters: list[int]
-
-
-def classes(text: str, classifier: Classifier) -> list[int]:
-    """The classes that `--classes` names.
-
-    Raises:
-        UserError: for anything that is no class.
-    """
-    units = parse_units(text, classifier, "--classes")
-    if other := [u.text for u in units if u.layer != LOGITS or u.repeat]:
-        raise UserError(f"--classes {text}: {other[0]} is no class; name classes, for example --classes 301,dalmatian")
-    return [u.index for u in units]
 
 
 def choose(source: ImageSet, classifier: Classifier, label: int, options: Options) -> Chosen:

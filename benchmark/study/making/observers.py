@@ -152,7 +152,7 @@ def read(out: Path) -> Scores:
     try:
         return {
             str(name): {str(k): float(v) for k, v in given.items()}
-            for name, given in json.loads(path.read_text()).items()
+            for name, given in json.loads(path.read_text(encoding="utf-8")).items()
         }
     except (ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path} cannot be read ({error}); `featvis study make` makes it again") from error

@@ -77,7 +77,7 @@ class Passes:
 
     def _kept(self, unit: Unit, i: int) -> Occlusion | None:
         try:
-            data = json.loads(self._path(unit, i).read_text())
+            data = json.loads(self._path(unit, i).read_text(encoding="utf-8"))
             return Occlusion(tuple(data.pop("most")), tuple(data.pop("least")), **data)
         except (OSError, ValueError, TypeError, KeyError):
             return None  # not there, or cut off: measured anew
@@ -118,7 +118,7 @@ class Passes:
         }  # fmt: skip
         path = self.folder / f"natural-{config_hash(facts)}.json"
         if path.is_file():
-            return {k: [int(i) for i in v] for k, v in json.loads(path.read_text()).items()}
+            return {k: [int(i) for i in v] for k, v in json.loads(path.read_text(encoding="utf-8")).items()}
         rows, values, device = [], [], default_device()
         self.network.to(device)
         parts = [range(i, min(i + BATCH, len(self.source))) for i in range(0, len(self.source), BATCH)]

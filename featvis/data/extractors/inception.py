@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-from featvis.data.sweep import Batch, Chunk, Job
+from featvis.data.sweep import Batch, RowsJob
 from featvis.errors import UserError
 from featvis.networks.weights import content_hash
 
@@ -110,7 +110,7 @@ def _crop(images: Tensor) -> Tensor:
     return images[..., top : top + SIDE, left : left + SIDE]
 
 
-class InceptionJob(Job):
+class InceptionJob(RowsJob):
     """Inception's features of an image set: short side to 299, centre crop.
 
     Args:
@@ -133,13 +133,5 @@ class InceptionJob(Job):
     def to(self, device: torch.device) -> None:  # noqa: D102
         self.model.to(device)
 
-    def start(self, chunk: Chunk) -> None:  # noqa: D102
-        self.found: list[tuple[Tensor, Tensor]] = []
-
     def see(self, views: Float[Tensor, "n 3 h w"], batch: Batch) -> None:  # noqa: D102
-        self.found.append((inception_features(self.model, views).cpu(), batch.digests))
-
-    def finish(self) -> dict[str, Tensor]:  # noqa: D102
-        if not self.found:
-            return {}
-        return {"features": torch.cat([f for f, _ in self.found]), "digests": torch.cat([d for _, d in self.found])}
+        self.found.append({"features": inception_features(self.model, views).cpu(), "digests": batch.digests})

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from featvis.canvas.parametrizations import OwnPhase, Parametrization
 from featvis.canvas.transforms import Crop, Transform
-from featvis.data.files import as_seen, digest, open_rgb
+from featvis.data.files import as_seen, check_image, digest
 from featvis.errors import UserError
 from featvis.generators.base import Generator
 from featvis.generators.passes import BESIDE
@@ -49,18 +49,20 @@ class Accentuated(ImageUnit):
         return f"{super().id}-{self.image}"
 
 
-def units_of(paths: Sequence[Path], units: Sequence[Unit], flag: str = "--images") -> list[Unit]:
+def units_of(paths: Sequence[Path], units: Sequence[Unit], channels: int = 3) -> list[Unit]:
     """Each unit in each image, image by image.
+
+    Args:
+        paths: of the images.
+        units: of a network.
+        channels: that the network takes.
 
     Raises:
         UserError: for a file that is no image.
     """
     found: list[Unit] = []
     for path in paths:
-        try:
-            open_rgb(path)
-        except OSError as error:
-            raise UserError(f"{flag} {path} is no image that can be decoded ({error})") from error
+        check_image(path, channels)
         for unit in units:
             same = {f.name: getattr(unit, f.name) for f in fields(Unit)}
             found.append(Accentuated(**same, path=path, digest=digest(path)))

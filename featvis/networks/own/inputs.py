@@ -188,8 +188,7 @@ def _of_config(net: nn.Module) -> Input:
         labels = tuple(str(name) for _, name in sorted(names.items(), key=lambda item: int(item[0])))
         if labels == tuple(f"LABEL_{i}" for i in range(len(labels))):
             labels = None  # nobody named them
-    sides = (side, side) if isinstance(side, int) else side
-    return Input(labels=labels, size=_size(sides) if isinstance(sides, Sequence) and sides else None)
+    return Input(labels=labels, size=_sides(side))
 
 
 def _of_attributes(net: nn.Module) -> Input:
@@ -197,13 +196,11 @@ def _of_attributes(net: nn.Module) -> Input:
     cfg = getattr(net, "preprocess_cfg", None)
     found = _of_mapping(cfg) if isinstance(cfg, Mapping) else Input()
     pick = {name: getattr(net, name, None) for name in ("image_mean", "image_std", "image_size", "labels")}
-    side = pick["image_size"]
-    sides = (side, side) if isinstance(side, int) else side
     labels = pick["labels"]
     own = Input(
         mean=_sequence(pick["image_mean"]),
         std=_sequence(pick["image_std"]),
-        size=_size(sides) if isinstance(sides, Sequence) and sides else None,
+        size=_sides(pick["image_size"]),
         labels=tuple(map(str, labels)) if isinstance(labels, list | tuple) else None,
     )
     if type(net).__module__.startswith("dinov2."):
@@ -220,12 +217,10 @@ def _sequence(value: Any) -> tuple[float, ...] | None:
 
 def _of_mapping(cfg: Mapping[str, Any]) -> Input:
     """timm's data config, or open_clip's."""
-    size = cfg.get("input_size") or cfg.get("size")
-    sides = (size, size) if isinstance(size, int) else size
     return Input(
         mean=_sequence(cfg.get("mean")),
         std=_sequence(cfg.get("std")),
-        size=_size(sides) if isinstance(sides, Sequence) and sides else None,
+        size=_sides(cfg.get("input_size") or cfg.get("size")),
     )
 
 
@@ -262,7 +257,7 @@ def _parts(transform: Any) -> Iterator[Any]:
 
 def _sides(value: Any) -> tuple[int, int] | None:
     if isinstance(value, int):
-        return value, value
+        return _size((value, value))
     if isinstance(value, list | tuple) and value and all(isinstance(v, int) for v in value):
         return _size(value * 2 if len(value) == 1 else value)
     return None

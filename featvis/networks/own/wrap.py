@@ -44,7 +44,7 @@ def read(name: str, flag: str = "--model") -> tuple[ModelSpec, dict[str, Any]]:
     if not path.is_file():
         raise UserError(f"{flag} {name}: there is no file {path}; name a YAML with {', '.join(_NEEDED)}")
     try:
-        values = yaml.safe_load(path.read_text())
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise UserError(f"{flag} {name} cannot be read as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
@@ -146,4 +146,4 @@ def _labels(given: Any, path: Path, what: str) -> tuple[str, ...] | None:
     file = path.parent / str(given)
     if not file.is_file():
         raise UserError(f"{what}: labels must be a list, or a file with a name a line; there is no {file}")
-    return tuple(line.strip() for line in file.read_text().splitlines() if line.strip())
+    return tuple(line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip())

@@ -10,7 +10,7 @@ import pytest
 from sample_records import record
 
 from benchmark.running import runner
-from benchmark.scoring import recording
+from benchmark.scoring import evaluate, recording
 from benchmark.scoring.evaluate import read_plan
 from benchmark.scoring.plan import Plan, Row
 from benchmark.suites.suite import Suite
@@ -74,3 +74,32 @@ def test_a_record_says_where_its_images_were_made_not_where_they_are_scored():
     timings = [{"device": "one (bfloat16)"}, {"device": "another (bfloat16)"}, {"device": "one (bfloat16)"}, {}]
     assert recording.made_on(timings) == "another (bfloat16) and one (bfloat16)"
     assert recording.made_on([{"seconds": 1.0}]) is None
+
+
+@pytest.mark.parametrize(("error", "traces"), [(TypeError("a mistake"), 1), (UserError("a wish"), 0), (OSError(), 0)])
+def test_a_row_that_cannot_be_scored_leaves_the_place_of_a_mistake(tmp_path, monkeypatch, capsys, error, traces):
+    failed = record("maco", status="failed", error="a mistake")
+
+    def score(*args):
+        raise error
+
+    monkeypatch.setattr(evaluate, "Scorer", lambda *args: SimpleNamespace(networks={}, target=None))
+    monkeypatch.setattr(evaluate, "flat_distances", lambda *args: {})
+    monkeypatch.setattr(evaluate, "evaluate_row", score)
+    monkeypatch.setattr(evaluate, "of_row", lambda *args, error: failed)
+    assert evaluate.evaluate(dataclasses.replace(PLAN, out=str(tmp_path), rows=PLAN.rows[1:])) == 1
+    said = capsys.readouterr().err
+    assert "maco cannot be scored" in said
+    assert said.count("Traceback") == traces
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_ranks_plan_does_not_outlive_the_process_that_reads_it(tmp_path, monkeypatch, code):
+    monkeypatch.setattr(runner.references, "passes", lambda plan: [SimpleNamespace(kind="nearest")])
+    monkeypatch.setattr(runner.references, "make", lambda tasks, devices: None)
+    monkeypatch.setattr(runner.launch, "call", lambda arguments, alone=False: code)
+    monkeypatch.setattr(runner.scoring, "evaluate", lambda *args: 0)
+    monkeypatch.setattr(runner, "log_scores", lambda plan: None)
+    job = SimpleNamespace(plan=PLAN, out=tmp_path, classifier=SimpleNamespace(alias="vit"), sources=None, networks={})
+    assert runner.evaluate(job, devices=2) == code
+    assert list(tmp_path.rglob("plan-*.json")) == []

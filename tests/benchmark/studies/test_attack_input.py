@@ -39,8 +39,8 @@ CASES = {
     "no images": ([NET], ["--images is missing"]),
     "images, missing": ([NET, "--images", "nowhere"], ["--images nowhere", "not a folder"]),
     "images, empty": ([NET, "--images", "empty"], ["--images empty", "no image"]),
-    "images, one broken": ([NET, "--images", "broken"], ["--images", "three.jpg", "cannot be read", "remove"]),
-    "image, broken": ([NET, "--images", "broken/three.jpg"], ["--images broken/three.jpg", "cannot be read"]),
+    "images, one broken": ([NET, "--images", "broken"], ["--images", "three.jpg", "no image that can be", "remove"]),
+    "image, broken": ([NET, "--images", "broken/three.jpg"], ["--images broken/three.jpg", "no image that can be"]),
     "target, own class": ([*GOOD, "--targets", "301"], ["--targets 301", "one.png", "ladybug", "already", "its name"]),
     "target, one of several": ([*GOOD, "--targets", "3,ladybug"], ["--targets 3,ladybug", "one.png", "already"]),
     "target, own class of one image": (

@@ -19,9 +19,12 @@ from scipy.signal import convolve
 
 from benchmark.cli import main
 from benchmark.records.record import Record
+from benchmark.report.tables.sheet import definition_of
 from benchmark.studies.attacks import plots
-from benchmark.studies.attacks.job import presets, settings
+from benchmark.studies.attacks.job import settings
+from benchmark.studies.attacks.numbers import measured
 from benchmark.studies.attacks.plots import epsilon_text
+from benchmark.suites.presets import presets
 from featvis.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("plain_engine")
@@ -233,6 +236,10 @@ def test_verify_finds_a_number_and_a_file_that_do_not_follow(out, tmp_path, caps
     assert said.err.count("efficientnet_lite1") == 2
 
 
+def test_a_column_in_percent_says_so_below_the_table():
+    assert definition_of(measured("grid", [0.1, 0.3]), []).endswith("Unit: % of the variance; lower is better.")
+
+
 # --- what is asked for ------------------------------------------------------------------------------------------------
 
 
@@ -240,7 +247,7 @@ def test_a_setting_is_named_by_what_differs_from_its_preset():
     def names(preset: str, epsilons: list[str], **overrides) -> list[str]:
         return [s.method for s in settings(preset, epsilons, overrides)]
 
-    assert presets() == ["resnet50v2", "sign", "vit"]
+    assert presets("attack") == ["resnet50v2", "sign", "vit"]
     assert names("vit", []) == ["vit"]
     assert names("vit", ["4/255", "0.05"], lr=None) == ["vit-eps-4-255", "vit-eps-0.05"]
     assert names("sign", ["8/255", "8/255"], lr=0.01, sign=False) == ["sign-eps-8-255-alpha-0.01-plain"]

@@ -19,8 +19,8 @@ from featvis.networks.names import ModelSpec
 NET = """
 from torch import nn
 
-def make(classes=4):
-    return nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 12, 3, 2, 1), nn.ReLU(),
+def make(classes=4, channels=3):
+    return nn.Sequential(nn.Conv2d(channels, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 12, 3, 2, 1), nn.ReLU(),
                          nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, classes))
 """
 MODEL, ALIAS = "wrap:efficientnet_lite2.yaml", "wrap-efficientnet_lite2"
@@ -76,6 +76,38 @@ def test_concepts_of_a_module_that_names_no_head(here, capsys):
     assert record.given == MODEL
     assert str(record.command).startswith(f"featvis concepts {MODEL} ")
     assert "of the nearest classes" in capsys.readouterr().out, "two images are few"
+
+
+@pytest.fixture
+def grey(here) -> str:
+    """A network that takes one channel."""
+    (here / "grey.yaml").write_text(
+        "class_path: fourclasses.make\ninit_args: {channels: 1}\nmean: [0.5]\nstd: [0.25]\ninput_size: [32, 32]\n"
+    )
+    return "wrap:grey.yaml"
+
+
+def test_a_grey_network_is_inverted_and_what_it_saw_is_put_down_grey(here, grey):
+    assert main(["invert", grey, "--images", "own", "--limit", "2", "--steps", "2", "--out", "out"]) == 0
+    record = Record.read(next((here / "out" / "records").rglob("*.json")))
+    assert [m.n for m in record.metrics] == [2] * len(record.metrics)
+    seen = np.asarray(Image.open(next((here / "out" / "originals" / "32x32").glob("0.*.png"))))
+    luminance = np.asarray(Image.open(here / "own" / "0" / "0.png").convert("L"))
+    np.testing.assert_array_equal(seen, np.repeat(luminance[..., None], 3, 2))
+
+
+def test_a_unit_of_a_grey_network_is_brought_out(here, grey, capsys):
+    call = ["accentuate", grey, "--images", "own/0/0.png", "--units", "1", "--steps", "2", "--out", "out"]
+    assert main(call) == 0
+    assert "figure   out/figures/accentuate-wrap-grey.png" in capsys.readouterr().out
+    assert Record.read(next((here / "out" / "records").rglob("*.json"))).metrics[0].n == 1
+
+
+def test_what_is_of_rgb_alone_is_refused_before_anything_is_made(here, grey, capsys):
+    for call in (["attack", grey, "--images", "own"], ["concepts", grey, "--classes", "1", "--data", "own"]):
+        assert main([*call, "--out", "out"]) == 2
+        assert "wrap:grey.yaml takes 1 channel; " in capsys.readouterr().err
+    assert not (here / "out").exists()
 
 
 def test_sister_classes_are_by_the_weights_of_the_layer_that_makes_the_logits():

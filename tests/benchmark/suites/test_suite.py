@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
+from places import ROOT
 
 from benchmark.suites.methods import build
 from benchmark.suites.suite import read_with, resolve
@@ -39,3 +44,14 @@ def test_a_suite_of_the_project_names_metrics_and_methods_that_there_are(name):
         }
         found = {k: generator._arguments[k] for k in given}
         assert {k: list(v) if isinstance(v, tuple) else v for k, v in found.items()} == given, row
+
+
+def test_text_is_utf_8_whatever_the_locale_says(tmp_path):
+    suite = tmp_path / "s.yaml"
+    suite.write_text("units: épagneul\n", encoding="utf-8")
+    read = "import sys, pathlib, benchmark.suites.suite as s; print(ascii(s.read(pathlib.Path(sys.argv[1]))[1]))"
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", read, str(suite)], cwd=ROOT, env=os.environ | ascii_only, capture_output=True, text=True
+    )
+    assert done.stdout == ascii({"units": "épagneul"}) + "\n", done.stderr
