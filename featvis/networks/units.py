@@ -209,27 +209,26 @@ def parse_classes(text: str, classifier: Classifier, flag: str) -> list[int]:
 def parse_units(text: str, classifier: Classifier, flag: str = "--units", tokens: Tokens = "all") -> list[Unit]:
     """The units that a text names, in its order, each once.
 
-        Args:
-            text: see the module's docstring.
-            classifier: the network that has them.
-            flag: the option that gave the text, for messages.
-            tokens: over which tokens those units of transformers are averaged that do not say it themselves.
+    Args:
+        text: see the module's docstring.
+        classifier: the network that has them.
+        flag: the option that gave the text, for messages.
+        tokens: over which tokens those units of transformers are averaged that do not say it themselves.
 
-        Raises:
-            UserError: for an unknown layer or class name (with the nearest), a name of several classes, an index out of
-                range, a place that the layer does not have, or a file that holds no directions of this network.
+    Raises:
+        UserError: for an unknown layer or class name (with the nearest), a name of several classes, an index out of
+            range, a place that the layer does not have, or a file that holds no directions of this network.
 
-        Example:
-            >>> from torch import nn
-            >>> from featvis.networks.classes import Classes, plain
-    from featvis.networks.classifier import Classifier
-            >>> from featvis.networks.units import parse_units
-            >>> from featvis.networks.weights import ModelSpec
-            >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
-            >>> own = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "input_size": (8, 8), "labels": ("cat", "dog")}
-            >>> units = parse_units("dog,0:1-2,0:3[1,2]", Classifier(net, ModelSpec("tiny", "tiny", **own)))
-            >>> [unit.text for unit in units]
-            ['1', '0:1', '0:2', '0:3[1,2]']
+    Example:
+        >>> from torch import nn
+        >>> from featvis.networks.classifier import Classifier
+        >>> from featvis.networks.units import parse_units
+        >>> from featvis.networks.weights import ModelSpec
+        >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+        >>> own = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "input_size": (8, 8), "labels": ("cat", "dog")}
+        >>> units = parse_units("dog,0:1-2,0:3[1,2]", Classifier(net, ModelSpec("tiny", "tiny", **own)))
+        >>> [unit.text for unit in units]
+        ['1', '0:1', '0:2', '0:3[1,2]']
     """
     units: list[Unit] = []
     for item in (part.strip() for part in re.split(r",(?![^\[]*\])", str(text))):
