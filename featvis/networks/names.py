@@ -136,18 +136,14 @@ def resolve(name: str, flag: str = "--model") -> ModelSpec:
         UserError: when it is no alias, no timm tag, and no file in the weights directory; with the nearest names.
     """
     name = unprefixed(name, flag)
-    path = CONFIGS / "model" / f"{name}.yaml"
-    if name in aliases():
-        try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
-            for key in ("mean", "std", "input_size"):
-                if key in values:
-                    values[key] = tuple(values[key])
-            return ModelSpec(alias=name, **values)
-        except (TypeError, yaml.YAMLError) as error:
-            raise UserError(f"{path} is not a model: {error}") from error
     directory = weights_directory()
-    if directory is not None and (file := local_file(directory, name)) is not None:
+    file = local_file(directory, name) if directory is not None else None
+    if name in aliases():
+        spec = _written(name)
+        # Weights under the bare name of an architecture may be anybody's: a tag of the hub is not theirs.
+        if file is None or spec.name.partition(".")[0] != name:
+            return spec
+    if file is not None:
         return local_spec(name, file)
     import timm
 
@@ -159,6 +155,19 @@ def resolve(name: str, flag: str = "--model") -> ModelSpec:
             f"name the full tag, one of: {', '.join(tags)}"
         )
     raise unknown(name, flag, timm.list_pretrained())
+
+
+def _written(alias: str) -> ModelSpec:
+    """What configs/model has of an alias. Raises UserError for a file that is no model."""
+    path = CONFIGS / "model" / f"{alias}.yaml"
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        for key in ("mean", "std", "input_size"):
+            if key in values:
+                values[key] = tuple(values[key])
+        return ModelSpec(alias=alias, **values)
+    except (TypeError, yaml.YAMLError) as error:
+        raise UserError(f"{path} is not a model: {error}") from error
 
 
 def unknown(name: str, flag: str, tags: Iterable[str]) -> UserError:

@@ -292,3 +292,23 @@ def test_what_the_file_of_an_alias_says_of_itself_is_heeded(folder):
     safetensors.torch.save_file(other.state_dict(), path, metadata={"architecture": ARCHITECTURE})
     with pytest.raises(UserError, match=f"is of architecture {ARCHITECTURE}, and mobilenet of mobilenetv1_100"):
         load("mobilenet")
+
+
+def test_a_network_of_the_suites_is_the_hubs_or_a_file_of_its_name(server, tmp_path, monkeypatch):
+    """The bare name of an architecture has a tag here; a file under it is not said to be of that tag."""
+    name, tag = "tf_mobilenetv3_small_100", "tf_mobilenetv3_small_100.in1k"
+    torch.manual_seed(1)
+    net = timm.create_model(name, pretrained=False)
+    server.hub(f"timm/{tag}", "model.safetensors", safetensors.torch.save(net.state_dict()))
+    found = load(name, "float32")
+    assert (found.alias, found.name, found.source) == (name, tag, f"hub, timm/{tag}")
+    assert found.weights_hash == weights.content_hash(net)
+    torch.manual_seed(2)
+    other = timm.create_model(name, pretrained=False)
+    (tmp_path / "own").mkdir()
+    facts = {"architecture": name, "mean": "[0.25, 0.5, 0.75]"}
+    safetensors.torch.save_file(other.state_dict(), tmp_path / "own" / f"{name}.safetensors", metadata=facts)
+    monkeypatch.setenv("FEATVIS_WEIGHTS", str(tmp_path / "own"))
+    found = load(name, "float32")
+    assert (found.alias, found.name, found.weights_hash) == (name, name, weights.content_hash(other))
+    assert found.mean.flatten().tolist() == [0.25, 0.5, 0.75]

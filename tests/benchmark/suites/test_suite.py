@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
 
 import pytest
+import yaml
 from places import ROOT
 
 from benchmark.suites.methods import build
 from benchmark.suites.suite import read_with, resolve
 from featvis.errors import UserError
+from featvis.networks import names, weights
 from featvis.paths import CONFIGS
 
 VALUES = {"model": "vit", "units": "301", "methods": ["maco"], "frechet": "vit", "classifiers": []}
@@ -44,6 +47,22 @@ def test_a_suite_of_the_project_names_metrics_and_methods_that_there_are(name):
         }
         found = {k: generator._arguments[k] for k in given}
         assert {k: list(v) if isinstance(v, tuple) else v for k, v in found.items()} == given, row
+
+
+@pytest.mark.parametrize(
+    "path", sorted((CONFIGS / "suite").glob("*.yaml")) + sorted((CONFIGS / "study").glob("*.yaml"))
+)
+def test_every_network_of_a_suite_or_study_can_be_had_without_a_folder_of_weights(path, monkeypatch):
+    """From the hub at the latest, by a tag: whoever has nothing but the repository and the internet runs them all."""
+    monkeypatch.delenv("FEATVIS_WEIGHTS", raising=False)
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    lists = [values.get(key) or [] for key in ("models", "classifiers", "observers")]
+    named = {name for name in (*itertools.chain(*lists), values.get("model"), values.get("frechet")) if name}
+    assert named
+    for name in named:
+        spec = names.resolve(name)
+        assert spec.package or weights.repository_of(spec) or weights.url_of(spec), name
+        assert "." in spec.name, name
 
 
 def test_text_is_utf_8_whatever_the_locale_says(tmp_path):
