@@ -14,7 +14,7 @@ import yaml
 from torch import Tensor
 
 from featvis.canvas.parametrizations import Pixel
-from featvis.canvas.transforms import Transform, draw
+from featvis.canvas.transforms import Noise, Transform, draw
 from featvis.errors import UserError
 from featvis.generators import AM, CBR, MACO, Fourier, Generator
 from featvis.networks.classifier import Classifier
@@ -297,6 +297,9 @@ def test_presets_are_those_of_the_literature():
     low, high = (horama["crop_side"][0] - horama["crop_spread"], horama["crop_side"][0] + horama["crop_spread"])
     assert (low, high) == (pytest.approx(0.25), pytest.approx(0.30))
     assert (horama["steps"], horama["canvas"], horama["views"]) == (1000, 1280, 6)
+    # horama.maco(noise=0.05, values_range=(-2.5, 2.5)): N(0, .05) and U(-.025, .025) on pixels that span 5, ours 1.
+    noise = Noise(horama["noise_normal"], horama["noise_uniform"])
+    assert draw([noise], (8, 8), 1, [torch.Generator()]).noise == pytest.approx((0.05 / 5, 0.025 / 5))
     fourier, lucid = of("fourier"), of("fourier_lucid")
     assert (fourier["decay"], fourier["chain"], fourier["min_max"], fourier["steps"]) == (0.85, "xplique11", True, 256)
     assert (lucid["decay"], lucid["chain"], lucid["min_max"], lucid["steps"]) == (1.0, "lucid5", False, 512)
