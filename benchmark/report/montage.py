@@ -107,9 +107,7 @@ def _array(image: Image.Image) -> NDArray[np.uint8]:
     return np.asarray(image)
 
 
-def write_page(
-    out: Path, title: str, lead: str, panels: Sequence[Panel], figures: Sequence[tuple[str, Path]], hint: str = ""
-) -> Path:
+def write_page(out: Path, title: str, lead: str, panels: Sequence[Panel], figures: Sequence[tuple[str, Path]]) -> Path:
     """One static page: every picture in its strip, enlarged by a click, and the figures.
 
     Args:
@@ -118,7 +116,6 @@ def write_page(
         lead: what is to be seen, a sentence or two.
         panels: the pictures, whose files lie in `out`.
         figures: caption and file.
-        hint: how to read the captions.
 
     Returns:
         `<out>/index.html`.
@@ -132,7 +129,7 @@ def write_page(
         shown.append((panel.title, strips))
     drawn = [(caption, link(out, path)) for caption, path in figures]
     template = environment().get_template("montage.html")
-    text = template.render(title=title, lead=lead, hint=hint, panels=shown, figures=drawn)
+    text = template.render(title=title, lead=lead, panels=shown, figures=drawn)
     write_atomic(out / "index.html", text.encode())
     return out / "index.html"
 

@@ -1,4 +1,4 @@
-"""The scores: pure functions in `functional`, their intervals in `resampling`, one thin metric class a definition."""
+"""The scores: pure functions in `functional`, resampled intervals in `resampling`, a thin class a definition."""
 
 from featvis.metrics.base import PerImage, Score
 from featvis.metrics.clip import ClipDistance, ZeroShot

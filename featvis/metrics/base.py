@@ -18,7 +18,8 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from featvis.metrics.resampling import bootstrap, expanded, group_sums, ratio_statistic, share_interval
+from featvis.intervals import expanded, share_interval
+from featvis.metrics.resampling import bootstrap, group_sums, ratio_statistic
 
 NO_IMAGE = "no image was scored"
 

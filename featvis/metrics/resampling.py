@@ -7,14 +7,11 @@ computed once.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from statistics import NormalDist
 
 import torch
 from jaxtyping import Float, Float64, Shaped
-from scipy.special import stdtrit
 from torch import Tensor
 
 from featvis.errors import UserError
@@ -35,10 +32,11 @@ def bootstrap(
 ) -> tuple[float, float]:
     """Bootstrap interval of a statistic of n images (Efron and Tibshirani 1993, chapter 13).
 
-    The percentile interval suits means, of few at another level (`expanded`). A distance between sets is different:
-    images drawn twice shrink the spread of a resample, and every resample adds noise of its own, so its values lie
-    above the one of the data as a whole and the plain interval may not even hold it. `centre` shifts the draws so that
-    their mean falls on the value: the interval then tells the noise of the value, not the bias of resampling.
+    The percentile interval suits means, of few at another level (`featvis.intervals.expanded`). A distance between sets
+    is different: images drawn twice shrink the spread of a resample, and every resample adds noise of its own, so its
+    values lie above the one of the data as a whole and the plain interval may not even hold it. `centre` shifts the
+    draws so that their mean falls on the value: the interval then tells the noise of the value, not the bias of
+    resampling.
 
     Args:
         statistic: counts `(r, n)`, float64, rows summing to n, to values `(r,)`; a NaN is a draw without a value.
@@ -84,25 +82,6 @@ def bootstrap(
     tail = (1 - level) / 2
     low, high = torch.quantile(values, torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
     return low, high
-
-
-def expanded(n: int, level: float = 0.95) -> float:
-    """The share of resamples of a mean of n that must lie inside for the interval to be as wide as a t interval.
-
-    Percentiles of few are too narrow: the spread is divided by n instead of n - 1, and normal where t is meant
-    (Hesterberg 2015, "What Teachers Should Know About the Bootstrap", section 5.4.2).
-
-    Args:
-        n: of what is resampled, at least two.
-        level: of the t interval.
-
-    Example:
-        >>> from featvis.metrics.resampling import expanded
-        >>> [round(expanded(n), 3) for n in (10, 50, 500)]
-        [0.983, 0.958, 0.951]
-    """
-    edge = math.sqrt(n / (n - 1)) * float(stdtrit(n - 1, (1 + level) / 2))
-    return min(1 - 1e-9, 2 * NormalDist().cdf(edge) - 1)
 
 
 _alone = False
@@ -185,40 +164,6 @@ def ratio_statistic(sums: Float64[Tensor, " g"], sizes: Float64[Tensor, " g"]) -
         The statistic, of counts over the groups.
     """
     return lambda counts: (counts @ sums) / (counts @ sizes)
-
-
-def share_interval(sums: Float64[Tensor, " g"], sizes: Float64[Tensor, " g"]) -> tuple[float, float]:
-    """The 95 % score interval of a share (Wilson 1927), which resampling has too narrow where it is small, or large.
-
-    Where groups have several images, of as many independent ones as the share's spread over the groups says, and with
-    the quantile of t in the place of the normal one (Franco, Little, Louis and Slud 2019, the effective sample size).
-
-    Args:
-        sums: images of each group that have what is counted.
-        sizes: images in each group.
-
-    Example:
-        >>> import torch
-        >>> from featvis.metrics.resampling import share_interval
-        >>> one, five = torch.ones(10).double(), torch.full((10,), 5.0).double()
-        >>> [round(end, 3) for end in share_interval(one, one)]
-        [0.722, 1.0]
-        >>> for hits in (five * (torch.arange(10) < 5), torch.tensor([2.0, 3.0]).double().repeat(5)):
-        ...     print([round(end, 2) for end in share_interval(hits, five)])
-        [0.2, 0.8]
-        [0.35, 0.65]
-    """
-    n, share = float(sizes.sum()), float(sums.sum() / sizes.sum())
-    squared = NormalDist().inv_cdf(0.975) ** 2
-    if float(sizes.max()) > 1:
-        groups = len(sizes)
-        variance = groups / (groups - 1) * float((sums - share * sizes).square().sum()) / n**2
-        if variance > 0:
-            n = min(n, share * (1 - share) / variance)
-        squared = float(stdtrit(groups - 1, 0.975)) ** 2
-    centre, half = share + squared / (2 * n), math.sqrt(squared * (share * (1 - share) + squared / (4 * n)) / n)
-    scale = 1 + squared / n
-    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
 
 
 def frechet_statistic(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Statistic:

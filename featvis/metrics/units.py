@@ -9,9 +9,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from featvis.intervals import expanded, share_interval
 from featvis.metrics.base import Score
 from featvis.metrics.functional import units as functional
-from featvis.metrics.resampling import bootstrap, expanded, mean_statistic, share_interval
+from featvis.metrics.resampling import bootstrap, mean_statistic
 
 
 class PerUnit(Score):

@@ -6,6 +6,7 @@ import scipy.stats
 import torch
 
 from featvis.errors import UserError
+from featvis.intervals import expanded, share_interval
 from featvis.metrics import (
     LogitMagnitude,
     Transferability,
@@ -17,13 +18,11 @@ from featvis.metrics import (
 from featvis.metrics.functional.distance import polynomial_kernel
 from featvis.metrics.functional.spectrum import spectrum_weights
 from featvis.metrics.resampling import (
-    expanded,
     frechet_statistic,
     group_sums,
     kernel_statistic,
     mean_statistic,
     ratio_statistic,
-    share_interval,
     spectrum_statistic,
 )
 

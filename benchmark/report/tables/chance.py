@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import binomtest, norm, permutation_test, t
+from scipy.stats import binomtest, permutation_test
 
 from benchmark.records.record import Measurement, Record
 from benchmark.records.seen import RANDOM_NETWORK, is_control
+from featvis.intervals import share_interval
 
 CLASSES = 1000
 """Of ImageNet, whose networks the judges are: a judge that sees nothing is right once in so many images."""
@@ -17,7 +18,7 @@ CLASSES = 1000
 def chance_lines(records: Sequence[Record]) -> tuple[str, ...]:
     """A sentence for each row of the control `random network`: which judges are at chance, and how far they may be.
 
-    A judge is at chance where the 95 % interval (Wilson 1927) of its top-1 holds 1 in 1000.
+    A judge is at chance where the 95 % interval of its top-1, which the table has too, holds 1 in 1000.
 
     Args:
         records: of one table.
@@ -31,13 +32,13 @@ def _line(record: Record) -> str | None:
     judges = [m for m in record.metrics if m.group == "transferability" and m.value is not None and m.n]
     if record.status != "done" or not judges:
         return None
-    bounds = [wilson(_hits(m), m.n) for m in judges]
+    bounds = [m.interval or share_interval(np.arange(m.n) < _hits(m), np.ones(m.n)) for m in judges]
     above = [_result(m, bound) for m, bound in zip(judges, bounds, strict=True) if bound[0] > 1 / CLASSES]
     said = [f"above chance for {', '.join(above)}"] * bool(above)
     if within := [high for low, high in bounds if low <= 1 / CLASSES]:
         who = "the other judges" if above else f"all {len(judges)} judges" if len(judges) > 1 else "the judge"
         said.insert(0, f"within chance for {who}, whose top-1 is {100 * max(within):.1f} % at most")
-    how = f"chance is 1 in {CLASSES}; Wilson's 95 % intervals"
+    how = f"chance is 1 in {CLASSES}; 95 % intervals"
     return f"{record.method}, of a network with random weights: {'; '.join(said)} ({how})."
 
 
@@ -47,17 +48,6 @@ def _hits(m: Measurement) -> int:
 
 def _result(m: Measurement, bound: tuple[float, float]) -> str:
     return f"{m.label} ({_hits(m)} of {m.n}, {100 * bound[0]:.1f} to {100 * bound[1]:.1f} %)"
-
-
-def wilson(successes: int, n: int) -> tuple[float, float]:
-    """The 95 % score interval of a share (Wilson 1927).
-
-    Example:
-        >>> [round(bound, 3) for bound in wilson(0, 20)]
-        [0.0, 0.161]
-    """
-    interval = binomtest(successes, n).proportion_ci(method="wilson")
-    return float(interval.low), float(interval.high)
 
 
 def differences(one: Record, x: Measurement, other: Record, y: Measurement) -> list[float]:
@@ -116,12 +106,3 @@ def holm(p: Sequence[float]) -> list[float]:
         highest = max(highest, min(1.0, (len(p) - rank) * p[i]))
         corrected[i] = highest
     return [float(v) for v in corrected]
-
-
-def expanded(n: int, level: float = 0.95) -> float:
-    """The level at which percentiles of resamples of n hold the mean as often as a t interval does.
-
-    Without torch, what `featvis.metrics.resampling.expanded` says.
-    """
-    edge = np.sqrt(n / (n - 1)) * t.ppf((1 + level) / 2, n - 1)
-    return float(min(1 - 1e-9, 1 - 2 * norm.sf(edge)))

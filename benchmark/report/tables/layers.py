@@ -12,9 +12,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from benchmark.records.record import Measurement, Record, units_hash
-from benchmark.report.tables.chance import expanded
 from benchmark.report.tables.model import lay_out
 from benchmark.report.tables.sheet import Sheet
+from featvis.intervals import expanded, share_interval
 
 RESAMPLES = 1000
 CLASSES = "classes"
@@ -92,11 +92,17 @@ def _mean(metric: Measurement, units: Sequence[str], at: Sequence[int]) -> Measu
     if not len(means):
         why = metric.absent or "no unit of this layer has a score"
         return dataclasses.replace(metric, value=None, interval=None, n=0, values=values, absent=why)
-    interval = None
-    if len(means) > 1:
-        draws = np.random.default_rng(0).integers(len(means), size=(RESAMPLES, len(means)))
-        tail = (1 - expanded(len(means))) / 2
-        low, high = np.quantile(means[draws].mean(1), [tail, 1 - tail])
-        interval = (float(low), float(high))
+    interval = _interval(list(by_unit.values())) if len(means) > 1 else None
     value = math.fsum(means) / len(means)
     return dataclasses.replace(metric, value=value, interval=interval, n=len(means), values=values, absent=None)
+
+
+def _interval(scores: Sequence[Sequence[float]]) -> tuple[float, float]:
+    """Of the mean of the units' means, as the metric itself has it: a share's is no percentile."""
+    if all(value in (0.0, 1.0) for values in scores for value in values):
+        return share_interval([sum(values) for values in scores], [len(values) for values in scores])
+    means = np.array([sum(values) / len(values) for values in scores])
+    draws = np.random.default_rng(0).integers(len(means), size=(RESAMPLES, len(means)))
+    tail = (1 - expanded(len(means))) / 2
+    low, high = np.quantile(means[draws].mean(1), [tail, 1 - tail])
+    return float(low), float(high)

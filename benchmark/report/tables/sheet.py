@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -180,7 +180,33 @@ def warnings_of(records: Sequence[Record]) -> list[str]:
             "Methods had different numbers of forward-backward passes an image, so a difference may be the budget's: "
             f"{parts}."
         )
+    for role, images in (
+        ("bank", "photographs"),
+        ("frechet", "photographs in distances"),
+        ("spectrum", "photographs' spectra"),
+    ):
+        if len(found := _by_fact(records, "data", role, "fingerprint")) > 1:
+            warnings.append(f"Rows were compared with other {images} and do not compare: {_told(found)}.")
+    for network in sorted({n for r in records for n in r.config.get("evaluation", {}).get("weights", {})}):
+        if len(found := _by_fact(records, "weights", network)) > 1:
+            warnings.append(f"Rows were scored by other weights of {network} and do not compare: {_told(found)}.")
     return warnings
+
+
+def _by_fact(records: Sequence[Record], *keys: str) -> dict[str, list[str]]:
+    """The finished rows by a fact of their evaluation; those that do not have it, as older ones, are left out."""
+    found: dict[str, list[str]] = {}
+    for record in records:
+        value: Any = record.config.get("evaluation")
+        for key in keys:
+            value = (value or {}).get(key)
+        if record.status == "done" and value is not None:
+            found.setdefault(value, []).append(record.method)
+    return found
+
+
+def _told(found: Mapping[str, Sequence[str]]) -> str:
+    return "; ".join(f"{listed(methods)} {value}" for value, methods in found.items())
 
 
 def runs_of(records: Sequence[Record]) -> list[str]:

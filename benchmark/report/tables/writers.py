@@ -12,6 +12,9 @@ from typing import Any
 
 from benchmark.report.tables.sheet import DASH, Cell, Row, Sheet
 
+WIDTH = 110
+"""Characters of a table on a page of LaTeX."""
+
 
 def markdown(sheet: Sheet) -> str:
     """A sheet as a page of GitHub Markdown."""
@@ -155,8 +158,8 @@ def latex_blocks(blocks: Sequence[Sheet]) -> str:
     return "\n".join(map(latex, alone))
 
 
-def _panels(sheet: Sheet, width: int = 110) -> list[list[int]]:
-    """The columns' positions, cut into panels of at most so many characters; a metric keeps its paper column."""
+def _panels(sheet: Sheet) -> list[list[int]]:
+    """The columns' positions, cut into panels of at most `WIDTH` characters; a metric keeps its paper column."""
     blocks: list[list[int]] = []
     for i, column in enumerate(sheet.columns):
         together = column.metric is None and blocks and column.group == sheet.columns[blocks[-1][-1]].group
@@ -167,10 +170,10 @@ def _panels(sheet: Sheet, width: int = 110) -> list[list[int]]:
         return max(len(sheet.columns[i].head), *cells) + 3
 
     panels: list[list[int]] = []
-    used = width
+    used = WIDTH
     for block in blocks:
         need = sum(map(room, block))
-        if used + need > width:
+        if used + need > WIDTH:
             panels, used = [*panels, []], max(len(row.method) for row in sheet.rows)
         panels[-1] += block
         used += need

@@ -15,8 +15,9 @@ from scipy import stats
 from benchmark.report.tables.chance import holm
 from benchmark.study.analysing.mixed import Fit, fit
 from featvis.errors import UserError
+from featvis.intervals import expanded
 from featvis.metrics import bootstrap
-from featvis.metrics.resampling import expanded, ratio_statistic
+from featvis.metrics.resampling import ratio_statistic
 
 ALL = "all networks"
 Vector = NDArray[np.float64]

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from sample_records import TOP1, metric, record
 
 from benchmark.report import tables
-from benchmark.report.tables.chance import chance_lines, differences, expanded, holm, paired, wilson
-from featvis.metrics import resampling
+from benchmark.report.tables.chance import chance_lines, differences, holm, paired
+from featvis.intervals import share_interval
 
-HOW = "(chance is 1 in 1000; Wilson's 95 % intervals)"
+HOW = "(chance is 1 in 1000; 95 % intervals)"
 RANDOM = "nothing; control: random network"
 
 
@@ -25,7 +25,7 @@ def test_an_intervals_ends_are_where_the_score_test_says_95_percent(case):
     share, z = hits / n, 1.959963984540054
     # (share - p)^2 = z^2 p (1 - p) / n, in p.
     ends = sorted(np.roots([1 + z * z / n, -(2 * share + z * z / n), share * share]).real)
-    assert wilson(hits, n) == pytest.approx(ends, abs=1e-6)
+    assert share_interval(np.arange(n) < hits, np.ones(n)) == pytest.approx(ends, abs=1e-6)
 
 
 def test_each_random_row_says_which_judges_are_at_chance():
@@ -40,7 +40,7 @@ def test_each_random_row_says_which_judges_are_at_chance():
         record("am_random", metric(TOP1, None), sees=RANDOM),
         record("maco_wrong", top1(TOP1, 0), sees="nothing; control: wrong images"),
     ]
-    low, high = (100 * end for end in wilson(2, 20))
+    low, high = (100 * end for end in share_interval(np.arange(20) < 2, np.ones(20)))
     assert math.isclose(high, 30.1, abs_tol=0.05)
     found = [line.replace(HOW, "*") for line in chance_lines(rows)]
     assert found == [
@@ -52,6 +52,18 @@ def test_each_random_row_says_which_judges_are_at_chance():
     ]
     sheet = tables.sheets(rows)[0]
     assert "- maco_random, of a network with random weights" in tables.markdown(sheet)
+
+
+def test_what_is_said_of_chance_is_what_the_table_has():
+    """Five pictures a class are fewer than fifty independent ones: the record's own interval says how many fewer."""
+    row = record("maco_random", metric(TOP1, 0.0, group="transferability", n=50, interval=(0.0, 0.093)), sees=RANDOM)
+    (line,) = chance_lines([row])
+    assert "whose top-1 is 9.3 % at most" in line
+    above = metric(TOP1, 0.1, group="transferability", n=50, interval=(0.012, 0.31))
+    assert (
+        "above chance for Top-1, vgg16_tv (5 of 50, 1.2 to 31.0 %)"
+        in chance_lines([record("a", above, sees=RANDOM)])[0]
+    )
 
 
 @given(st.lists(st.integers(-4, 4), max_size=9))
@@ -87,8 +99,3 @@ def test_holms_correction():
     """Holm 1979: the smallest p times their number, never smaller than the one before."""
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.6, 0.9]) == [1.0, 1.0]
-
-
-@pytest.mark.parametrize("n", [2, 10, 50, 1000])
-def test_intervals_of_tables_are_as_wide_as_those_of_records(n):
-    assert expanded(n) == pytest.approx(resampling.expanded(n), abs=1e-9)

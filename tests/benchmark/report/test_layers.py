@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import scipy.stats
 from sample_records import metric, record
 
 from benchmark.records.record import units_hash
@@ -36,6 +37,17 @@ def test_a_layers_mean_is_that_of_its_units_and_seeds_are_one_draw():
     assert channels.value == pytest.approx(np.mean([np.mean([0.1, 0.3]), 0.6]))
     assert channels.n == 2
     assert parts["block-s.1"][0].metrics[0].interval is None
+
+
+def test_a_share_of_a_layers_units_has_a_shares_interval():
+    """Fifty of fifty dead, or none, is no certainty: Wilson's interval, by scipy."""
+    units = tuple(f"blocks.{layer}-{i}" for layer in (1, 4) for i in range(50))
+    for dead in (0, 50):
+        values = (1.0,) * 50 + (float(dead > 0),) * 50
+        scored = metric("dead_share", float(np.mean(values)), 0.1, group="excess", values=values)
+        row = record("maco", scored, units=units, labels=units, units_hash=units_hash(units), n=100, failed_units=())
+        theirs = scipy.stats.binomtest(dead, 50).proportion_ci(method="wilson")
+        assert tables.by_layer([row])["blocks.4"][0].metrics[0].interval == pytest.approx(tuple(theirs), abs=1e-9)
 
 
 def test_one_layer_has_no_further_table_and_several_are_written(tmp_path):

@@ -214,6 +214,24 @@ def test_definitions_runs_and_warnings_stand_under_the_table() -> None:
     assert tables.sheets(cells())[0].warnings == ()
 
 
+def test_rows_of_other_photographs_or_weights_are_warned_of():
+    """A copy of a data set has another fingerprint, a network of the same name may have other weights."""
+
+    def row(method: str, bank: str, weights: dict[str, str], status: str = "done") -> Record:
+        evaluation = {"data": {"bank": {"fingerprint": bank, "images": 9, "name": "val"}}, "weights": weights}
+        return record(method, metric("fid", 3.0), config={"evaluation": evaluation}, status=status)
+
+    ours = row("maco", "aa11", {"judge": "c0", "inception": None})
+    older = record("cbr", metric("fid", 3.0), config={})
+    (sheet,) = tables.sheets([ours, row("fourier", "aa11", {"judge": "c0"}), older])
+    assert sheet.warnings == ()
+    (sheet,) = tables.sheets([ours, older, row("mine", "bb22", {"judge": "d1"}), row("broken", "ff", {}, "failed")])
+    assert sheet.warnings == (
+        "Rows were compared with other photographs and do not compare: maco aa11; mine bb22.",
+        "Rows were scored by other weights of judge and do not compare: maco c0; mine d1.",
+    )
+
+
 @pytest.mark.parametrize(
     ("values", "half", "expected"),
     [

@@ -18,8 +18,8 @@ from benchmark.scoring.recording import git_commit
 from benchmark.scoring.scorer import Scorer
 from featvis.data.reference import Bank, read_spectrum
 from featvis.data.sets import FolderImages
+from featvis.intervals import expanded, share_interval
 from featvis.metrics import bootstrap
-from featvis.metrics.resampling import expanded, share_interval
 
 NAME = "dinov2"
 PLAN = Plan(
