@@ -32,8 +32,8 @@ def evaluate(
         frechet: the network whose features stand in where Inception's weights are missing.
         observers: networks in whose features units are told apart and sets compared, separated by commas; default: the
             classifiers.
-        metrics: groups, separated by commas: plausibility, frechet, transferability, logit, spectrum, units; default:
-            all of these. Asked for by name also dinov2 and clip, whose weights are large.
+        metrics: groups, separated by commas: plausibility, frechet, transferability, logit, spectrum, sphere, units;
+            default: all of these. Asked for by name also dinov2 and clip, whose weights are large.
         data: real images to compare with (see `featvis run --help`), none of which may be one that made the pictures;
             default: the embedded reference.
         frechet_data: those that sets of images are compared with; default: the data, its validation split.

@@ -56,8 +56,9 @@ def run(
             default: those of their presets.
         tokens: over which tokens of a transformer a unit is averaged that does not say it: all, CLS and registers
             included, or patches.
-        out: folder of the run; default: runs/<suite>. What is computed of the data is kept in the folder reference
-            beside it, for other runs.
+        out: folder of the run; default: runs/<suite>, and with options that change the suite
+            runs/<suite>-<network>-<digits>, which the run says. What is computed of the data is kept in the folder
+            reference beside it, for other runs.
         wandb: offline, online or disabled logging; default: what WANDB_MODE says, else offline, which needs no account
             and writes what `wandb sync` can send later. WANDB_PROJECT, WANDB_ENTITY and WANDB_DIR hold too.
         dry_run: print the plan, its cost and the time expected after timing three steps; write nothing.
