@@ -32,6 +32,7 @@ from featvis.networks.loading import load
 from featvis.networks.objectives import LOGITS
 from featvis.networks.units import Unit, class_of, classes_of, parse_units, unit_of
 from featvis.storage import images
+from featvis.storage.locks import held
 
 TABLE = "units.csv"
 """The file of a folder that says which unit each of its pictures is of: a file's name and a unit a line."""
@@ -190,8 +191,16 @@ def evaluate_folder(folder: Path, target: Classifier, sources: Sources, **option
         target: the network, loaded.
         sources: the real images, listed.
         options: further fields of the `Plan`.
+
+    Raises:
+        UserError: see `folder_plan`; or when another process holds the plan's folder, or it cannot be written.
     """
     plan, pictures = folder_plan(folder, target, sources, **options)
+    with held(Path(plan.out)):
+        return plan, _scores(plan, pictures, target, sources)
+
+
+def _scores(plan: Plan, pictures: list[Picture], target: Classifier, sources: Sources) -> list[Record]:
     networks = {plan.model: target, target.given: target}
     for name in plan.networks():
         networks[name] = networks.get(name) or load(name, "float32")
@@ -211,4 +220,4 @@ def evaluate_folder(folder: Path, target: Classifier, sources: Sources, **option
                 record = evaluate_row(plan, row, scorer, lambda: bar.update(1))
             record.write(record_path(plan, row))
             found.append(record)
-    return plan, found
+    return found
