@@ -165,21 +165,31 @@ def _units_of(folder: Path, target: Classifier) -> dict[Path, Unit]:
 
 def _by_table(folder: Path, paths: Sequence[Path], target: Classifier) -> dict[Path, Unit]:
     known = {path.relative_to(folder).as_posix(): path for path in paths}
-    found = {}
+    found, strange = {}, list[str]()
     try:
         with (folder / TABLE).open(newline="", encoding="utf-8-sig") as file:
             lines = [[cell.strip() for cell in line] for line in csv.reader(file) if line]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"FOLDER: {folder / TABLE} cannot be read ({error})") from error
-    for line in lines:
+    for i, line in enumerate(lines):
         path = known.get(line[0])
+        if path is None and (i or Path(line[0]).suffix):  # else a heading
+            strange.append(line[0])
         if path is None or len(line) < 2:
-            continue  # a heading, or a picture that is not here
+            continue
         found[path] = parse_units(",".join(line[1:]), target, f"FOLDER: {TABLE}, {line[0]}:")[0]
     if not found:
         raise UserError(
             f"FOLDER: {folder / TABLE} names none of the {len(paths)} images; a line is a file's name and a unit"
         )
+    if strange:
+        print(
+            f"featvis: {len(strange)} lines of {TABLE} name no image of {folder} ({strange[0]} is one) and are left "
+            "out; a name is as in sub/7.png",
+            file=sys.stderr,
+        )
+    if left := [name for name, path in known.items() if path not in found]:
+        print(f"featvis: {len(left)} images without a unit in {TABLE} are left out ({left[0]} is one)", file=sys.stderr)
     return found
 
 
