@@ -15,15 +15,16 @@ from places import ROOT
 from tiny import LABELS, network
 
 from benchmark.audit import verify
+from benchmark.records import columns
 from benchmark.scoring import extractors, references
 from benchmark.scoring.evaluate import evaluate_row
 from benchmark.scoring.evaluators import logit, plausibility, transferability
 from benchmark.scoring.pictures import flat_distances
-from benchmark.scoring.plan import Plan, Row
+from benchmark.scoring.plan import Picture, Plan, Row
 from benchmark.scoring.recording import git_commit
 from benchmark.scoring.scorer import Scorer
 from featvis.data import sweep
-from featvis.data.files import to_tensor
+from featvis.data.files import as_input, to_tensor
 from featvis.data.reference import Bank, NearestJob, mean_spectrum, read_spectrum
 from featvis.data.sets import FolderImages
 from featvis.errors import UserError
@@ -195,6 +196,29 @@ def test_the_slower_of_two_passes_takes_the_spectrum_that_the_other_finished(tmp
     assert not (made / "parts").exists()
     with pytest.raises(UserError, match="parts are not whole; run the same command again"):
         mean_spectrum(made / "parts", sweep.chunks(range(2), 1))
+
+
+@pytest.mark.parametrize(
+    ("metrics", "near", "reads"),
+    [
+        (["plausibility"], {}, True),
+        (["plausibility"], {"maco": {}}, False),
+        (["logit"], {}, False),
+        (["logit", "own"], {"maco": {}}, True),
+    ],
+)
+def test_flattened_features_are_kept_where_they_are_read_alone(monkeypatch, metrics, near, reads):
+    own = dataclasses.replace(columns.wanted(["logit"])[0], evaluator="metric", reads=("flat", "labels"))
+    target = network()
+    made = SimpleNamespace(plan=PLAN, networks={"vit": target}, galleries={}, flat=near)
+    made.wanted = [own] * ("own" in metrics) + columns.wanted([m for m in metrics if m != "own"])
+    made.wants = lambda evaluator: Scorer.wants(made, evaluator)
+    made.reads_flat = lambda: Scorer.reads_flat(made)
+    picture = Picture(Image.new("RGB", (16, 16), (9, 99, 200)), 0)
+    found = Scorer.look(made, [picture], "vit")
+    assert set(found) == {"logits", "pooled"} | ({"flat"} if reads else set())
+    whole = target.features(as_input(picture.image, (16, 16), 3)[None])
+    assert all(torch.equal(found[key], whole[key]) for key in found)
 
 
 def test_the_pictures_of_a_class_pass_the_target_in_batches_as_real_images_do(monkeypatch):
