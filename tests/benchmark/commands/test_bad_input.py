@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from benchmark.cli import main
 from benchmark.records import record as records
 from benchmark.scoring.packs import fingerprint
+from featvis.data import imagenette
 from featvis.data.files import ImageFile, open_rgb
 from featvis.storage import images
 
@@ -281,13 +282,15 @@ def test_reference_without_data_or_work(refused):
     refused([*flat, "blocks.2:3"], "--flat blocks.2:3", "no class")
 
 
-def test_a_pack_is_of_the_set_that_was_announced(refused, capsys):
+@pytest.mark.parametrize("data", ["root", imagenette.NAME])
+def test_a_pack_is_of_the_set_that_was_announced(refused, capsys, monkeypatch, data):
     root = refused.folder / "root"
     kept = picture(root / "train" / "n02165456" / "a.png", 1)
     picture(root / "val" / "n02165456" / "b.png", 2)
+    monkeypatch.setattr(imagenette, "folder", lambda flag: root)
     for other in ("hfds/some/photographs", "wds/root"):
         refused(["reference", "--data", other, "--spectrum", "--pack", "pack"], "--pack is of a folder", other)
-    assert main(["reference", "--data", "root", "--spectrum", "--pack", "pack", "--out", "ref"]) == 0
+    assert main(["reference", "--data", data, "--spectrum", "--pack", "pack", "--out", "ref"]) == 0
     assert "1 images" in capsys.readouterr().out
     facts = json.loads((refused.folder / "pack" / "provenance.json").read_text())
     assert (facts["images"], facts["source"]) == (1, "train")
