@@ -79,6 +79,15 @@ def check_images(spec: str | None, flag: str) -> None:
     raise UserError(f"{flag} {spec} is not a folder; name one with images in it (one folder a class, named by synset)")
 
 
+def check_apart(folder: str, out: str) -> None:
+    """Refuse an `--out` in the folder whose images are read: those written there would be read as its own."""
+    if Path(out).resolve().is_relative_to(Path(folder).resolve()):
+        raise UserError(
+            f"--out {out} lies in FOLDER {folder}, whose images those written there would become; name a folder "
+            "elsewhere with --out"
+        )
+
+
 def check_pictures(images: str | None) -> None:
     """Refuse `--images` that is missing, or names nothing."""
     if images is None:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from torch import nn
 
-from benchmark.checks import check_images, check_metrics
+from benchmark.checks import check_apart, check_images, check_metrics
 from benchmark.report.tables.numbers import frame
 from benchmark.scoring.folders import evaluate_folder
 from benchmark.scoring.plan import Sources
@@ -37,7 +37,7 @@ def evaluate(
         metrics: groups or columns; empty: all.
         data: real images to compare with; None: the embedded reference.
         frechet: the network whose features stand in where Inception's weights are missing.
-        out: folder of the records.
+        out: folder of the records, not in that of the pictures.
         about: `mean`, `std`, `input_size`, `labels`, `preprocess` of a module, see `featvis.visualize`.
 
     Returns:
@@ -45,11 +45,13 @@ def evaluate(
         columns of `benchmark.report.tables.numbers.frame`.
 
     Raises:
-        UserError: for a folder without pictures of classes, or a network or metric that is not known.
+        UserError: for a folder without pictures of classes, a network or metric that is not known, or an `out` that
+            lies in the folder or is in use.
     """
     check_metrics(list(metrics))
     check_images(str(folder), "folder")
     check_images(data, "data")
+    check_apart(str(folder), str(out))
     target = classifier(net, "float32", **about)
     sources = Sources.open(data, None, None, target)
     _, records = evaluate_folder(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmark.arguments import WandbMode, check_out, command_line, split, wandb_mode, weights_line
-from benchmark.checks import check_images, check_metrics, check_networks
+from benchmark.checks import check_apart, check_images, check_metrics, check_networks
 from featvis.networks.names import unprefixed
 
 
@@ -37,7 +37,7 @@ def evaluate(
         data: real images to compare with (see `featvis run --help`), none of which may be one that made the pictures;
             default: the embedded reference.
         frechet_data: those that sets of images are compared with; default: the data, its validation split.
-        out: folder of the records.
+        out: folder of the records, not in that of the images.
         wandb: offline, online or disabled logging; default: what WANDB_MODE says, else offline.
     """
     groups = split(metrics)
@@ -56,6 +56,7 @@ def evaluate(
         check_images(spec, flag)
     check_out(Path(out), "evaluate")
     mode = wandb_mode(wandb)
+    check_apart(folder, out)
 
     from benchmark.report import tables
     from benchmark.scoring.folders import evaluate_folder

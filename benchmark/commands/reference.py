@@ -49,6 +49,8 @@ def reference(
     check_networks(split(models), "--models")
     if not split(models) and not spectrum:
         raise UserError("there is nothing to do; give --models, --spectrum or both")
+    if pack is not None and data.startswith(("hfds/", "wds/")):
+        raise UserError(f"--pack is of a folder of images, which --data {data} is not; name one, or leave --pack out")
     if flat is not None and pack is None:
         raise UserError("--flat needs --pack: flattened features are kept in packs alone")
     if flat is not None and not split(models):
@@ -60,7 +62,7 @@ def reference(
     from benchmark.scoring.packs import pack as pack_of
     from benchmark.suites.job import check_devices
     from benchmark.tracking import log_reference
-    from featvis.data.sets import check_decodable, open_images
+    from featvis.data.sets import FolderImages, check_decodable, open_images
     from featvis.networks.loading import load
     from featvis.networks.units import parse_classes
 
@@ -90,7 +92,8 @@ def reference(
     if launch.rank() == 0:
         print(f"in {references.folder_of(found, Path(out))}")
         if pack is not None:
-            pack_of(Path(data), networks, classes, Path(out), Path(pack), source)
+            assert isinstance(found, FolderImages)
+            pack_of(found, networks, classes, Path(out), Path(pack), source)
         if mode != "disabled":
             # What has been made is read, and not made again.
             made = {task.model or task.kind: references.perform(task, found, network) for task, network in tasks}

@@ -20,6 +20,7 @@ from benchmark.scoring.recording import definition, failures, of_row
 from benchmark.scoring.scorer import Scorer
 from featvis.errors import UserError
 from featvis.networks.classifier import Classifier
+from featvis.storage import images
 from featvis.storage.interrupt import check_starter
 
 
@@ -40,7 +41,26 @@ def scored(plan: Plan, row: Row) -> bool:
         and record.config_hash == row.config_hash
         and record.config.get("evaluation") == definition(plan, row)
         and (row.config is None or record.config.get("generator") == row.config)
+        and _same_images(plan, row, record)
     )
+
+
+def _same_images(plan: Plan, row: Row, record: Record) -> bool:
+    """Whether a row's images are those of its record; they are read only where one is younger than the record."""
+    if record.images is None:
+        return True
+    folder = Path(plan.out) / record.images
+    made = [path for unit in plan.units if (path := folder / f"{unit}.png").is_file()]
+    if len(made) != record.n:
+        return False
+    written = record_path(plan, row).stat().st_mtime_ns
+    if all(path.stat().st_mtime_ns <= written for path in made):
+        return True
+    # Made anew after they were cleaned away: on another processor, which rounds otherwise, they are others.
+    try:
+        return images.pixels_hash(made) == record.images_sha256
+    except images.BadImage:
+        return False
 
 
 def evaluate_row(plan: Plan, row: Row, scorer: Scorer, step: Callable[[], Any]) -> Record:

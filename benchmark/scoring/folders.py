@@ -32,6 +32,7 @@ from featvis.networks.loading import load
 from featvis.networks.objectives import LOGITS
 from featvis.networks.units import Unit, class_of, classes_of, parse_units, unit_of
 from featvis.storage import images
+from featvis.storage.locks import held
 
 TABLE = "units.csv"
 """The file of a folder that says which unit each of its pictures is of: a file's name and a unit a line."""
@@ -164,21 +165,31 @@ def _units_of(folder: Path, target: Classifier) -> dict[Path, Unit]:
 
 def _by_table(folder: Path, paths: Sequence[Path], target: Classifier) -> dict[Path, Unit]:
     known = {path.relative_to(folder).as_posix(): path for path in paths}
-    found = {}
+    found, strange = {}, list[str]()
     try:
         with (folder / TABLE).open(newline="", encoding="utf-8-sig") as file:
             lines = [[cell.strip() for cell in line] for line in csv.reader(file) if line]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"FOLDER: {folder / TABLE} cannot be read ({error})") from error
-    for line in lines:
+    for i, line in enumerate(lines):
         path = known.get(line[0])
+        if path is None and (i or Path(line[0]).suffix):  # else a heading
+            strange.append(line[0])
         if path is None or len(line) < 2:
-            continue  # a heading, or a picture that is not here
+            continue
         found[path] = parse_units(",".join(line[1:]), target, f"FOLDER: {TABLE}, {line[0]}:")[0]
     if not found:
         raise UserError(
             f"FOLDER: {folder / TABLE} names none of the {len(paths)} images; a line is a file's name and a unit"
         )
+    if strange:
+        print(
+            f"featvis: {len(strange)} lines of {TABLE} name no image of {folder} ({strange[0]} is one) and are left "
+            "out; a name is as in sub/7.png",
+            file=sys.stderr,
+        )
+    if left := [name for name, path in known.items() if path not in found]:
+        print(f"featvis: {len(left)} images without a unit in {TABLE} are left out ({left[0]} is one)", file=sys.stderr)
     return found
 
 
@@ -190,8 +201,16 @@ def evaluate_folder(folder: Path, target: Classifier, sources: Sources, **option
         target: the network, loaded.
         sources: the real images, listed.
         options: further fields of the `Plan`.
+
+    Raises:
+        UserError: see `folder_plan`; or when another process holds the plan's folder, or it cannot be written.
     """
     plan, pictures = folder_plan(folder, target, sources, **options)
+    with held(Path(plan.out)):
+        return plan, _scores(plan, pictures, target, sources)
+
+
+def _scores(plan: Plan, pictures: list[Picture], target: Classifier, sources: Sources) -> list[Record]:
     networks = {plan.model: target, target.given: target}
     for name in plan.networks():
         networks[name] = networks.get(name) or load(name, "float32")
@@ -211,4 +230,4 @@ def evaluate_folder(folder: Path, target: Classifier, sources: Sources, **option
                 record = evaluate_row(plan, row, scorer, lambda: bar.update(1))
             record.write(record_path(plan, row))
             found.append(record)
-    return plan, found
+    return found

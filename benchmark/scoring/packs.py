@@ -36,12 +36,13 @@ def fingerprint(folder: Path, files: Sequence[ImageFile]) -> str:
 
 
 def pack(
-    data: Path, networks: Sequence[Classifier], flat: Sequence[int], root: Path, out: Path, source: str | None = None
-) -> dict[str, Any]:
+    whole: FolderImages, networks: Sequence[Classifier], flat: Sequence[int], root: Path, out: Path,
+    source: str | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Write a reference small enough to be a part of a package: one file a network, the spectrum, the provenance.
 
     Args:
-        data: folder of images.
+        whole: the images, listed by the classes of the first network, or by ImageNet's.
         networks: whose features to keep.
         flat: classes whose flattened features are kept too, and whose own mean spectrum.
         root: of the cache.
@@ -52,12 +53,11 @@ def pack(
         The provenance.
 
     Raises:
-        UserError: for a folder without a usable image, or an `out` that cannot be written.
+        UserError: for images of which none is usable, or an `out` that cannot be written.
     """
     known = networks[0] if networks else imagenet_synsets()
     keep = tuple(sorted(set(flat)))
-    whole = FolderImages(data, known)
-    some = FolderImages(data, known, classes=keep)
+    some = FolderImages(whole.folder, known, classes=keep)
     try:
         natural = read_spectrum(spectrum(whole, root))["magnitude"]
         write_spectrum(out, natural, read_spectrum(spectrum(some, root))["magnitude"] if keep else None)
@@ -74,7 +74,7 @@ def pack(
             "source": source or whole.name,
             "images": len(whole) - skipped,
             "skipped": skipped,
-            "sha256": fingerprint(data, whole.files),
+            "sha256": fingerprint(whole.folder, whole.files),
             "flat_classes": list(keep),
             "spectrum_side": SPECTRUM_SIDE,
             "versions": versions(),

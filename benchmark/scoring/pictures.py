@@ -69,7 +69,11 @@ def pictures_of(folder: Path, units: Sequence[str], transparent: bool = False) -
 
 
 def flat_distances(
-    plan: Plan, scorer: Scorer, trainer: dict[str, Any], given: Mapping[str, Sequence[Picture]] | None = None
+    plan: Plan,
+    scorer: Scorer,
+    trainer: dict[str, Any],
+    given: Mapping[str, Sequence[Picture]] | None = None,
+    name: str = "nearest",
 ) -> dict[str, dict[str, Tensor]]:
     """How near each row's images are to the nearest real one of their class, in the flattened last block.
 
@@ -80,10 +84,14 @@ def flat_distances(
         scorer: with its networks and real images.
         trainer: arguments of Lightning's Trainer.
         given: the pictures of rows whose folder is not one of a run.
+        name: of the folder that keeps them, beside those of the methods.
 
     Returns:
         For each row `squared` and `cosine` (see `references.nearest`), a number an image in the order of `pictures_of`;
         empty without data, classes, maps to flatten or need. A row with an image that cannot be opened has none.
+
+    Raises:
+        UserError: see `references.nearest`.
     """
     source = scorer.sources.bank
     wanted = any(task.kind == "nearest" for task in references.passes(plan))
@@ -118,7 +126,7 @@ def flat_distances(
             opener = functools.partial(lambda show, path: (show(path), 0), show, path)
             add(row.method, int(str(class_of(unit))), f"{unit} {row.transparency} {digest(path)}", opener)
     found = references.nearest(
-        source, scorer.target, openers, said.hexdigest(), Path(plan.out) / plan.model / "nearest", trainer
+        source, scorer.target, openers, said.hexdigest(), Path(plan.out) / plan.model / name, trainer
     )
     return {
         m: {key: torch.stack([found[label][key][i] for label, i in at]) for key in ("squared", "cosine")}

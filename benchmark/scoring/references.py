@@ -154,9 +154,11 @@ def spectrum(source: ImageSet, root: Path, trainer: dict[str, Any] | None = None
         return folder
     sweep.run(source, job, todo, folder / "parts", trainer)
     if launch.rank() == 0:
-        broken = broken_images(folder / "parts", todo)
-        sweep.write(folder, whole, {"magnitude": mean_spectrum(folder / "parts", todo)}, job.facts, broken)
-        _tell(source, broken)
+        # Another process may have finished the same meanwhile, and removed the parts.
+        if sweep.missing(folder, [whole], job.facts):
+            broken = broken_images(folder / "parts", todo)
+            sweep.write(folder, whole, {"magnitude": mean_spectrum(folder / "parts", todo)}, job.facts, broken)
+            _tell(source, broken)
         # With what a kill left half written.
         shutil.rmtree(folder / "parts", ignore_errors=True)
     return folder
@@ -183,6 +185,9 @@ def nearest(
     Returns:
         For each class of `pictures`, float64: `squared` (n,), the squared distance, and `cosine` (n,), 1 - cosine, each
         to the nearest of them; infinite where the set has no other image of the class.
+
+    Raises:
+        UserError: when another process has written its own there meanwhile, or the folder cannot be written.
     """
     job = NearestJob(network, pictures, queries)
     job.facts["data"] = source.fingerprint
@@ -192,8 +197,9 @@ def nearest(
     result = {label: {"squared": none, "cosine": none} for label, none in nothing.items()}
     for chunk in todo:
         found = read_chunk(folder / f"{chunk.name}.safetensors", job.facts)
-        if found is not None and found[0]:
-            result[int(chunk.name)] = {key: value.clone() for key, value in found[0].items()}
+        if found is None:
+            raise UserError(f"the files in {folder} are another process's by now; run the same command again")
+        result[int(chunk.name)] = {key: value.clone() for key, value in found[0].items()}
     return result
 
 

@@ -204,11 +204,15 @@ class Scorer:
         found = []
         for i in range(0, len(pictures), BATCH):
             views = [as_input(p.image, network.input_size, network.channels) for p in pictures[i : i + BATCH]]
-            # Flattened features are large, and read of the target alone.
-            flat, middle = name == self.plan.model, name in self.galleries
+            flat, middle = name == self.plan.model and self.reads_flat(), name in self.galleries
             out = network.features(torch.stack(views).to(network.device), flat=flat, middle=middle)
             found.append({k: v.cpu() for k, v in out.items()})
         return {k: torch.cat([f[k] for f in found]) for k in found[0]}
+
+    def reads_flat(self) -> bool:
+        """Whether flattened features, which are large, are read: those of the target, and not where `flat` has it."""
+        near = self.wants("plausibility") and not self.flat
+        return near or any("flat" in c.reads for c in self.wanted)
 
     def wants(self, evaluator: str) -> bool:
         """Whether something of an evaluator is asked for."""

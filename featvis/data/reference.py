@@ -25,7 +25,7 @@ from torch import Tensor
 from featvis.canvas.spectrum import magnitude, resize_spectrum
 from featvis.data.files import fit, to_tensor
 from featvis.data.spectra import folder_spectrum
-from featvis.data.sweep import Batch, Chunk, Job, RowsJob
+from featvis.data.sweep import BATCH, Batch, Chunk, Job, RowsJob
 from featvis.data.sweep import read as read_chunk
 from featvis.errors import UserError
 from featvis.networks.classifier import Classifier
@@ -187,8 +187,10 @@ class NearestJob(Job):
     def start(self, chunk: Chunk) -> None:  # noqa: D102
         opened = [picture() for picture in self.pictures[int(chunk.name)]]
         self.digests = torch.tensor([digest for _, digest in opened], dtype=torch.long)
-        views = torch.stack([to_tensor(fit(image, self.size)) for image, _ in opened]).to(self.classifier.device)
-        self.query = self.classifier.features(views)["flat"]
+        views = torch.stack([to_tensor(fit(image, self.size)) for image, _ in opened])
+        # As many together as of the real images: a class may have hundreds of pictures.
+        parts = (part.to(self.classifier.device) for part in views.split(BATCH))
+        self.query = torch.cat([self.classifier.features(part)["flat"] for part in parts])
         self.lengths = self.query.double().norm(dim=1).cpu()
         self.nearest = {k: torch.full((len(opened),), torch.inf, dtype=torch.float64) for k in ("squared", "cosine")}
 
@@ -251,12 +253,13 @@ def mean_spectrum(folder: Path, todo: Sequence[Chunk]) -> Float[Tensor, "3 h f"]
     """E|F(x)| from the sums of a finished pass.
 
     Raises:
-        UserError: when no image could be decoded.
+        UserError: when no image could be decoded, or a sum is gone.
     """
     total, count = torch.zeros(1, dtype=torch.float64), 0
     for chunk in todo:
         found = read_chunk(folder / f"{chunk.name}.safetensors", SpectrumJob().facts)
-        assert found is not None, "the pass is finished"
+        if found is None:
+            raise UserError(f"the sums in {folder} are not whole; run the same command again, which completes them")
         total, count = total + found[0]["sum"], count + int(found[0]["count"])
     if not count:
         raise UserError("--data holds no image that can be decoded")

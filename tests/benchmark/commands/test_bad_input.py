@@ -15,7 +15,9 @@ from safetensors.torch import save_file
 
 from benchmark.cli import main
 from benchmark.records import record as records
-from featvis.data.files import open_rgb
+from benchmark.scoring.packs import fingerprint
+from featvis.data import imagenette
+from featvis.data.files import ImageFile, open_rgb
 from featvis.storage import images
 
 LITE0 = {"architecture": "tf_efficientnet_lite0", "mean": "[0.5, 0.5, 0.5]", "std": "[0.5, 0.5, 0.5]"}
@@ -278,6 +280,22 @@ def test_reference_without_data_or_work(refused):
     flat += ["--models", "efficientnet_lite0", "--flat"]
     refused([*flat, "1000"], "--flat 1000", "0 to 999")
     refused([*flat, "blocks.2:3"], "--flat blocks.2:3", "no class")
+
+
+@pytest.mark.parametrize("data", ["root", imagenette.NAME])
+def test_a_pack_is_of_the_set_that_was_announced(refused, capsys, monkeypatch, data):
+    root = refused.folder / "root"
+    kept = picture(root / "train" / "n02165456" / "a.png", 1)
+    picture(root / "val" / "n02165456" / "b.png", 2)
+    monkeypatch.setattr(imagenette, "folder", lambda flag: root)
+    for other in ("hfds/some/photographs", "wds/root"):
+        refused(["reference", "--data", other, "--spectrum", "--pack", "pack"], "--pack is of a folder", other)
+    assert main(["reference", "--data", data, "--spectrum", "--pack", "pack", "--out", "ref"]) == 0
+    assert "1 images" in capsys.readouterr().out
+    facts = json.loads((refused.folder / "pack" / "provenance.json").read_text())
+    assert (facts["images"], facts["source"]) == (1, "train")
+    assert facts["sha256"] == fingerprint(root / "train", [ImageFile(kept, None)])
+    assert len(list((refused.folder / "ref").iterdir())) == 1, "one pass"
 
 
 def test_undecodable_images_of_a_reference_are_named_skipped_and_counted(photographs, tmp_path):

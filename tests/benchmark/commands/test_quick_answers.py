@@ -63,6 +63,7 @@ REFUSED = {
     "network of the hub": (["layers", "hf-hub:timm/flexvit"], ["unknown MODEL flexvit", "flexivit"]),
     "data of reference": (["reference", "--spectrum", "--data", "nowhere"], ["--data nowhere is not a folder"]),
     "folder": (["evaluate", "nowhere"], ["FOLDER nowhere is not a folder"]),
+    "out in the folder": (["evaluate", "."], ["--out runs/evaluate lies in FOLDER .,", "elsewhere with --out"]),
     "records": (["tables", "--records", "nowhere"], ["--records nowhere is not a folder"]),
     "records of agree": (["agree", "--records", "nowhere"], ["--records nowhere is not a folder"]),
     "record": (["rerun", "nowhere.json"], ["RECORD nowhere.json is not a file"]),

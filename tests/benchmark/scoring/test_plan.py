@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from sample_records import record
 
 from benchmark.running import runner
 from benchmark.scoring import evaluate, recording
-from benchmark.scoring.evaluate import read_plan
+from benchmark.scoring.evaluate import read_plan, record_path
 from benchmark.scoring.plan import Plan, Row
 from benchmark.suites.suite import Suite
 from featvis import __version__
 from featvis.errors import UserError
 from featvis.generators.arguments import public_path
+from featvis.storage import images
 
 PLAN = Plan(
     out="out", suite="quick", model="vit", classifiers=[], frechet="vit", data=None, seed=0, units=["301"],
@@ -60,6 +63,38 @@ def test_a_runs_folder_of_another_version_is_refused_by_its_name(tmp_path):
         runner.check_claim(job)
     cell.generator.config_hash = lambda device: "0" * 12
     runner.check_claim(job)
+
+
+def test_a_row_whose_images_were_made_anew_is_scored_again_only_where_they_are_others(tmp_path, monkeypatch):
+    grey = np.full((4, 4, 3), 99, np.uint8)
+    folder, row = tmp_path / "vit" / "maco", Row("maco", folder="vit/maco")
+    plan = dataclasses.replace(PLAN, out=str(tmp_path), rows=[row], units=["301", "323"])
+    paths = [folder / f"{unit}.png" for unit in plan.units]
+    for path in paths:
+        images.write(path, grey, grey[..., 0], {})
+    done = record(
+        "maco", units=tuple(plan.units), images="vit/maco", n=2, images_sha256=images.pixels_hash(paths),
+        config_hash=None, config={"evaluation": recording.definition(plan, row)}, alias="vit",
+    )  # fmt: skip
+    done.write(record_path(plan, row))
+    written = record_path(plan, row).stat().st_mtime_ns
+    digest, read = images.pixels_hash, []
+    monkeypatch.setattr(images, "pixels_hash", lambda made: read.append(made) or digest(made))
+
+    def scored(value: int, since: int) -> bool:
+        images.write(paths[0], np.full_like(grey, value), grey[..., 0], {})
+        os.utime(paths[0], ns=(written, written + since))
+        return evaluate.scored(plan, row)
+
+    os.utime(paths[1], ns=(written, written))
+    assert scored(99, 0)
+    assert read == [], "what was there all the time is not read again"
+    assert scored(99, 10**9)
+    assert not scored(98, 10**9)
+    paths[0].write_bytes(b"cut off")
+    assert not evaluate.scored(plan, row)
+    paths[0].unlink()
+    assert not evaluate.scored(plan, row), "nor is a row done that lacks one"
 
 
 def test_class_paths_of_before_the_modules_moved_are_known():

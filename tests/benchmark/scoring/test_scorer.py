@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,15 +12,22 @@ import pytest
 import torch
 from PIL import Image
 from places import ROOT
+from tiny import LABELS, network
 
+from benchmark.audit import verify
+from benchmark.records import columns
 from benchmark.scoring import extractors, references
 from benchmark.scoring.evaluate import evaluate_row
 from benchmark.scoring.evaluators import logit, plausibility, transferability
-from benchmark.scoring.plan import Plan, Row
+from benchmark.scoring.pictures import flat_distances
+from benchmark.scoring.plan import Picture, Plan, Row
 from benchmark.scoring.recording import git_commit
 from benchmark.scoring.scorer import Scorer
-from featvis.data.reference import Bank, read_spectrum
+from featvis.data import sweep
+from featvis.data.files import as_input, to_tensor
+from featvis.data.reference import Bank, NearestJob, mean_spectrum, read_spectrum
 from featvis.data.sets import FolderImages
+from featvis.errors import UserError
 from featvis.intervals import expanded, share_interval
 from featvis.metrics import bootstrap
 
@@ -118,16 +128,112 @@ def test_photographs_that_there_are_none_of_make_a_row_without_numbers(monkeypat
     assert evaluate_row(PLAN, PLAN.rows[0], empty, lambda: None) == {"metrics": [], "n": 0}
 
 
-def test_a_pass_goes_on_from_what_a_kill_left_half_written(tmp_path):
-    folder = tmp_path / "data" / "0"
-    folder.mkdir(parents=True)
+def photographs(folder: Path, known: Sequence[str] = ("n01440764",)) -> FolderImages:
+    """Two images of class 0."""
+    (folder / "0").mkdir(parents=True)
     rng = np.random.default_rng(0)
     for i in range(2):
-        Image.fromarray(rng.integers(0, 255, (16, 16, 3), dtype=np.uint8)).save(folder / f"{i}.png")
-    source = FolderImages(tmp_path / "data", ["n01440764"])
+        Image.fromarray(rng.integers(0, 255, (16, 16, 3), dtype=np.uint8)).save(folder / "0" / f"{i}.png")
+    return FolderImages(folder, known)
+
+
+def test_a_pass_goes_on_from_what_a_kill_left_half_written(tmp_path):
+    source = photographs(tmp_path / "data")
     parts = references.spectrum_folder(source, tmp_path / "cache") / "parts"
     parts.mkdir(parents=True)
     (parts / ".00000.safetensors.abc.tmp").write_bytes(b"half")
     made = references.spectrum(source, tmp_path / "cache")
     assert set(read_spectrum(made)) >= {"magnitude"}
     assert not parts.exists()
+
+
+def test_distances_that_another_process_replaced_are_not_taken_for_a_class_without_images(tmp_path, monkeypatch):
+    source, target, run = photographs(tmp_path / "data", LABELS), network(), sweep.run
+    pictures = {0: [lambda: (Image.new("RGB", (16, 16)), 0)], 1: [lambda: (Image.new("RGB", (16, 16)), 0)]}
+    found = references.nearest(source, target, pictures, "mine", tmp_path / "near")
+    assert found[0]["squared"].isfinite().all()
+    assert found[1]["squared"].tolist() == [torch.inf], "the set has no image of this class"
+
+    def overtaken(source, job, todo, folder, trainer):
+        run(source, job, todo, folder, trainer)
+        theirs = NearestJob(target, pictures, "theirs")
+        run(source, theirs, todo, folder, trainer)
+
+    monkeypatch.setattr(sweep, "run", overtaken)
+    with pytest.raises(UserError, match="near are another process's by now; run the same command again"):
+        references.nearest(source, target, pictures, "mine too", tmp_path / "near")
+
+
+def test_verify_leaves_the_distances_of_a_run_that_is_at_work_alone(tmp_path, monkeypatch):
+    """Its rows stand in another order, so that it would replace the run's files by its own."""
+    plan, folders = dataclasses.replace(PLAN, out=str(tmp_path), rows=[]), []
+    made = SimpleNamespace(
+        sources=SimpleNamespace(bank=object()), target=SimpleNamespace(last_block=lambda: "layer4"),
+        photographs=lambda kind: [],
+    )  # fmt: skip
+    monkeypatch.setattr(references, "passes", lambda plan: [SimpleNamespace(kind="nearest")])
+    monkeypatch.setattr(references, "nearest", lambda *arguments: folders.append(arguments[4]) or {})
+    monkeypatch.setattr(verify, "plan_of", lambda *arguments: (plan, None, {}))
+    monkeypatch.setattr(verify, "Scorer", lambda *arguments: made)
+    flat_distances(plan, made, {})
+    verify._numbers(tmp_path, [SimpleNamespace(alias="vit", suite="quick", method="maco")], {}, verify.Report())
+    assert len(set(folders)) == 2
+
+
+def test_the_slower_of_two_passes_takes_the_spectrum_that_the_other_finished(tmp_path, monkeypatch):
+    source, run = photographs(tmp_path / "data"), sweep.run
+
+    def overtaken(source, job, todo, folder, trainer):
+        monkeypatch.setattr(sweep, "run", run)
+        references.spectrum(source, tmp_path / "cache")
+        # Its last part comes when the other has removed those before.
+        folder.mkdir()
+        (folder / "99999.safetensors").write_bytes(b"a part")
+
+    monkeypatch.setattr(sweep, "run", overtaken)
+    made = references.spectrum(source, tmp_path / "cache")
+    assert set(read_spectrum(made)) >= {"magnitude"}
+    assert not (made / "parts").exists()
+    with pytest.raises(UserError, match="parts are not whole; run the same command again"):
+        mean_spectrum(made / "parts", sweep.chunks(range(2), 1))
+
+
+@pytest.mark.parametrize(
+    ("metrics", "near", "reads"),
+    [
+        (["plausibility"], {}, True),
+        (["plausibility"], {"maco": {}}, False),
+        (["logit"], {}, False),
+        (["logit", "own"], {"maco": {}}, True),
+    ],
+)
+def test_flattened_features_are_kept_where_they_are_read_alone(monkeypatch, metrics, near, reads):
+    own = dataclasses.replace(columns.wanted(["logit"])[0], evaluator="metric", reads=("flat", "labels"))
+    target = network()
+    made = SimpleNamespace(plan=PLAN, networks={"vit": target}, galleries={}, flat=near)
+    made.wanted = [own] * ("own" in metrics) + columns.wanted([m for m in metrics if m != "own"])
+    made.wants = lambda evaluator: Scorer.wants(made, evaluator)
+    made.reads_flat = lambda: Scorer.reads_flat(made)
+    picture = Picture(Image.new("RGB", (16, 16), (9, 99, 200)), 0)
+    found = Scorer.look(made, [picture], "vit")
+    assert set(found) == {"logits", "pooled"} | ({"flat"} if reads else set())
+    whole = target.features(as_input(picture.image, (16, 16), 3)[None])
+    assert all(torch.equal(found[key], whole[key]) for key in found)
+
+
+def test_the_pictures_of_a_class_pass_the_target_in_batches_as_real_images_do(monkeypatch):
+    target, sizes = network(), []
+    features = target.features
+
+    def counted(views, *args, **kwargs):
+        sizes.append(len(views))
+        return features(views, *args, **kwargs)
+
+    monkeypatch.setattr(target, "features", counted)
+    rng = np.random.default_rng(0)
+    shown = [Image.fromarray(rng.integers(0, 255, (16, 16, 3), dtype=np.uint8)) for _ in range(sweep.BATCH + 3)]
+    job = NearestJob(target, {0: [lambda image=image: (image, 0) for image in shown]}, "")
+    job.start(sweep.Chunk("0", (0,)))
+    assert sizes == [sweep.BATCH, 3]
+    views = torch.stack([to_tensor(image) for image in shown])
+    torch.testing.assert_close(job.query, features(views)["flat"])
