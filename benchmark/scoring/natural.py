@@ -53,11 +53,18 @@ class Natural:
     @functools.cached_property
     def excited(self) -> list[Excited]:
         """Which images excite each unit."""
-        return [excited(self.rows.column("activations", column)) for column in range(len(self.units))]
+        columns = (self.rows.column("activations", column) for column in range(len(self.units)))
+        return [excited(column, ties=self._by_digest) for column in columns]
 
     def without(self, number: int, digests: Int[Tensor, " k"]) -> Excited:
         """The same of one unit, as if the images of these digests were not there."""
-        return excited(self.rows.column("activations", number), torch.isin(self.digests, digests))
+        left = torch.isin(self.digests, digests)
+        return excited(self.rows.column("activations", number), left, self._by_digest)
+
+    @functools.cached_property
+    def _by_digest(self) -> Int[Tensor, " n"]:
+        # Hashes as they are: an order that neither classes nor places of files have a part in.
+        return self.digests.argsort(stable=True)
 
     @functools.cached_property
     def digests(self) -> Int[Tensor, " n"]:

@@ -38,8 +38,10 @@ def run(made: Accentuation, units: Sequence[Unit], batch_size: int, out: Path, c
     failed = produce(made, units, folder, batch_size)
     network.to(default_device())
     done = [u for u in units if isinstance(u, Accentuated) and u.id not in failed]
-    before = {u.id: activation(network, u, as_seen(u.path, made.size, network.channels)) for u in done}
-    after = {u.id: activation(network, u, canvas(folder / f"{u.id}.png", network)) for u in done}
+    # What another machine, whose networks compute in another precision, reads off the same files.
+    measuring = network.in_precision("float32")
+    before = {u.id: activation(measuring, u, as_seen(u.path, made.size, network.channels)) for u in done}
+    after = {u.id: activation(measuring, u, canvas(folder / f"{u.id}.png", network)) for u in done}
     # A caricature is of no unit.
     layers = list(dict.fromkeys(u.layer for u in done)) if made.mode == "accentuate" else []
     metrics = [_measure(layer, [after[u.id] for u in done if u.layer == layer]) for layer in layers]

@@ -18,7 +18,7 @@ from featvis.errors import UserError
 from featvis.generators.inversion import Inversion, Inverted, units_of
 from featvis.networks.classifier import Classifier
 from featvis.networks.devices import default_device
-from featvis.networks.layers import stages
+from featvis.networks.layers import stages, tap
 from featvis.networks.units import Unit
 
 SUITE = "invert"
@@ -50,7 +50,9 @@ def run(made: Inversion, layers: Sequence[str], paths: Sequence[Path], batch_siz
     # Lightning takes the network off its device at the end.
     network.to(default_device())
     made.to(default_device())
-    reached = {u.id: agreement(made, u, folder / f"{u.id}.png") for u in units if u.id not in failed}
+    # What another machine, whose networks compute in another precision, reads off the same files.
+    measuring = network.in_precision("float32")
+    reached = {u.id: agreement(measuring, u, folder / f"{u.id}.png") for u in units if u.id not in failed}
     metrics = [
         _measure(layer, [reached[u.id] for u in units if u.layer == layer and u.id in reached]) for layer in layers
     ]
@@ -64,13 +66,13 @@ def run(made: Inversion, layers: Sequence[str], paths: Sequence[Path], batch_siz
 
 
 @torch.no_grad()
-def agreement(made: Inversion, unit: Unit, path: Path) -> float:
+def agreement(network: Classifier, unit: Unit, path: Path) -> float:
     """The cosine of a layer's activations for the canvas, as read back from its file, and for the image."""
     assert isinstance(unit, Inverted)
-    network = made.load_classifier()
     seen = network.preprocess(canvas(path, network)[None])
     image = as_seen(unit.path, network.input_size, network.channels)[None].to(network.device)
-    found = made.activations(unit.layer, torch.cat([seen, image])).flatten(1)
+    everywhere = tap(unit.layer, ":")
+    found = network.activations(torch.cat([seen, image]), frozenset({everywhere}))[everywhere].flatten(1)
     return float(F.cosine_similarity(found[0], found[1], dim=0))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ import torch
 from benchmark.records.columns import column_of
 from benchmark.records.record import Measurement
 from featvis.metrics import bootstrap
-from featvis.metrics.resampling import mean_statistic
+from featvis.metrics.resampling import expanded, group_sums, ratio_statistic, share_interval
 
 
 def number(
@@ -47,8 +47,12 @@ def mean_of(
     definition: Mapping[str, Any],
     shown: str = "",
     why_absent: str = "there is no picture",
+    share: bool = False,
+    groups: Sequence[Hashable] | None = None,
 ) -> Measurement:
-    """The mean, and its 95 % bootstrap interval where there are at least two numbers; see `number`.
+    """The mean, and its 95 % interval where there are at least two numbers: Wilson's of a share, else by resampling.
+
+    See `number`, and docs/metrics.md for the intervals.
 
     Args:
         name: of the metric.
@@ -56,6 +60,8 @@ def mean_of(
         definition: `text` and what else fixes the number.
         shown: what stands in the heading for the layer or network.
         why_absent: said where there is no number.
+        share: whether each number is 0 or 1.
+        groups: of each number, the photograph that it is of, say: the interval is over these, if there are several.
 
     Example:
         >>> from benchmark.studies.means import mean_of
@@ -65,5 +71,15 @@ def mean_of(
     n = len(values)
     if not n:
         return number(name, None, 0, definition, shown, absent=why_absent)
-    interval = bootstrap(mean_statistic(torch.tensor(values, dtype=torch.float64)), n) if n > 1 else None
-    return number(name, math.fsum(values) / n, n, definition, shown, interval)
+    return number(name, math.fsum(values) / n, n, definition, shown, _interval(values, share, groups or range(n)))
+
+
+def _interval(values: Sequence[float], share: bool, groups: Sequence[Hashable]) -> tuple[float, float] | None:
+    if len(values) < 2:
+        return None
+    place = {group: i for i, group in enumerate(dict.fromkeys(groups))}
+    of = torch.tensor([place[group] for group in groups])
+    sums, sizes = group_sums(torch.tensor(values, dtype=torch.float64), of)
+    if share:
+        return share_interval(sums, sizes)
+    return bootstrap(ratio_statistic(sums, sizes), len(sums), level=expanded(len(sums)))

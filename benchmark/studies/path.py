@@ -31,7 +31,7 @@ from featvis.data.sets import ImageSet, open_images
 from featvis.errors import UserError
 from featvis.metrics import bootstrap
 from featvis.metrics.functional.path import class_sums, path_gaps, ratio
-from featvis.metrics.resampling import Statistic
+from featvis.metrics.resampling import Statistic, expanded
 from featvis.networks.classifier import Classifier
 from featvis.networks.devices import default_device
 from featvis.networks.layers import stages
@@ -193,7 +193,7 @@ def curve(
         value = float(ratio(own.sum(), unit.sum()))
         low = high = math.nan
         if len(own) > 1 and not math.isnan(value):
-            low, high = bootstrap(_resampled(own, unit), len(own))
+            low, high = bootstrap(_resampled(own, unit), len(own), level=expanded(len(own)))
         yield {"method": record.method, "layer": layer, "value": value, "low": low, "high": high, "n": len(own)}
 
 

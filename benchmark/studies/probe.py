@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from benchmark.records.record import Measurement
 from benchmark.report import montage
@@ -20,13 +21,13 @@ from benchmark.running.produce import folder_of, of_images, produce
 from benchmark.studies.means import mean_of
 from benchmark.suites.methods import build
 from benchmark.suites.suite import Suite
+from featvis.data.files import as_input, open_rgb
 from featvis.errors import UserError
 from featvis.generators import Generator
 from featvis.networks.classifier import Classifier
 from featvis.networks.devices import default_device
 from featvis.networks.layers import stages
 from featvis.networks.units import Unit, parse_units, permutation
-from featvis.storage import images
 
 SUITE = "probe"
 CUTOFF = 0.25
@@ -200,17 +201,27 @@ def correlation(a: Array, b: Array) -> float:
     return float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
 
 
+@torch.no_grad()
+def activation(network: Classifier, unit: Unit, path: Path) -> float:
+    """A unit's activation for the canvas in a file."""
+    seen = as_input(open_rgb(path), network.input_size, network.channels)[None].to(network.device)
+    return float(unit.objective(network.activations(seen, unit.objective.taps)))
+
+
 def measure(
     probe: Probe, units: Sequence[Unit], folder: Path, made: Generator, pixels: Path | None
 ) -> list[Measurement]:
     """What each layer's units reached, and how much of the pictures is fine detail, from the files."""
-    facts = {u.id: images.read(folder / f"{u.id}.png")[1] for u in units}
+    # What another machine, whose networks compute in another precision, reads off the same files.
+    network = probe.network.in_precision("float32")
+    reached = {u.id: activation(network, u, folder / f"{u.id}.png") for u in units}
     pictures = {u.id: next(iter(read_rgb([folder / f"{u.id}.png"]))) for u in units}
     first = {u.id for u in probe.firsts}
     found = []
     for name, row in probe.rows:
-        values = [facts[u.id]["activation"] for u in row if u.id in facts]
-        text = f"Activation of the units of {name} on the whole canvas, {probe.network.layer(name).what}; their mean."
+        values = [reached[u.id] for u in row if u.id in reached]
+        what = network.layer(name).what
+        text = f"Activation of the units of {name} on the whole canvas, as read back from its file, {what}; their mean."
         found.append(mean_of(f"activation_{name}", values, {"text": text, "layer": name}, name))
     text = (
         "Share of the energy (decorrelated colours, the mean left out) above a quarter of the Nyquist frequency, mean "

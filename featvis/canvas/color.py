@@ -72,7 +72,9 @@ def transparency(alpha: Float[Tensor, "h w"]) -> tuple[np.ndarray, float]:
         >>> alpha.tolist(), scale
         ([[0, 128], [255, 255]], 4.0)
     """
-    scale = float(torch.quantile(alpha.flatten().float(), 0.95))
+    values = alpha.flatten().float()
+    # Older versions of PyTorch take no more values; NumPy's quantile differs in the last bit, and so would images.
+    scale = float(torch.quantile(values, 0.95) if len(values) <= 2**24 else np.quantile(values.numpy(), 0.95))
     if not scale > 0:
         return np.full(alpha.shape, 255, np.uint8), 0.0
     return ((alpha / scale).clamp(0, 1) * 255).round().byte().numpy(), scale

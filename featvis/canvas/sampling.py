@@ -61,6 +61,23 @@ def render(
     return _add_noise(views.add_(frame.fill) if frame.fill else views, frame, generators)
 
 
+def cover(images: Float[Tensor, "n c h w"], size: tuple[int, int]) -> Float[Tensor, "n c ho wo"]:
+    """Resize (bicubic, antialiased) to cover `size` (h, w), then crop the centre, by whole pixels; values in [0, 1].
+
+    Example:
+        >>> import torch
+        >>> from featvis.canvas.sampling import cover
+        >>> cover(torch.rand(1, 3, 64, 128), (16, 16)).shape
+        torch.Size([1, 3, 16, 16])
+    """
+    height, width = images.shape[-2:]
+    scale = max(size[0] / height, size[1] / width)
+    wanted = (max(size[0], round(height * scale)), max(size[1], round(width * scale)))
+    resized = F.interpolate(images, wanted, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+    top, left = (wanted[0] - size[0]) // 2, (wanted[1] - size[1]) // 2
+    return resized[..., top : top + size[0], left : left + size[1]]
+
+
 def _untouched(
     matrix: Float[Tensor, "b v 2 3"], frame: Frame, out: tuple[int, int], canvas: Float[Tensor, "n c h w"]
 ) -> bool:

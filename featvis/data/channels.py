@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
+
+from featvis.canvas import sampling
 
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 """How Pillow calls images of so many channels."""
@@ -64,8 +65,4 @@ def of_array(path: Path, channels: int) -> Float[Tensor, "c h w"]:
 
 def cover(x: Float[Tensor, "c h w"], size: tuple[int, int]) -> Float[Tensor, "c ho wo"]:
     """Resize (bicubic, antialiased) to cover `size`, then crop the centre, as `featvis.data.files.fit` does."""
-    scale = max(size[0] / x.shape[1], size[1] / x.shape[2])
-    wanted = (max(size[0], round(x.shape[1] * scale)), max(size[1], round(x.shape[2] * scale)))
-    resized = F.interpolate(x[None], wanted, mode="bicubic", antialias=True, align_corners=False)[0].clamp(0, 1)
-    top, left = (wanted[0] - size[0]) // 2, (wanted[1] - size[1]) // 2
-    return resized[:, top : top + size[0], left : left + size[1]]
+    return sampling.cover(x[None], size)[0]

@@ -198,12 +198,17 @@ class Excited:
         return self.maximum > self.median
 
 
-def excited(activation: Float[Tensor, " n"], leave: Bool[Tensor, " n"] | None = None) -> Excited:
+def excited(
+    activation: Float[Tensor, " n"], leave: Bool[Tensor, " n"] | None = None, ties: Int[Tensor, " n"] | None = None
+) -> Excited:
     """Which images excite a unit, and how strongly (the choice of queries: Borowski et al. 2021, section 3).
 
     Args:
         activation: of the unit, an image each; what is not finite, +inf included, counts as least.
         leave: images that are left out, as if they were not there.
+        ties: all images' numbers, those that excite the unit alike in this order: one that says nothing of them (by
+            their digests), for most of a sparse channel is exactly 0, and sorted folders end with one class; None: as
+            they come.
 
     Example:
         >>> import torch
@@ -214,7 +219,10 @@ def excited(activation: Float[Tensor, " n"], leave: Bool[Tensor, " n"] | None = 
     """
     values = activation.double()
     values = values.masked_fill(~values.isfinite(), -torch.inf)
-    order = values.argsort(descending=True, stable=True)
+    if ties is None:
+        order = values.argsort(descending=True, stable=True)
+    else:
+        order = ties[values[ties].argsort(descending=True, stable=True)]
     if leave is not None:
         order = order[~leave[order]]
     n, known = len(order), values[order][values[order].isfinite()]

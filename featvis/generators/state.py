@@ -150,7 +150,7 @@ class Visualizations:
         canvas: (B, C, H, W), RGB as a rule, in [0, 1], on the CPU.
         alpha: (B, H, W), the sum over the steps of |d score / d canvas|, channel mean; not scaled.
         scores: (steps, B), each step's mean score over the views.
-        activations: (B,), the objective on the whole canvas, resized to the network's input.
+        activations: (B,), the objective on the canvas as image files are seen (`Classifier.preprocess`).
         failed: step at which a unit's score, gradient or (`steps`: after the last one) canvas was not finite, by its
             place in the batch.
         seconds: wall-clock time of the batch.

@@ -284,7 +284,7 @@ class TransferPercentile(PerUnit):
 
     higher_is_better = True
     bounded = True
-    why_absent = "there is no real image of any of the classes"
+    why_absent = "there is no other real image of any of the classes"
 
     def __init__(self, classifier: str, **kwargs: Any) -> None:
         """Name the classifier.
@@ -312,6 +312,13 @@ class TransferPercentile(PerUnit):
 
     def _scores(self, rows: Tensor, units: Tensor, count: int) -> Tensor:
         return functional.by_unit(rows, units, count)[:, 0]
+
+    def _left_out(self) -> str | None:
+        scores, units = self._by_unit()
+        seen = scores[units.unique()]
+        missing = int(seen.isnan().sum())
+        why = "there is no other real image of their class, or their log-probability is not finite"
+        return f"{missing} of {len(seen)} units: {why}" if missing else None
 
 
 class SeedDiversity(PerUnit):

@@ -11,12 +11,12 @@ from typing import Any, TypeVar, cast
 
 import timm
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
 from torch import Tensor, nn
 
 from featvis import engine
+from featvis.canvas.sampling import cover
 from featvis.errors import UserError, nearest
 from featvis.networks.devices import Precision, compute_dtype, own_dtype
 from featvis.networks.features import Ends, ends, last_block_of_timm, middle_of, sixteenths
@@ -211,11 +211,8 @@ class Classifier(nn.Module):
             return cast("T | None", self._made[key])
 
     def preprocess(self, canvas: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c ho wo"]:
-        """The whole canvas, resized with antialiasing to the network's input; RGB in [0, 1]."""
-        if tuple(canvas.shape[-2:]) == self.input_size:
-            return canvas
-        resized = F.interpolate(canvas, self.input_size, mode="bicubic", antialias=True, align_corners=False)
-        return resized.clamp(0, 1)
+        """The canvas as image files are seen: it covers the network's input, never stretched; RGB in [0, 1]."""
+        return canvas if tuple(canvas.shape[-2:]) == self.input_size else cover(canvas, self.input_size)
 
     def activations(self, x: Float[Tensor, "n c h w"], taps: frozenset[str]) -> dict[str, Tensor]:
         """What `taps` read of the network (see `networks.layers`), (N, C) each, or (N, P, C); `logits` is the output.

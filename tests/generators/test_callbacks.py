@@ -133,6 +133,23 @@ def test_transparency_of_nothing_is_opaque():
     assert (alpha == 255).all()
 
 
+def test_transparency_of_the_largest_canvases_is_scaled_as_that_of_others(monkeypatch):
+    """The quantile of older versions of PyTorch takes no more than 2 ** 24 values."""
+    newer = torch.quantile
+
+    def older(values, q):
+        if values.numel() > 2**24:
+            raise RuntimeError("quantile() input tensor is too large")
+        return newer(values, q)
+
+    monkeypatch.setattr(torch, "quantile", older)
+    for side in (100, 4097):
+        alpha, scale = transparency(torch.linspace(0, 2, side**2).view(side, side))
+        assert scale == pytest.approx(1.9, rel=1e-5)
+        assert alpha.shape == (side, side)
+        assert (int(alpha[0, 0]), int(alpha[side // 2, 0]), int(alpha[-1, -1])) == (0, pytest.approx(134, abs=1), 255)
+
+
 def test_every_process_gets_its_share_and_some_may_get_none():
     from featvis.generators.batches import Share
 

@@ -8,9 +8,13 @@ from pathlib import Path
 
 import pytest
 import timm
+import tiny
 import torch
+import torch.nn.functional as F
+from PIL import Image
 from safetensors.torch import save_file
 
+from featvis.canvas.color import to_bytes
 from featvis.data.files import fit, list_images, open_rgb, to_tensor
 from featvis.errors import UserError
 from featvis.networks import hub, names, weights
@@ -26,6 +30,19 @@ def photographs(folder: Path, classifier: Classifier, step: int) -> tuple[torch.
     files = list_images(folder, classifier.synsets)[::step]
     images = torch.stack([to_tensor(fit(open_rgb(f.path), classifier.input_size)) for f in files])
     return images, torch.tensor([f.label for f in files])
+
+
+@pytest.mark.parametrize("size", [(64, 128), (96, 48), (64, 64), (16, 16)])
+def test_a_canvas_is_seen_as_its_file_is(size):
+    """By Pillow's resizing of its 256 levels; a square one whole, to the bit as PyTorch resizes it."""
+    network, stream = tiny.network(), torch.Generator().manual_seed(0)
+    canvas = 0.2 + 0.6 * torch.rand(2, 3, *size, generator=stream)
+    found = network.preprocess(canvas)
+    files = [to_tensor(fit(Image.fromarray(to_bytes(one)), (16, 16))) for one in canvas]
+    assert torch.allclose(found, torch.stack(files), atol=2 / 255)
+    if size[0] == size[1]:
+        whole = F.interpolate(canvas, (16, 16), mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+        assert found.equal(canvas if size == (16, 16) else whole)
 
 
 @torch.no_grad()

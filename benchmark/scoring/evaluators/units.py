@@ -264,7 +264,7 @@ class Observer:
     def percentile(
         self, name: str, heading: str, facts: dict[str, Any], seen: Seen, classifier: str
     ) -> Measurement:  # fmt: skip
-        """Where the pictures lie among the real images of their class."""
+        """Where the pictures lie among the other real images of their class."""
         metric = metrics.TransferPercentile(classifier, facts=facts)
         of = [i for i, p in enumerate(seen.pictures) if p.label is not None and self.numbers[i] >= 0]
         if not of or "logits" not in self.features:
@@ -272,8 +272,9 @@ class Observer:
         labels = torch.tensor([int(str(seen.pictures[i].label)) for i in of])
         score = self.features["logits"][of].log_softmax(1)[torch.arange(len(of)), labels].double()
         own, real = self.gallery.all("own"), self.natural.labels
-        among: Sequence[Tensor] = [own[real == label] for label in labels.tolist()]
-        padded = torch.nn.utils.rnn.pad_sequence(list(among), batch_first=True, padding_value=torch.nan)
+        # A photograph is none of its own others: the two passes that saw it differ by rounding.
+        among = [own[(real == n) & (self.natural.digests != i)] for n, i in zip(labels, seen.ids[of], strict=True)]
+        padded = torch.nn.utils.rnn.pad_sequence(among, batch_first=True, padding_value=torch.nan)
         metric.update(score, padded if padded.ndim == 2 else padded.reshape(len(of), 0), self.numbers[of])
         return _finish(name, metric, self.numbers[of], self.numbers, heading)
 

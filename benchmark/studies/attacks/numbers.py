@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ TEXTS = {
     "original|, as files, mean over the channels) that repeats itself every 16 pixels in both directions, harmonics of "
     "that period included. White noise has 0.5 % at 224 x 224. Mean over the images.",
 }
+SHARES = ("success", "fooled", "clean_top1")
 NO_GRID = f"no image that was changed has sides that are multiples of {GRID} pixels"
 
 
@@ -68,16 +69,17 @@ def _judged(seen: pd.DataFrame, judge: Classifier, attacked: bool) -> list[Measu
     # Two networks of one's own may be of one class.
     called = judge.name if judge.given == judge.alias else judge.alias
     tail = "" if attacked else f"_{called}"
-    found = [measured(f"{kind}{tail}", column, judge) for kind, column in values.items()]
+    found = [measured(f"{kind}{tail}", column, seen["image"], judge) for kind, column in values.items()]
     if attacked:
         known = seen[seen["own"].notna()]
-        found.append(measured("clean_top1", known["clean_class"] == known["own"], judge))
+        found.append(measured("clean_top1", known["clean_class"] == known["own"], known["image"], judge))
     return found
 
 
 def _perturbation(files: Sequence[tuple[Path, Path]]) -> list[Measurement]:
     """How far the examples lie from the originals, file by file; whole levels until the last division."""
     found: dict[str, list[float]] = {"linf": [], "tv": [], "ssim": [], "grid": []}
+    changed = []
     for both in files:
         a, b = (torch.from_numpy(np.array(open_rgb(path), np.float64)).permute(2, 0, 1)[None] for path in both)
         found["linf"].append(float((b - a).abs().max()) / LEVELS)
@@ -89,12 +91,15 @@ def _perturbation(files: Sequence[tuple[Path, Path]]) -> list[Measurement]:
         if not (a.shape[-1] % GRID or a.shape[-2] % GRID or a.equal(b)):
             # Each patch has a pattern of its own; what repeats is where in a patch it is strong.
             found["grid"].append(float(periodic_share((b - a).abs().mean(1, keepdim=True), GRID)))
+            changed.append(both[0])
     largest = number("linf", max(found.pop("linf")), len(files), {"text": TEXTS["linf"]})
-    return [largest, *(measured(name, values) for name, values in found.items())]
+    of = {"grid": changed}
+    originals = [original for original, _ in files]
+    return [largest, *(measured(name, values, of.get(name, originals)) for name, values in found.items())]
 
 
-def measured(name: str, values: Any, judge: Classifier | None = None) -> Measurement:
-    """The mean of one number an image, with its bootstrap interval."""
+def measured(name: str, values: Any, photographs: Iterable[Hashable], judge: Classifier | None = None) -> Measurement:
+    """The mean of one number an example, with its interval over the photographs that the examples are of."""
     text = next(t for key, t in TEXTS.items() if name.startswith(key))
     definition, shown = {"text": text}, ""
     if judge is not None:
@@ -102,4 +107,4 @@ def measured(name: str, values: Any, judge: Classifier | None = None) -> Measure
         definition = {"text": text.format(judge=shown), "judge": shown, "network": judge.name}
     numbers = np.array(values, dtype=np.float64).tolist()
     why = NO_GRID if name == "grid" else "no image carries a class in its name"
-    return mean_of(name, numbers, definition, shown, why)
+    return mean_of(name, numbers, definition, shown, why, name.startswith(SHARES), list(photographs))

@@ -332,6 +332,66 @@ def test_a_percentile_is_of_the_same_classes_alone(tmp_path, named):
         assert "wrap-eyes3 has other classes than" in absent
 
 
+def test_images_that_excite_a_unit_alike_are_chosen_whatever_the_order_of_their_files():
+    """Of a sparse channel most images are exactly 0: the last ones of a sorted folder are of one class."""
+    stream = torch.Generator().manual_seed(0)
+    activations = torch.zeros(1000, 2)
+    activations[torch.randperm(1000, generator=stream)[:50], 0] = torch.rand(50, generator=stream)
+    activations[:, 1] = torch.rand(1000, generator=stream)
+    digests = torch.randint(1, 2**62, (1000,), generator=stream)
+    plan = SimpleNamespace(units=["0-0", "0-1"], texts=["0:0", "0:1"])
+    network = Classifier(colours(), ModelSpec("tiny", "tiny", mean=(0.5,) * 3, std=(0.5,) * 3, input_size=(8, 8)))
+    scorer = SimpleNamespace(plan=plan, target=network)
+
+    def choices(order: torch.Tensor, leave: torch.Tensor) -> list[list[torch.Tensor]]:
+        """The digests of all choices, of either unit, and the same without some images."""
+        rows = Rows(({"rows": torch.arange(1000), "digests": digests[order], "activations": activations[order]},))
+        natural = Natural(scorer, rows)
+        found = [*natural.excited, *(natural.without(u, leave) for u in range(2))]
+        return [[digests[order][part] for part in (e.natural, *e.easy, *e.hard)] for e in found]
+
+    as_listed = choices(torch.arange(1000), leave := digests[-10:])
+    last = set(as_listed[0][2].tolist())
+    assert len(last & set(digests[-100:].tolist())) < 10
+    assert not set(as_listed[2][2].tolist()) & set(leave.tolist())
+    for one, other in zip(as_listed, choices(torch.randperm(1000, generator=stream), leave), strict=True):
+        assert all(a.equal(b) for a, b in zip(one, other, strict=True))
+    # Without ties it is the order of the activations alone.
+    order = digests[activations[:, 1].argsort(descending=True)]
+    for got, place in zip(as_listed[1][:3], (slice(9), slice(10, 30), slice(-20, None)), strict=True):
+        assert got.equal(order[place])
+
+
+@pytest.mark.parametrize("error", [-1e-7, 0.0, 1e-7])
+def test_a_photograph_is_compared_with_the_others_of_its_class(error):
+    """Not with itself, as another pass saw it; a picture of no photograph is compared with all of them."""
+    stream = torch.Generator().manual_seed(0)
+    labels = torch.tensor([0, 0, 0, 0, 1])
+    digests, own = torch.arange(1, 6), torch.tensor([-1.0, -2.0, -3.0, -4.0, -1.0], dtype=torch.float64)
+    kept = {"rows": torch.arange(5), "labels": labels, "digests": digests, "activations": torch.rand(5, 3)}
+    plan = SimpleNamespace(units=["0", "1", "2"], texts=["0", "1", "2"])
+    network = Classifier(colours(), ModelSpec("tiny", "tiny", mean=(0.5,) * 3, std=(0.5,) * 3, input_size=(8, 8)))
+    natural = Natural(SimpleNamespace(plan=plan, target=network), Rows((kept,)))
+    pooled = torch.randn(5, 2, generator=stream)
+    gallery = Rows(({"rows": torch.arange(5), "pooled": pooled, "own": own + error},))
+    # A photograph of class 0 and the only one of class 1, then generated pictures as sure as these.
+    numbers, ids = torch.tensor([0, 1, 0, 1]), torch.tensor([2, 5, 0, 0])
+    sure = torch.tensor([-2.0, -1.0, -2.5, -0.5]).exp()
+    logits = ((1 - sure) / 2).log()[:, None].repeat(1, 3)
+    logits[torch.arange(4), numbers] = sure.log()
+    for row in (slice(0, 2), slice(2, 4)):
+        seen = SimpleNamespace(ids=ids[row], pictures=[SimpleNamespace(label=int(n)) for n in numbers[row]])
+        observer = Observer(natural, gallery, seen, numbers[row], {"pooled": pooled[:2], "logits": logits[row]})
+        found = observer.percentile("transfer_percentile_eyes", "eyes", {}, seen, "eyes")
+        if row.start == 0:
+            assert found.values == (pytest.approx(2 / 3, abs=1e-4), None)
+            assert found.value == pytest.approx(2 / 3)
+            assert found.definition["left_out"].startswith("1 of 2 units: there is no other real image of their class")
+        else:
+            assert found.values == (0.5, 1.0)
+            assert "left_out" not in found.definition
+
+
 def test_names_of_files_and_ids_are_units():
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
     network = Classifier(net, ModelSpec("tiny", "tiny", mean=(0.5,) * 3, std=(0.5,) * 3, input_size=(8, 8)))

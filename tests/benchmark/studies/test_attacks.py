@@ -7,10 +7,12 @@ import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import unquote
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 import torch.nn.functional as F
 from commands import tree
@@ -237,7 +239,29 @@ def test_verify_finds_a_number_and_a_file_that_do_not_follow(out, tmp_path, caps
 
 
 def test_a_column_in_percent_says_so_below_the_table():
-    assert definition_of(measured("grid", [0.1, 0.3]), []).endswith("Unit: % of the variance; lower is better.")
+    assert definition_of(measured("grid", [0.1, 0.3], "ab"), []).endswith("Unit: % of the variance; lower is better.")
+
+
+def test_intervals_are_wilsons_of_shares_and_students_of_other_means_over_the_photographs():
+    """Examples of one photograph say less than as many of different ones; one photograph is no sample of them."""
+    judge = SimpleNamespace(alias="net", name="net")
+    ten = list(range(10))
+    for hits in (10, 3):
+        low, high = measured("success", np.arange(10) < hits, ten, judge).interval
+        expected = scipy.stats.binomtest(hits, 10).proportion_ci(method="wilson")
+        assert (low, high) == pytest.approx((expected.low, expected.high))
+    # As a resampled mean of so few: the ends of percentiles are those of an interval of t, about.
+    values = np.linspace(-1, 1, 8) ** 3
+    low, high = measured("tv", values, range(8)).interval
+    assert high - low == pytest.approx(2 * scipy.stats.t.ppf(0.975, 7) * scipy.stats.sem(values), rel=0.12)
+    # Five examples of each of ten photographs, of which half are fooled wholly: of ten, not of fifty.
+    photographs, halves = np.repeat(ten, 5), np.repeat(np.arange(10) < 5, 5)
+    low, high = measured("fooled", halves, photographs, judge).interval
+    assert high - low > 0.5
+    assert high - low > 1.5 * np.ptp(measured("fooled", halves, range(50), judge).interval)
+    tenfold = measured("ssim", np.repeat(values, 10), np.repeat(range(8), 10)).interval
+    assert tenfold == pytest.approx(measured("ssim", values, range(8)).interval)
+    assert measured("fooled", halves, [0] * 50, judge).interval == measured("fooled", halves, range(50), judge).interval
 
 
 # --- what is asked for ------------------------------------------------------------------------------------------------

@@ -9,12 +9,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
+import tiny
 import torch
 from PIL import Image
 from places import SHARED
 from sample_records import metric, record
 
 from benchmark.cli import main
+from benchmark.records.record import load_all
 from benchmark.report.paths import curves
 from benchmark.studies import path as paths
 from featvis.data.files import fit, open_rgb, to_tensor
@@ -110,6 +113,20 @@ def test_a_broken_photograph_is_told_and_left_out(place, monkeypatch, capsys, tm
             file.write_bytes(b"nothing")
     assert main(["path", "run", "--data", "data", "--layers", "blocks.0"]) == 2
     assert "has photographs of 0 of the run's classes" in capsys.readouterr().err
+
+
+def test_an_interval_of_few_units_is_as_wide_as_one_of_t(tmp_path, monkeypatch):
+    """Percentiles of six are a third narrower. What each picture has of its class is given here."""
+    values = np.linspace(-1, 1, 6)
+    write_run(tmp_path, {"maco": {str(i): noise(i) for i in range(6)}})
+    place = torch.zeros(2, 4)
+    natural = paths.Photographs(torch.arange(6), {"logits": place}, {"logits": place})
+    gaps = torch.from_numpy(values), torch.ones(6, dtype=torch.float64)
+    monkeypatch.setattr(paths, "path_gaps", lambda *args: gaps)
+    (point,) = paths.curve(tiny.network(), tmp_path, load_all(tmp_path / "records")[0], natural, ["logits"])
+    assert point["value"] == pytest.approx(0, abs=1e-9)
+    expected = 2 * scipy.stats.t.ppf(0.975, 5) * scipy.stats.sem(values)
+    assert point["high"] - point["low"] == pytest.approx(expected, rel=0.12)
 
 
 def test_blocks_are_followed_where_a_network_has_them(classifier):

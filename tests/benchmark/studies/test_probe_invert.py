@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from commands import ROOT, Refusals
 from PIL import Image, ImageOps
@@ -15,7 +17,13 @@ from benchmark.cli import main
 from benchmark.records.record import load_all
 from benchmark.report import montage
 from benchmark.report.montage import Panel, Strip, Tile
+from benchmark.studies import accentuate as accentuating
+from benchmark.studies import invert as inverting
+from benchmark.studies import probe as probing
 from benchmark.studies.probe import correlation, high_share
+from featvis.generators import inversion
+from featvis.generators.rivals import accentuation
+from featvis.networks.units import parse_units
 from featvis.storage import images
 
 pytestmark = pytest.mark.usefixtures("plain_engine")
@@ -58,7 +66,7 @@ def check_page(out: Path) -> str:
     return text
 
 
-def test_a_probe_shows_layers_and_compares_and_resumes(tmp_path, capsys):
+def test_a_probe_shows_layers_and_compares_and_resumes(tmp_path, capsys, classifier):
     args = ["probe", NET, "--layers", "blocks.0.0,blocks.2.1", "--channels", "2", "--steps", "2", "--canvas", "64"]
     assert main([*args, "--out", str(tmp_path)]) == 0
     assert "of the energy above Nyquist / 4" in capsys.readouterr().out
@@ -68,8 +76,10 @@ def test_a_probe_shows_layers_and_compares_and_resumes(tmp_path, capsys):
     assert [len(records[m].units) for m in ("am_lucid", "am_pixel")] == [4, 2]
     assert str(hierarchy.command).startswith(f"featvis probe {NET} --layers blocks.0.0,blocks.2.1 --channels 2")
     folder = tmp_path / str(hierarchy.images)
-    said = [images.read(folder / f"{u}.png")[1]["activation"] for u in hierarchy.units if u.startswith("blocks.2")]
-    assert hierarchy.metric("activation_blocks.2.1").value == pytest.approx(np.mean(said))
+    units = [u for u in hierarchy.units if u.startswith("blocks.2")]
+    maps = [at(classifier, "blocks.2.1", seen(folder / f"{u}.png")).reshape(-1, 28, 28) for u in units]
+    reached = [image[int(u.rpartition("-")[2])].mean() for u, image in zip(units, maps, strict=True)]
+    assert hierarchy.metric("activation_blocks.2.1").value == pytest.approx(np.mean(reached), abs=1e-4)
     # From the same start, with the same views: after two steps the twins are all but one picture.
     assert records["am_literal"].metric("pixel_correlation").value > 0.85
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("blocks*.png")}
@@ -78,6 +88,45 @@ def test_a_probe_shows_layers_and_compares_and_resumes(tmp_path, capsys):
     assert text.count("<figure>") >= 4 + 6
     assert main([*args, "--out", str(tmp_path)]) == 0
     assert before == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("blocks*.png")}
+
+
+@pytest.mark.parametrize("study", ["probe", "invert", "accentuate"])
+def test_the_same_files_give_the_same_numbers_whatever_precision_made_them(tmp_path, monkeypatch, study):
+    """Whoever has no bfloat16 could not verify them; what the files' facts say of float canvases is another number."""
+    pixels = np.random.default_rng(1).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    Image.fromarray(pixels[::-1]).save(tmp_path / "photo.png")
+    network = tiny.network()
+    # Dropped instead: what makes the images, and what is shown of them.
+    kept = []
+    record = SimpleNamespace(write=lambda path: None, record_path=lambda out: out)
+    for module in (inverting, accentuating):
+        monkeypatch.setattr(module, "folder_of", lambda *args: tmp_path)
+        monkeypatch.setattr(module, "produce", lambda *args: {})
+        monkeypatch.setattr(module, "of_images", lambda m, u, f, metrics, *a, **k: kept.append(metrics) or record)
+        monkeypatch.setattr(module, "report", lambda *args: None)
+    monkeypatch.setattr(accentuating, "strip", lambda *args: None)
+
+    def measure(used) -> list:
+        if study == "probe":
+            units = parse_units("3:0+5", used)
+        elif study == "invert":
+            units = inversion.units_of([tmp_path / "photo.png"], ["3"], used)
+        else:
+            units = accentuation.units_of([tmp_path / "photo.png"], parse_units("fox,3:5", used))
+        for unit in units:
+            images.write(tmp_path / f"{unit.id}.png", pixels, pixels[..., 0], {"unit": unit.id, "activation": 99.0})
+        if study == "probe":
+            return probing.measure(probing.Probe(used, (("3", tuple(units)),)), units, tmp_path, None, None)
+        if study == "invert":
+            inverting.run(inversion.Inversion(model=used, canvas=16), ["3"], [tmp_path / "photo.png"], 1, tmp_path, "")
+        else:
+            made = accentuation.Accentuation(model=used, layer="1", canvas=16)
+            accentuating.run(made, units, 1, tmp_path, "")
+        return kept.pop()
+
+    exact = measure(network)
+    assert measure(network.in_precision("bfloat16")) == exact
+    assert all(abs(m.value) < 10 for m in exact)
 
 
 def seen(path: Path) -> np.ndarray:
