@@ -11,8 +11,9 @@ import torch
 
 from benchmark.records.columns import column_of
 from benchmark.records.record import Measurement
+from featvis.intervals import expanded, share_interval
 from featvis.metrics import bootstrap
-from featvis.metrics.resampling import expanded, group_sums, ratio_statistic, share_interval
+from featvis.metrics.resampling import group_sums, ratio_statistic
 
 
 def number(

@@ -29,9 +29,10 @@ from benchmark.scoring.pictures import pictures_of
 from featvis.data.files import fit, to_tensor
 from featvis.data.sets import ImageSet, open_images
 from featvis.errors import UserError
+from featvis.intervals import expanded
 from featvis.metrics import bootstrap
 from featvis.metrics.functional.path import class_sums, path_gaps, ratio
-from featvis.metrics.resampling import Statistic, expanded
+from featvis.metrics.resampling import Statistic
 from featvis.networks.classifier import Classifier
 from featvis.networks.devices import default_device
 from featvis.networks.layers import stages
