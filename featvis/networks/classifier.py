@@ -24,7 +24,7 @@ from featvis.networks.layers import Layer, find, split_tap
 from featvis.networks.measuring import MOMENTS, Rectifiers, measure, moments_read
 from featvis.networks.names import ModelSpec
 from featvis.networks.objectives import LOGITS
-from featvis.networks.weights import content_hash
+from featvis.networks.weights import content_hash, setting_of
 
 # One of the threads that want a version of a network makes it, and none hooks the network while it is copied. Not an
 # attribute: locks cannot be copied.
@@ -57,6 +57,7 @@ class Classifier(nn.Module):
         labels: a short name a class.
         synsets: WordNet id a class, or an empty list where the classes are not ImageNet's.
         weights_hash: of all tensors.
+        setting: what they do not say of anyone's own network, for facts (`weights.setting_of`).
         reentrant: several threads may run it at once, as they may timm's networks.
     """
 
@@ -80,6 +81,7 @@ class Classifier(nn.Module):
             self.net = self.net.to(memory_format=torch.channels_last)
         mean, std = spec.mean or tuple(cfg["mean"]), spec.std or tuple(cfg["std"])
         self.channels = len(mean)
+        self.setting = setting_of(net, spec, mean, std, self.input_size)
         # Where the network is: it is run before anybody moves it.
         where = next((t.device for t in (*net.parameters(), *net.buffers())), torch.device("cpu"))
         self.register_buffer("mean", torch.tensor(mean, device=where).view(1, -1, 1, 1), persistent=False)

@@ -70,8 +70,9 @@ class Passes:
 
     def _path(self, unit: Unit, i: int) -> Path:
         facts = {
-            "weights": self.network.weights_hash, "unit": unit.id, "image": f"{self.digest(i):016x}",
-            "size": list(self.network.input_size), "side": self.side, "stride": self.stride,
+            "weights": self.network.weights_hash, **self.network.setting, "unit": unit.id,
+            "image": f"{self.digest(i):016x}", "size": list(self.network.input_size), "side": self.side,
+            "stride": self.stride,
         }  # fmt: skip
         return self.folder / f"{config_hash(facts)}.json"
 
@@ -113,8 +114,8 @@ class Passes:
     def most_exciting(self, units: Sequence[Unit], count: int) -> dict[str, list[int]]:
         """The images of the whole set that excite each unit most, the strongest first, by the unit's id."""
         facts = {
-            "weights": self.network.weights_hash, "set": self.source.fingerprint, "units": [u.id for u in units],
-            "count": count,
+            "weights": self.network.weights_hash, **self.network.setting, "set": self.source.fingerprint,
+            "units": [u.id for u in units], "count": count,
         }  # fmt: skip
         path = self.folder / f"natural-{config_hash(facts)}.json"
         if path.is_file():

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import json
 import re
 import sys
 from pathlib import Path
@@ -75,6 +76,7 @@ def read(name: str, flag: str = "--model") -> tuple[ModelSpec, dict[str, Any]]:
         labels=_labels(values.get("labels"), path, f"{flag} {name}"),
         flat=values.get("flat") or None,
         given=name,
+        own=json.dumps(values.get("init_args") or {}, sort_keys=True, default=str),
     )
     return spec, values
 
