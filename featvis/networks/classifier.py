@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from featvis import engine
 from featvis.errors import UserError, nearest
 from featvis.networks.devices import Precision, compute_dtype, own_dtype
-from featvis.networks.features import Ends, ends, last_block_of_timm, middle_of, sixteenths
+from featvis.networks.features import Ends, ends, grey, last_block_of_timm, middle_of, sixteenths
 from featvis.networks.layers import Layer, find, split_tap
 from featvis.networks.measuring import MOMENTS, Rectifiers, measure, moments_read
 from featvis.networks.names import ModelSpec
@@ -30,8 +30,6 @@ from featvis.networks.weights import content_hash, setting_of
 # attribute: locks cannot be copied.
 _MAKING = threading.RLock()
 
-LUMINANCE = (0.299, 0.587, 0.114)
-"""Of RGB (ITU-R BT.601), as Pillow has it."""
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 T = TypeVar("T")
@@ -223,11 +221,12 @@ class Classifier(nn.Module):
         """What `taps` read of the network (see `networks.layers`), (N, C) each, or (N, P, C); `logits` is the output.
 
         Layers are read in the network as timm ships it, or, where a gradient is wanted, in `frozen`, which has the
-        same; it runs no further than the last of them.
+        same; it runs no further than the last of them. A network of one channel sees the luminance of RGB images.
 
         Raises:
             UserError: for a layer that is not there or has no units, or a place that it does not have.
         """
+        x = grey(x, self.channels)
         if taps == {LOGITS}:
             return {LOGITS: self(x)}
         into = {tap: split_tap(tap)[0] for tap in taps if split_tap(tap)[1] == MOMENTS}
@@ -335,8 +334,7 @@ class Classifier(nn.Module):
         what a layer halfway sees in each sixteenth of the image; each left out where it is not asked for, or the
         network has none.
         """
-        if self.channels == 1 and x.shape[1] == 3:
-            x = (x * x.new_tensor(LUMINANCE).view(1, 3, 1, 1)).sum(1, keepdim=True)
+        x = grey(x, self.channels)
         block = self.last_block() if flat else ""
         halfway = middle_of(self.measured()) if middle else None
         with self.tapped({block, halfway.name if halfway else ""} - {""}) as taps, self._autocast():

@@ -14,7 +14,7 @@ import torchvision
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
-from featvis.data.gallery import ActivationJob, GalleryJob
+from featvis.data.gallery import ActivationJob, GalleryJob, activations
 from featvis.data.reference import BankJob, NearestJob
 from featvis.errors import UserError
 from featvis.generators import Fourier
@@ -525,6 +525,16 @@ def test_what_a_file_says_of_its_network_is_a_part_of_what_is_made_of_it(tmp_pat
     assert len({c.weights_hash for c in found}) == 1
     assert found[0].setting == found[1].setting
     assert len({config_hash(c.setting) for c in found}) == 3
+
+
+def test_a_grey_network_sees_the_luminance_of_photographs_in_all_its_layers():
+    network, x = classifier_of(small(channels=1), **GIVEN), torch.rand(2, 3, 16, 16)
+    luminance = (x * torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    for units in ("1", "0:2,1:0"):
+        units = parse_units(units, network)
+        expected = activations(network, units, luminance)
+        assert torch.equal(activations(network, units, x), expected)
+        assert expected.std() > 0
 
 
 @pytest.mark.parametrize(
