@@ -34,7 +34,7 @@ def class_beside(data: bytes, name: str) -> str:
         OSError: when a `.json` holds no JSON object.
     """
     if not name.endswith(".json"):
-        return data.decode(errors="replace").strip()
+        return data.decode("utf-8-sig", errors="replace").strip()
     try:
         value = json.loads(data).get("label")
     except (ValueError, AttributeError) as error:

@@ -175,7 +175,7 @@ def with_files(target, files):
 def test_of_several_places_in_a_shard_the_one_that_says_the_class_counts(folder, tmp_path):
     image = next(folder.rglob("*.JPEG")).read_bytes()
     nothing = json.dumps({"width": 3}).encode()
-    beside = with_files(tmp_path / "beside", {"0.jpg": image, "0.cls": b"1", "0.json": nothing})
+    beside = with_files(tmp_path / "beside", {"0.jpg": image, "0.cls": b"\xef\xbb\xbf1", "0.json": nothing})
     named = with_files(tmp_path / "named", {f"{SYNSETS[1]}_0.jpg": image, f"{SYNSETS[1]}_0.json": nothing})
     assert open_images(beside, SYNSETS).labels == open_images(named, SYNSETS).labels == [1]
 

@@ -21,6 +21,7 @@ from featvis.generators import Fourier
 from featvis.networks import classifier as classifiers
 from featvis.networks.loading import load
 from featvis.networks.names import ModelSpec
+from featvis.networks.own import wrap
 from featvis.networks.own.inputs import describe
 from featvis.networks.own.modules import baked, classifier_of, twin, unwrapped, version
 from featvis.networks.own.outputs import logits_of
@@ -525,6 +526,21 @@ def test_what_a_file_says_of_its_network_is_a_part_of_what_is_made_of_it(tmp_pat
     assert len({c.weights_hash for c in found}) == 1
     assert found[0].setting == found[1].setting
     assert len({config_hash(c.setting) for c in found}) == 3
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [("café\ndog\n".encode("utf-8-sig"), None), ("café\ndog\n".encode("latin-1"), "are no text in UTF-8")],
+)
+def test_a_file_of_labels_is_read_as_utf8_with_or_without_its_mark(data, said, tmp_path):
+    text = "class_path: a.b\nmean: [0, 0, 0]\nstd: [1, 1, 1]\ninput_size: [8, 8]\nlabels: labels.txt\n"
+    (tmp_path / "net.yaml").write_text(text)
+    (tmp_path / "labels.txt").write_bytes(data)
+    if said is None:
+        assert wrap.read(f"wrap:{tmp_path / 'net.yaml'}")[0].labels == ("café", "dog")
+    else:
+        with pytest.raises(UserError, match=said):
+            wrap.read(f"wrap:{tmp_path / 'net.yaml'}")
 
 
 def test_a_grey_network_sees_the_luminance_of_photographs_in_all_its_layers():
