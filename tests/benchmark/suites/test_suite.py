@@ -9,6 +9,7 @@ import sys
 import pytest
 from places import ROOT
 
+from benchmark.study.config import read as read_study
 from benchmark.suites.methods import build
 from benchmark.suites.suite import read_with, resolve
 from featvis.errors import UserError
@@ -44,6 +45,19 @@ def test_a_suite_of_the_project_names_metrics_and_methods_that_there_are(name):
         }
         found = {k: generator._arguments[k] for k in given}
         assert {k: list(v) if isinstance(v, tuple) else v for k, v in found.items()} == given, row
+
+
+@pytest.mark.parametrize("units", ["4:30", "4:30.5", "301", "301,323", "features.4:30"])
+def test_units_are_what_is_written_and_no_number_to_the_base_of_60(units, tmp_path):
+    path = tmp_path / "s.yaml"
+    path.write_text(f"model: vit\nunits: {units}\nmethods: [maco]\nseed: 12\n")
+    _, suite, _ = read_with(str(path), {})
+    assert (suite.units, suite.seed) == (units, 12)
+    path.write_text(
+        f"models: [vit]\nunits: {units if ':' in units else repr(units)}\nside: 0.5\nconditions: {{none: null}}\n"
+    )
+    study = read_study(str(path))[1]
+    assert (study.units, study.side) == (units, 0.5)
 
 
 def test_text_is_utf_8_whatever_the_locale_says(tmp_path):
