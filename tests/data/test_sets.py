@@ -7,9 +7,11 @@ import io
 import json
 import shutil
 import tarfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from timm.data import dataset_factory
 
 from benchmark.scoring.references import imagenet_synsets
 from featvis.data.files import digest
@@ -211,6 +213,39 @@ def test_hugging_face_data_sets(folder, tmp_path, monkeypatch):
     assert source.how == "classes named by synset"
     with pytest.raises(UserError, match="the split other cannot be loaded"):
         open_images(f"hfds/{folder}:other", SYNSETS)
+
+
+def hub(monkeypatch, labels, names=None, known=("cat", "dog")):
+    """A set of the hub whose column holds these labels; KeyError: it has no such column."""
+    pytest.importorskip("datasets", reason="the extra featvis[data] is not installed")
+
+    def targets():
+        if labels is KeyError:
+            raise KeyError("label")
+        yield from labels
+
+    reader = SimpleNamespace(
+        iter_targets=targets,
+        class_to_idx={n: i for i, n in enumerate(names or ())},
+        dataset=SimpleNamespace(_fingerprint="0a"),
+    )
+    monkeypatch.setattr(dataset_factory, "create_dataset", lambda *args, **kwargs: SimpleNamespace(reader=reader))
+    return open_images("hfds/somebodys/set:test", known)
+
+
+@pytest.mark.parametrize("labels", [["cat", "dog"], [None, 1], [[0], [1]], KeyError])
+def test_a_set_of_the_hub_without_numbers_of_classes_is_refused(labels, monkeypatch):
+    with pytest.raises(UserError, match="--data hfds/somebodys/set: its label column holds no class numbers"):
+        hub(monkeypatch, labels)
+
+
+@pytest.mark.parametrize("names", [None, ["dog", "cat"]])
+def test_images_of_the_hub_whose_class_is_hidden_have_none(names, monkeypatch):
+    source = hub(monkeypatch, [1, -1, 0], names)
+    assert source.labels == [1, None, 0] if names is None else [0, None, 1]
+    assert source.describe().endswith("left out: 1 without a class")
+    with pytest.raises(UserError, match="no image of the split test has a class"):
+        hub(monkeypatch, [-1, -1], names)
 
 
 def test_sets_that_are_not_there(tmp_path):
