@@ -338,7 +338,8 @@ def place_of(spec: str, role: Role = "bank", flag: str = "--data", known: Known 
         raise UserError(f"{flag} {spec}: {kind}/ is a stream or a download; give a folder, hfds/ or wds/")
     folder = imagenette.place(spec, flag)
     if folder.is_dir():
-        splits = {p.name: p for p in folder.iterdir() if p.is_dir() and any(p.name in s for s in SPLITS.values())}
+        found = {p.name.lower(): p for p in sorted(folder.iterdir()) if p.is_dir()}
+        splits = {name: p for name, p in found.items() if any(name in s for s in SPLITS.values())}
         if splits and not any(plain(name) in map(plain, Classes.of(known).labels) for name in splits):
             order = (*SPLITS[role], *(s for names in SPLITS.values() for s in names))
             folder = splits[next(s for s in order if s in splits)]

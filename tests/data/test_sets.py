@@ -15,7 +15,7 @@ from timm.data import dataset_factory
 
 from benchmark.scoring.references import imagenet_synsets
 from featvis.data.files import digest
-from featvis.data.sets import check_decodable, open_images
+from featvis.data.sets import check_decodable, open_images, place_of
 from featvis.errors import UserError
 
 SYNSETS = imagenet_synsets()
@@ -246,6 +246,14 @@ def test_images_of_the_hub_whose_class_is_hidden_have_none(names, monkeypatch):
     assert source.describe().endswith("left out: 1 without a class")
     with pytest.raises(UserError, match="no image of the split test has a class"):
         hub(monkeypatch, [-1, -1], names)
+
+
+def test_splits_are_known_in_capitals(folder, tmp_path):
+    root = tmp_path / "imagenet"
+    shutil.copytree(folder, root / "Train")
+    shutil.copytree(folder / "n01440764", root / "TEST" / "n01440764")
+    found = {role: place_of(str(root), role).name for role in ("bank", "spectrum", "frechet")}
+    assert found == {"bank": str(root / "Train"), "spectrum": str(root / "Train"), "frechet": str(root / "TEST")}
 
 
 def test_sets_that_are_not_there(tmp_path):
