@@ -9,6 +9,7 @@ writes records and logs.
 from __future__ import annotations
 
 import ctypes
+import io
 import itertools
 import logging
 import os
@@ -147,9 +148,17 @@ def keep_freed() -> bool:
     return mallopt is not None and bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, KEPT))
 
 
+def say_anything() -> None:
+    """Have what cannot be printed, as a file's name that is no text, printed with its bytes in digits."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def end(work: Callable[[], int]) -> NoReturn:
     """What a process that a run started does: its work, and an exit code; 1 and a sentence where it failed."""
     quiet()
+    say_anything()
     keep_freed()
     try:
         with stoppable():

@@ -95,7 +95,8 @@ class ImageSet(ABC):
     def _fingerprint(self, facts: Sequence[object]) -> str:
         total = hashlib.sha256()
         for fact, label in zip(facts, self.labels, strict=True):
-            total.update(f"{fact}\0{label}\n".encode())
+            # A file's name may be no text.
+            total.update(f"{fact}\0{label}\n".encode("utf-8", "surrogateescape"))
         return total.hexdigest()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import platform
 import shutil
@@ -197,6 +198,15 @@ def test_jobs_that_share_a_machine_meet_at_ports_of_their_own(job, port):
             patch.delenv("MASTER_PORT", raising=False)
             patch.setenv("SLURM_JOB_ID", job)
             assert SLURMEnvironment(auto_requeue=False).main_port == port
+
+
+def test_a_name_that_is_no_text_can_be_printed(monkeypatch):
+    for locale in ("utf-8", "ascii"):
+        said = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(said, encoding=locale))
+        launch.say_anything()
+        print("caf\udce9", flush=True)
+        assert said.getvalue() == b"caf\\udce9" + os.linesep.encode()
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc, whose memory it is about")

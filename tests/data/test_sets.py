@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import json
+import os
 import shutil
 import tarfile
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 from timm.data import dataset_factory
 
+from benchmark.scoring import packs
 from benchmark.scoring.references import imagenet_synsets
+from benchmark.study.making import passes
 from featvis.data.files import digest
 from featvis.data.sets import check_decodable, open_images, place_of
 from featvis.errors import UserError
+from featvis.storage.hashing import config_hash
 
 SYNSETS = imagenet_synsets()
 CHOSEN = ("n02165456", "n02279972", "n01440764", "n07753275")
@@ -246,6 +253,29 @@ def test_images_of_the_hub_whose_class_is_hidden_have_none(names, monkeypatch):
     assert source.describe().endswith("left out: 1 without a class")
     with pytest.raises(UserError, match="no image of the split test has a class"):
         hub(monkeypatch, [-1, -1], names)
+
+
+def test_a_name_that_is_no_text_is_a_name_and_others_have_the_fingerprint_that_they_had(tmp_path):
+    image = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(image, "PNG")
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "café.png").write_bytes(image.getvalue())
+    size = len(image.getvalue())
+    before = hashlib.sha256(f"1/café.png\0{size}\0001\n".encode()).hexdigest()
+    assert open_images(str(tmp_path), ["cat", "dog"]).fingerprint == before
+    strange = os.fsencode(tmp_path / "1") + b"/caf\xe9.png"
+    try:
+        Path(os.fsdecode(strange)).write_bytes(image.getvalue())
+    except OSError:
+        pytest.skip("this file system takes text alone")
+    source = open_images(str(tmp_path), ["cat", "dog"])
+    assert len(source) == 2
+    names = [name.encode() for name in ("1/café.png",)] + [b"1/caf\xe9.png"]
+    facts = b"".join(name + f"\0{size}\0001\n".encode() for name in names)
+    assert source.fingerprint == hashlib.sha256(facts).hexdigest()
+    assert packs.fingerprint(tmp_path, source.files) != packs.fingerprint(tmp_path, source.files[:1])
+    assert passes.ordered(source, [0, 1], 0, "0")
+    assert config_hash({"images": [source.where(1)]})
 
 
 def test_splits_are_known_in_capitals(folder, tmp_path):

@@ -30,7 +30,12 @@ BATCH = 32
 
 def ordered(source: ImageSet, rows: Sequence[int], seed: int, unit: str) -> list[int]:
     """Images in an order of this unit's own, a function of (seed, unit, the image's name)."""
-    return sorted(rows, key=lambda i: hashlib.sha256(f"{seed}/{unit}/{source.where(i)}".encode()).digest())
+
+    def place(i: int) -> bytes:
+        name = f"{seed}/{unit}/{source.where(i)}".encode("utf-8", "surrogateescape")
+        return hashlib.sha256(name).digest()
+
+    return sorted(rows, key=place)
 
 
 def as_bytes(source: ImageSet, i: int, size: tuple[int, int]) -> tuple[UInt8[Tensor, "3 h w"], int]:
