@@ -139,5 +139,6 @@ def check_config(given: Sequence[str]) -> None:
 def entry_point() -> None:
     """The console script."""
     os.environ.update(launch.environment())
+    launch.say_anything()
     launch.keep_freed()
     sys.exit(main())

@@ -9,6 +9,7 @@ writes records and logs.
 from __future__ import annotations
 
 import ctypes
+import io
 import itertools
 import logging
 import os
@@ -52,13 +53,22 @@ class World:
 
 
 def world() -> World | None:
-    """The launcher's processes, or None where there is no launcher or only one process."""
+    """The launcher's processes, or None where there is no launcher or only one process.
+
+    Raises:
+        UserError: where SLURM has given a job several tasks, and nobody has started them.
+    """
     env = os.environ
     if "TORCHELASTIC_RUN_ID" in env:
         found = World(int(env["RANK"]), int(env["WORLD_SIZE"]), int(env["LOCAL_WORLD_SIZE"]))
-    elif "SLURM_PROCID" in env and "SLURM_NTASKS" in env and env.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
-        nodes = int(env.get("SLURM_NNODES", "1"))
-        found = World(int(env["SLURM_PROCID"]), int(env["SLURM_NTASKS"]), int(env["SLURM_NTASKS"]) // nodes)
+    elif (tasks := int(env.get("SLURM_NTASKS", "1"))) > 1 and env.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
+        # A batch script has the rank 0 of all tasks too; srun alone says how many processes it has started.
+        if int(env.get("SLURM_STEP_NUM_TASKS", "1")) < 2:
+            raise UserError(
+                f"SLURM has {tasks} tasks for this job, and this process is none that srun started; start it with "
+                f"srun, or ask for --ntasks=1 --cpus-per-task={tasks}"
+            )
+        found = World(int(env["SLURM_PROCID"]), tasks, tasks // int(env.get("SLURM_NNODES", "1")))
     else:
         return None
     return found if found.size > 1 else None
@@ -138,9 +148,17 @@ def keep_freed() -> bool:
     return mallopt is not None and bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, KEPT))
 
 
+def say_anything() -> None:
+    """Have what cannot be printed, as a file's name that is no text, printed with its bytes in digits."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def end(work: Callable[[], int]) -> NoReturn:
     """What a process that a run started does: its work, and an exit code; 1 and a sentence where it failed."""
     quiet()
+    say_anything()
     keep_freed()
     try:
         with stoppable():

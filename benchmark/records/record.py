@@ -177,7 +177,8 @@ class Record:
         """
         path = Path(path)
         Record.from_dict(self.to_dict(), str(path))
-        write_atomic(path, self.to_json().encode("utf-8"))
+        # A file's name that is no text is escaped as JSON has it.
+        write_atomic(path, self.to_json().encode("utf-8", "backslashreplace"))
         return path
 
     def record_path(self, out: Path | str) -> Path:

@@ -58,7 +58,7 @@ class GenerateCLI(LightningCLI):
         """
         try:
             return super().instantiate_trainer(**kwargs)
-        except (MisconfigurationException, TypeError, ValueError) as error:
+        except (MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
             given = self.config["trainer"]
             names = ", ".join(f"--trainer.{k} {given[k]}" for k in ("accelerator", "devices", "strategy"))
             reason = " ".join(str(error).split())

@@ -22,12 +22,14 @@ def settle(plan: Plan, networks: Mapping[str, Classifier]) -> None:
         networks: those that can be had, by the plan's names.
 
     Raises:
-        UserError: for two networks of one's own whose files have the same name.
+        UserError: for two networks of one's own whose files have the same name, or two judges of one tag whose weights
+            are not the same.
     """
     target, wanted = networks[plan.model], classes_of(plan.units)
     plan.classifiers = [plan.model if n == plan.given else n for n in plan.classifiers]
     plan.observers = [plan.model if n == plan.given else n for n in plan.observers]
     plan.frechet = plan.model if plan.frechet == plan.given else plan.frechet
+    _once(plan, networks)
     own = Classes.of(target)
     called: dict[str, Classifier] = {}
     for network in networks.values():
@@ -55,3 +57,25 @@ def settle(plan: Plan, networks: Mapping[str, Classifier]) -> None:
     if plan.frechet in foreign and plan.data is not None:
         plan.frechet = next((n for n in plan.classifiers if n in networks and n not in foreign), plan.model)
     plan.unavailable |= {name: reason for name, reason in foreign.items() if name in plan.networks()}
+
+
+def _once(plan: Plan, networks: Mapping[str, Classifier]) -> None:
+    """Have a network that is asked for by two names, its alias and its tag, by the first alone: its columns are one."""
+    first: dict[str, str] = {}
+    same: dict[str, str] = {}
+    for name in plan.networks():
+        network = networks.get(name)
+        # Columns of networks of one's own are called by their files.
+        if network is None or network.given != network.alias:
+            continue
+        known = first.setdefault(network.name, name)
+        if network.weights_hash == networks[known].weights_hash:
+            same[name] = known
+        elif {name, known} <= {plan.model, *plan.classifiers}:
+            raise UserError(
+                f"{known} and {name} are both {network.name}, with other weights, and would have one column; leave one "
+                "of them out of the classifiers"
+            )
+    plan.classifiers = list(dict.fromkeys(same.get(n, n) for n in plan.classifiers))
+    plan.observers = list(dict.fromkeys(same.get(n, n) for n in plan.observers))
+    plan.frechet = same.get(plan.frechet, plan.frechet)

@@ -31,7 +31,8 @@ def fingerprint(folder: Path, files: Sequence[ImageFile]) -> str:
     total = hashlib.sha256()
     for file in files:
         data = file.path.read_bytes()
-        total.update(f"{file.path.relative_to(folder)}\0{len(data)}\0".encode() + hashlib.sha256(data).digest())
+        name = f"{file.path.relative_to(folder)}\0{len(data)}\0".encode("utf-8", "surrogateescape")
+        total.update(name + hashlib.sha256(data).digest())
     return total.hexdigest()
 
 

@@ -164,11 +164,11 @@ def weights_of(
         extractors: the hash of the weights of each that can be had.
 
     Returns:
-        A hash a network, by alias; of the files of Inception and of CLIP's words, where they would be read, by what
-        they are, None for one that is not here.
+        A hash a network, by alias, with its setting where it has one; of the files of Inception and of CLIP's words,
+        where they would be read, by what they are, None for one that is not here.
     """
     scoring = [networks[n] for n in plan.networks() if n in networks and n not in plan.unavailable]
-    found: dict[str, str | None] = {n.alias: n.weights_hash for n in scoring}
+    found: dict[str, str | None] = {n.alias: "-".join((n.weights_hash, *n.setting.values())) for n in scoring}
     found |= {name: extractors[name] for name in plan.extractors}
     asked, directory = {c.evaluator for c in wanted(plan.metrics)}, weights_directory()
     files: dict[str, Path | None] = {}

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from benchmark.records.schema import parse
-from benchmark.suites.suite import check_file_name
+from benchmark.suites.suite import Loader, check_file_name
 from featvis.errors import UserError, nearest
 from featvis.paths import CONFIGS
 
@@ -151,7 +151,7 @@ def read(path: str, **flags: Any) -> tuple[str, Study]:
         known = sorted(p.stem for p in (CONFIGS / "study").glob("*.yaml"))
         raise UserError(f"STUDY {path} is not a file, nor the name of a study: {nearest(path, known)}")
     try:
-        data = yaml.safe_load(file.read_text(encoding="utf-8"))
+        data = yaml.load(file.read_text(encoding="utf-8"), Loader)
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise UserError(f"STUDY {path} cannot be read as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(data, dict):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -77,6 +77,18 @@ class Suite:
     tokens: Literal["all", "patches"] = "all"
 
 
+class Loader(yaml.SafeLoader):
+    """YAML in which `4:30` is a text, channel 30 of layer 4, and not 270: numbers to the base of 60 are YAML 1.1's."""
+
+
+def _without_colons(number: Callable[[Loader, Any], Any]) -> Callable[[Loader, Any], Any]:
+    return lambda loader, node: node.value if ":" in node.value else number(loader, node)
+
+
+Loader.add_constructor("tag:yaml.org,2002:int", _without_colons(Loader.construct_yaml_int))
+Loader.add_constructor("tag:yaml.org,2002:float", _without_colons(Loader.construct_yaml_float))
+
+
 def read(path: Path) -> tuple[str, dict[str, Any]]:
     """A suite's name and its YAML as plain data.
 
@@ -92,7 +104,7 @@ def read(path: Path) -> tuple[str, dict[str, Any]]:
             )
         path = named
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader)
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise UserError(f"--suite {path} cannot be read as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(data, dict):

@@ -48,6 +48,7 @@ class GalleryJob(RowsJob):
             "kind": "gallery",
             "network": observer.name,
             "weights_hash": observer.weights_hash,
+            **observer.setting,
             "layer": "penultimate, pooled; a middle block in 4 x 4 parts",
             "preprocessing": f"{PREPROCESSING} {self.size[0]} x {self.size[1]}",
             "dtype": "float16",
@@ -82,6 +83,7 @@ class ActivationJob(RowsJob):
             "kind": "activations",
             "network": target.name,
             "weights_hash": target.weights_hash,
+            **target.setting,
             "units": config_hash({"units": [unit.id for unit in units]}),
             "preprocessing": f"{PREPROCESSING} {self.size[0]} x {self.size[1]}",
         }

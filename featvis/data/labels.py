@@ -14,9 +14,29 @@ from pathlib import Path
 
 from featvis.data.files import ImageFile
 from featvis.errors import UserError
-from featvis.networks.classes import Classes
+from featvis.networks.classes import Classes, plain
 
 LABEL_FILES = (".txt", ".csv", ".tsv")
+
+
+def numbers_by_name(names: dict[int, str], classes: Classes) -> dict[int, int] | None:
+    """The network's number of each class of a set, where it knows all of them by name."""
+    try:
+        found = {i: classes.find(name) for i, name in names.items() if not name.isdecimal()}
+    except UserError:
+        return None
+    numbers = {i: number for i, number in found.items() if number is not None}
+    return numbers if numbers and len(numbers) == len(names) else None
+
+
+def same_order(names: dict[int, str], classes: Classes) -> bool:
+    """Whether half of a set's classes, or more, are called as those of the network that have their numbers.
+
+    ImageNet's classes are called `tench, Tinca tinca` there, and some are called the same.
+    """
+    named = {i: name for i, name in names.items() if not name.isdecimal()}
+    alike = [plain(name.split(",")[0]) == plain(classes.labels[i]) for i, name in named.items() if i < len(classes)]
+    return 2 * sum(alike) >= len(named)
 
 
 def label_files(folder: Path) -> list[Path]:
@@ -34,7 +54,7 @@ def class_beside(data: bytes, name: str) -> str:
         OSError: when a `.json` holds no JSON object.
     """
     if not name.endswith(".json"):
-        return data.decode(errors="replace").strip()
+        return data.decode("utf-8-sig", errors="replace").strip()
     try:
         value = json.loads(data).get("label")
     except (ValueError, AttributeError) as error:

@@ -25,7 +25,7 @@ from PIL import Image
 
 from featvis.data import imagenette
 from featvis.data.files import ImageFile, Known, digest_of, find_images, open_rgb, with_names
-from featvis.data.labels import class_beside, with_labels
+from featvis.data.labels import class_beside, numbers_by_name, same_order, with_labels
 from featvis.data.walk import IMAGE_SUFFIXES, WITHOUT_CLASS
 from featvis.errors import UserError, nearest
 from featvis.networks.classes import SYNSET, Classes, plain
@@ -95,7 +95,8 @@ class ImageSet(ABC):
     def _fingerprint(self, facts: Sequence[object]) -> str:
         total = hashlib.sha256()
         for fact, label in zip(facts, self.labels, strict=True):
-            total.update(f"{fact}\0{label}\n".encode())
+            # A file's name may be no text.
+            total.update(f"{fact}\0{label}\n".encode("utf-8", "surrogateescape"))
         return total.hexdigest()
 
 
@@ -260,19 +261,29 @@ class HubImages(ImageSet):
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UserError(f"{flag} hfds/{name}: the split {split} cannot be loaded ({reason:.200})") from error
         self.name = f"{Path(name).name}:{split}"
-        labels = [int(x) for x in self.reader.iter_targets()]
+        try:
+            labels = [int(x) for x in self.reader.iter_targets()]
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{flag} hfds/{name}: its label column holds no class numbers ({type(error).__name__}: {error!s:.80}); "
+                "name a set that has a column `label` of them"
+            ) from error
         names = {i: str(n) for n, i in (self.reader.class_to_idx or {}).items()}
         classes = Classes.of(known)
         self.how = "classes by number"
-        if (numbers := _by_name(names, classes)) is not None:
-            labels = [numbers[x] for x in labels]
+        if (numbers := numbers_by_name(names, classes)) is not None:
+            labels = [numbers[x] if x >= 0 else x for x in labels]
             self.how = "classes named by synset" if classes.synset(names[0]) is not None else "classes by label"
-        elif classes.labels and names and not _same_order(names, classes):
+        elif classes.labels and names and not same_order(names, classes):
             shown = ", ".join(names[i] for i in sorted(names)[:3])
             raise UserError(f"{flag} hfds/{name} has other classes than the network ({shown} …)")
         if labels and max(labels) >= max(1, len(classes)):
             raise UserError(f"{flag} hfds/{name} has the class {max(labels)}, which the network does not have")
-        self.labels = list(labels)
+        # Splits whose classes are kept secret have -1 for all.
+        self.labels = [x if x >= 0 else None for x in labels]
+        if not self.rows:
+            raise UserError(f"{flag} hfds/{name}: no image of the split {split} has a class; name another split")
+        self.left = f"{hidden} without a class" if (hidden := self.labels.count(None)) else ""
         self.fingerprint = self._fingerprint([f"{self.reader.dataset._fingerprint}\0{i}" for i in range(len(labels))])
 
     def read(self, i: int) -> bytes:  # noqa: D102
@@ -282,26 +293,6 @@ class HubImages(ImageSet):
 
     def where(self, i: int) -> str:  # noqa: D102
         return f"{self.name}[{i}]"
-
-
-def _by_name(names: dict[int, str], classes: Classes) -> dict[int, int] | None:
-    """The network's number of each class of a set, where it knows all of them by name."""
-    try:
-        found = {i: classes.find(name) for i, name in names.items() if not name.isdecimal()}
-    except UserError:
-        return None
-    numbers = {i: number for i, number in found.items() if number is not None}
-    return numbers if numbers and len(numbers) == len(names) else None
-
-
-def _same_order(names: dict[int, str], classes: Classes) -> bool:
-    """Whether half of a set's classes, or more, are called as those of the network that have their numbers.
-
-    ImageNet's classes are called `tench, Tinca tinca` there, and some are called the same.
-    """
-    named = {i: name for i, name in names.items() if not name.isdecimal()}
-    alike = [plain(name.split(",")[0]) == plain(classes.labels[i]) for i, name in named.items() if i < len(classes)]
-    return 2 * sum(alike) >= len(named)
 
 
 @dataclass(frozen=True)
@@ -348,7 +339,8 @@ def place_of(spec: str, role: Role = "bank", flag: str = "--data", known: Known 
         raise UserError(f"{flag} {spec}: {kind}/ is a stream or a download; give a folder, hfds/ or wds/")
     folder = imagenette.place(spec, flag)
     if folder.is_dir():
-        splits = {p.name: p for p in folder.iterdir() if p.is_dir() and any(p.name in s for s in SPLITS.values())}
+        found = {p.name.lower(): p for p in sorted(folder.iterdir()) if p.is_dir()}
+        splits = {name: p for name, p in found.items() if any(name in s for s in SPLITS.values())}
         if splits and not any(plain(name) in map(plain, Classes.of(known).labels) for name in splits):
             order = (*SPLITS[role], *(s for names in SPLITS.values() for s in names))
             folder = splits[next(s for s in order if s in splits)]

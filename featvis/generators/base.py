@@ -207,6 +207,7 @@ class Generator(passes.Passes, metaclass=NotesArguments):
             **facts,
             "model": classifier.name,
             "weights": classifier.weights_hash,
+            **classifier.setting,
             "precision": str(dtype).removeprefix("torch."),
         }
 

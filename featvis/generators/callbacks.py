@@ -154,11 +154,14 @@ class ImageWriter(BasePredictionWriter):
         self._put_down = time.monotonic()
         try:
             with safetensors.safe_open(self.unfinished(state.units), framework="pt") as file:
-                if (file.metadata() or {}).get("config_hash") == self.config_hash:
-                    state.restore({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 -- no mapping
+                facts, here = file.metadata() or {}, state.alpha.device.type
+                kept = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 -- no mapping
         except (OSError, safetensors.SafetensorError):
             # There is none, as a rule; and one that cannot be read costs a batch from its beginning.
             return
+        # Random numbers go on only on the kind of device that they began on. Files of before do not say which.
+        if facts.get("config_hash") == self.config_hash and facts.get("device", here) == here and state.fits(kept):
+            state.restore(kept)
 
     def on_optimization_step(
         self,
@@ -172,7 +175,8 @@ class ImageWriter(BasePredictionWriter):
         check_starter()
         if time.monotonic() - self._put_down < self.every or not self.every:
             return
-        data = safetensors.torch.save(state.tensors(), metadata={"config_hash": self.config_hash})
+        facts = {"config_hash": self.config_hash, "device": state.alpha.device.type}
+        data = safetensors.torch.save(state.tensors(), metadata=facts)
         try:
             with uninterrupted():
                 images.write_atomic(self.unfinished(state.units), data)

@@ -90,6 +90,10 @@ class Optimisation:
                 found[f"optimizer.{kind}.{name}"] = torch.as_tensor(value)
         return {name: t.detach().cpu().contiguous() for name, t in found.items()}
 
+    def fits(self, tensors: Mapping[str, Tensor]) -> bool:
+        """Whether the random streams of what `tensors` gave can go on here: a GPU's state is shorter than a CPU's."""
+        return [len(state) for state in tensors["streams"]] == [len(g.get_state()) for g in self.streams]
+
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Go on from what `tensors` gave."""
         self.alpha.copy_(tensors["alpha"])

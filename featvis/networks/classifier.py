@@ -19,19 +19,17 @@ from featvis import engine
 from featvis.canvas.sampling import cover
 from featvis.errors import UserError, nearest
 from featvis.networks.devices import Precision, compute_dtype, own_dtype
-from featvis.networks.features import Ends, ends, last_block_of_timm, middle_of, sixteenths
+from featvis.networks.features import Ends, ends, grey, last_block_of_timm, middle_of, sixteenths
 from featvis.networks.layers import Layer, find, split_tap
 from featvis.networks.measuring import MOMENTS, Rectifiers, measure, moments_read
 from featvis.networks.names import ModelSpec
 from featvis.networks.objectives import LOGITS
-from featvis.networks.weights import content_hash
+from featvis.networks.weights import content_hash, setting_of
 
 # One of the threads that want a version of a network makes it, and none hooks the network while it is copied. Not an
 # attribute: locks cannot be copied.
 _MAKING = threading.RLock()
 
-LUMINANCE = (0.299, 0.587, 0.114)
-"""Of RGB (ITU-R BT.601), as Pillow has it."""
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 T = TypeVar("T")
@@ -57,6 +55,7 @@ class Classifier(nn.Module):
         labels: a short name a class.
         synsets: WordNet id a class, or an empty list where the classes are not ImageNet's.
         weights_hash: of all tensors.
+        setting: what they do not say of anyone's own network, for facts (`weights.setting_of`).
         reentrant: several threads may run it at once, as they may timm's networks.
     """
 
@@ -80,6 +79,7 @@ class Classifier(nn.Module):
             self.net = self.net.to(memory_format=torch.channels_last)
         mean, std = spec.mean or tuple(cfg["mean"]), spec.std or tuple(cfg["std"])
         self.channels = len(mean)
+        self.setting = setting_of(net, spec, mean, std, self.input_size)
         # Where the network is: it is run before anybody moves it.
         where = next((t.device for t in (*net.parameters(), *net.buffers())), torch.device("cpu"))
         self.register_buffer("mean", torch.tensor(mean, device=where).view(1, -1, 1, 1), persistent=False)
@@ -218,11 +218,12 @@ class Classifier(nn.Module):
         """What `taps` read of the network (see `networks.layers`), (N, C) each, or (N, P, C); `logits` is the output.
 
         Layers are read in the network as timm ships it, or, where a gradient is wanted, in `frozen`, which has the
-        same; it runs no further than the last of them.
+        same; it runs no further than the last of them. A network of one channel sees the luminance of RGB images.
 
         Raises:
             UserError: for a layer that is not there or has no units, or a place that it does not have.
         """
+        x = grey(x, self.channels)
         if taps == {LOGITS}:
             return {LOGITS: self(x)}
         into = {tap: split_tap(tap)[0] for tap in taps if split_tap(tap)[1] == MOMENTS}
@@ -330,8 +331,7 @@ class Classifier(nn.Module):
         what a layer halfway sees in each sixteenth of the image; each left out where it is not asked for, or the
         network has none.
         """
-        if self.channels == 1 and x.shape[1] == 3:
-            x = (x * x.new_tensor(LUMINANCE).view(1, 3, 1, 1)).sum(1, keepdim=True)
+        x = grey(x, self.channels)
         block = self.last_block() if flat else ""
         halfway = middle_of(self.measured()) if middle else None
         with self.tapped({block, halfway.name if halfway else ""} - {""}) as taps, self._autocast():

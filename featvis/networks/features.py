@@ -18,8 +18,17 @@ BLOCKS = ("blocks", "stages", "layers", "layer4", "features")
 """What timm's networks call the sequence of their blocks."""
 
 
+LUMINANCE = (0.299, 0.587, 0.114)
+"""Of RGB (ITU-R BT.601), as Pillow has it."""
 GRID = 4
 """Parts of an image's side in which an observer's middle layer is read: where something is counts there."""
+
+
+def grey(x: Float[Tensor, "n k h w"], channels: int) -> Float[Tensor, "n c h w"]:
+    """Images as a network of so many channels takes them: the luminance of RGB for one channel, else as they are."""
+    if channels != 1 or x.shape[1] != 3:
+        return x
+    return (x * x.new_tensor(LUMINANCE).view(1, 3, 1, 1)).sum(1, keepdim=True)
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,7 @@ class ModelSpec:
         labels: a name a class; None: ImageNet's, where there are as many classes, or numbers.
         flat: the layer of the `flat` plausibility; None: the last map before the pooling.
         given: what loads it, `wrap:FILE`, where that is not its alias.
+        own: how anyone's own network is made, as far as its weights and layers do not show it; None: it is timm's.
     """
 
     alias: str
@@ -60,6 +61,7 @@ class ModelSpec:
     labels: tuple[str, ...] | None = None
     flat: str | None = None
     given: str | None = None
+    own: str | None = None
 
 
 def aliases() -> list[str]:

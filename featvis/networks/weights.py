@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 
 from featvis.errors import Unreachable, UserError
 from featvis.networks.names import ModelSpec, local_file, short, untagged, weights_directory
+from featvis.storage.hashing import config_hash
 
 HUB_TIMEOUT = 5.0
 """Seconds until the hub counts as unreachable."""
@@ -172,3 +174,26 @@ def content_hash(net: nn.Module) -> str:
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:12]
+
+
+def setting_of(
+    net: nn.Module, spec: ModelSpec, mean: Sequence[float], std: Sequence[float], size: Sequence[int]
+) -> dict[str, str]:
+    """What `content_hash` does not see of anyone's own network, for the facts of what is made of it.
+
+    Its input's mean, deviation and size, its layers with their settings (a ReLU in the place of a GELU has the same
+    weights), and the layer of `flat`. What the code of a forward pass says is not seen.
+
+    Returns:
+        `setting`, 12 hex digits; nothing for a network that timm makes by its name, whose weights say all of it.
+    """
+    if spec.own is None:
+        return {}
+    try:
+        layers = repr(net)
+    except Exception:  # anyone's code may raise anything
+        layers = type(net).__name__
+    # Places in memory, and on which device a list of parameters lies, are another process's business.
+    layers = re.sub(r" at 0x[0-9A-Fa-f]+| \(GPU \d+\)", "", layers)
+    seen = {"mean": list(mean), "std": list(std), "size": list(size), "flat": spec.flat}
+    return {"setting": config_hash({**seen, "made": spec.own, "layers": layers})}

@@ -41,7 +41,7 @@ def config_hash(config: Mapping[str, Any]) -> str:
         >>> config_hash({"steps": 8, "lr": 1.0}) == config_hash({"lr": 1.0, "steps": 8})
         True
     """
-    return hashlib.sha256(canonical(config).encode("utf-8")).hexdigest()[:12]
+    return hashlib.sha256(canonical(config).encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 
 def file_hash(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import platform
 import shutil
@@ -19,6 +20,8 @@ from warm import start
 
 from benchmark import launch
 from benchmark.records import record as records
+from benchmark.running.generate import parsed
+from featvis.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("plain_engine")
 SUITE = """
@@ -29,6 +32,7 @@ classifiers: [efficientnet_lite0]
 frechet: efficientnet_lite0
 batch_size: 1
 """
+SRUN = {"SLURM_PROCID": "5", "SLURM_NTASKS": "16", "SLURM_STEP_NUM_TASKS": "16"}
 
 
 def free_port() -> int:
@@ -97,27 +101,48 @@ def test_features_on_two_devices_are_those_of_one(data):
     assert one == two
 
 
+def started_by(monkeypatch, environment: dict[str, str]) -> None:
+    """Have the variables of a launcher, and of no other."""
+    for name in list(os.environ):
+        if name.startswith(("SLURM_", "TORCHELASTIC_")) or name in ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"):
+            monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+
 @pytest.mark.parametrize(
     ("environment", "expected"),
     [
         ({}, None),
         ({"TORCHELASTIC_RUN_ID": "x", "RANK": "3", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}, launch.World(3, 8, 4)),
         ({"TORCHELASTIC_RUN_ID": "x", "RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}, None),
-        ({"SLURM_PROCID": "5", "SLURM_NTASKS": "16", "SLURM_NNODES": "2"}, launch.World(5, 16, 8)),
+        (SRUN | {"SLURM_NNODES": "2"}, launch.World(5, 16, 8)),
+        (SRUN | {"SLURM_NTASKS": "1", "SLURM_STEP_NUM_TASKS": "1"}, None),
         ({"SLURM_PROCID": "0", "SLURM_NTASKS": "2", "SLURM_JOB_NAME": "bash"}, None),
     ],
 )
 def test_who_started_this(monkeypatch, environment, expected):
-    for name in list(os.environ):
-        if name.startswith(("SLURM_", "TORCHELASTIC_")) or name in ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"):
-            monkeypatch.delenv(name)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
+    started_by(monkeypatch, environment)
     assert launch.world() == expected
     want = {"devices": 2, "strategy": "ddp"}
     if expected is not None:
         want = {"devices": expected.local, "num_nodes": expected.size // expected.local, "strategy": "ddp"}
     assert launch.trainer(2) == want
+
+
+@pytest.mark.parametrize("more", [{}, {"SLURM_NTASKS_PER_NODE": "8"}, {"SLURM_STEP_NUM_TASKS": "1"}])
+def test_tasks_of_slurm_that_nobody_started_are_not_waited_for(monkeypatch, more):
+    started_by(monkeypatch, {"SLURM_PROCID": "0", "SLURM_NTASKS": "8", "SLURM_JOB_NAME": "job.sh"} | more)
+    for ask in (launch.world, launch.rank, lambda: launch.trainer(1)):
+        with pytest.raises(UserError, match="has 8 tasks .* start it with srun, or ask for --ntasks=1"):
+            ask()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_what_lightning_says_of_slurm_is_one_sentence(monkeypatch, tmp_path):
+    started_by(monkeypatch, SRUN)
+    with pytest.raises(UserError, match="the Trainer refuses its arguments .* Use `--ntasks-per-node=16`"):
+        parsed(["--model", "MACO", "--data.units", "301", "--out", str(tmp_path)])
 
 
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
@@ -173,6 +198,15 @@ def test_jobs_that_share_a_machine_meet_at_ports_of_their_own(job, port):
             patch.delenv("MASTER_PORT", raising=False)
             patch.setenv("SLURM_JOB_ID", job)
             assert SLURMEnvironment(auto_requeue=False).main_port == port
+
+
+def test_a_name_that_is_no_text_can_be_printed(monkeypatch):
+    for locale in ("utf-8", "ascii"):
+        said = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(said, encoding=locale))
+        launch.say_anything()
+        print("caf\udce9", flush=True)
+        assert said.getvalue() == b"caf\\udce9" + os.linesep.encode()
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc, whose memory it is about")

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import json
+import os
 import shutil
 import tarfile
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
+from timm.data import dataset_factory
 
+from benchmark.scoring import packs
 from benchmark.scoring.references import imagenet_synsets
+from benchmark.study.making import passes
 from featvis.data.files import digest
-from featvis.data.sets import check_decodable, open_images
+from featvis.data.sets import check_decodable, open_images, place_of
 from featvis.errors import UserError
+from featvis.storage.hashing import config_hash
 
 SYNSETS = imagenet_synsets()
 CHOSEN = ("n02165456", "n02279972", "n01440764", "n07753275")
@@ -175,7 +184,7 @@ def with_files(target, files):
 def test_of_several_places_in_a_shard_the_one_that_says_the_class_counts(folder, tmp_path):
     image = next(folder.rglob("*.JPEG")).read_bytes()
     nothing = json.dumps({"width": 3}).encode()
-    beside = with_files(tmp_path / "beside", {"0.jpg": image, "0.cls": b"1", "0.json": nothing})
+    beside = with_files(tmp_path / "beside", {"0.jpg": image, "0.cls": b"\xef\xbb\xbf1", "0.json": nothing})
     named = with_files(tmp_path / "named", {f"{SYNSETS[1]}_0.jpg": image, f"{SYNSETS[1]}_0.json": nothing})
     assert open_images(beside, SYNSETS).labels == open_images(named, SYNSETS).labels == [1]
 
@@ -211,6 +220,70 @@ def test_hugging_face_data_sets(folder, tmp_path, monkeypatch):
     assert source.how == "classes named by synset"
     with pytest.raises(UserError, match="the split other cannot be loaded"):
         open_images(f"hfds/{folder}:other", SYNSETS)
+
+
+def hub(monkeypatch, labels, names=None, known=("cat", "dog")):
+    """A set of the hub whose column holds these labels; KeyError: it has no such column."""
+    pytest.importorskip("datasets", reason="the extra featvis[data] is not installed")
+
+    def targets():
+        if labels is KeyError:
+            raise KeyError("label")
+        yield from labels
+
+    reader = SimpleNamespace(
+        iter_targets=targets,
+        class_to_idx={n: i for i, n in enumerate(names or ())},
+        dataset=SimpleNamespace(_fingerprint="0a"),
+    )
+    monkeypatch.setattr(dataset_factory, "create_dataset", lambda *args, **kwargs: SimpleNamespace(reader=reader))
+    return open_images("hfds/somebodys/set:test", known)
+
+
+@pytest.mark.parametrize("labels", [["cat", "dog"], [None, 1], [[0], [1]], KeyError])
+def test_a_set_of_the_hub_without_numbers_of_classes_is_refused(labels, monkeypatch):
+    with pytest.raises(UserError, match="--data hfds/somebodys/set: its label column holds no class numbers"):
+        hub(monkeypatch, labels)
+
+
+@pytest.mark.parametrize("names", [None, ["dog", "cat"]])
+def test_images_of_the_hub_whose_class_is_hidden_have_none(names, monkeypatch):
+    source = hub(monkeypatch, [1, -1, 0], names)
+    assert source.labels == [1, None, 0] if names is None else [0, None, 1]
+    assert source.describe().endswith("left out: 1 without a class")
+    with pytest.raises(UserError, match="no image of the split test has a class"):
+        hub(monkeypatch, [-1, -1], names)
+
+
+def test_a_name_that_is_no_text_is_a_name_and_others_have_the_fingerprint_that_they_had(tmp_path):
+    image = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(image, "PNG")
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "café.png").write_bytes(image.getvalue())
+    size = len(image.getvalue())
+    before = hashlib.sha256(f"1/café.png\0{size}\0001\n".encode()).hexdigest()
+    assert open_images(str(tmp_path), ["cat", "dog"]).fingerprint == before
+    strange = os.fsencode(tmp_path / "1") + b"/caf\xe9.png"
+    try:
+        Path(os.fsdecode(strange)).write_bytes(image.getvalue())
+    except OSError:
+        pytest.skip("this file system takes text alone")
+    source = open_images(str(tmp_path), ["cat", "dog"])
+    assert len(source) == 2
+    names = [name.encode() for name in ("1/café.png",)] + [b"1/caf\xe9.png"]
+    facts = b"".join(name + f"\0{size}\0001\n".encode() for name in names)
+    assert source.fingerprint == hashlib.sha256(facts).hexdigest()
+    assert packs.fingerprint(tmp_path, source.files) != packs.fingerprint(tmp_path, source.files[:1])
+    assert passes.ordered(source, [0, 1], 0, "0")
+    assert config_hash({"images": [source.where(1)]})
+
+
+def test_splits_are_known_in_capitals(folder, tmp_path):
+    root = tmp_path / "imagenet"
+    shutil.copytree(folder, root / "Train")
+    shutil.copytree(folder / "n01440764", root / "TEST" / "n01440764")
+    found = {role: place_of(str(root), role).name for role in ("bank", "spectrum", "frechet")}
+    assert found == {"bank": str(root / "Train"), "spectrum": str(root / "Train"), "frechet": str(root / "TEST")}
 
 
 def test_sets_that_are_not_there(tmp_path):

@@ -7,8 +7,9 @@ import json
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger
+from safetensors.torch import save_file
 
 from featvis.canvas.color import to_bytes, transparency
 from featvis.errors import UserError
@@ -157,6 +158,30 @@ def test_every_process_gets_its_share_and_some_may_get_none():
         shares = [list(Share(count, rank, 3)) for rank in range(3)]
         assert sorted(i for share in shares for i in share) == list(range(count))
         assert [len(Share(count, rank, 3)) for rank in range(3)] == [len(share) for share in shares]
+
+
+@pytest.mark.parametrize("says", [{"device": "cuda"}, {}])
+def test_what_was_put_down_on_another_kind_of_device_is_begun_anew(says, tmp_path):
+    """A GPU's random streams are 16 bytes, which no CPU's takes; files of before do not say what they are of."""
+    parameters = torch.zeros(2, 3, requires_grad=True)
+    part, streams = Part(slice(0, 2), parameters, None, torch.optim.Adam([parameters])), [torch.Generator()] * 2
+    state = Optimisation([], [part], streams, torch.zeros(2, 4, 4), torch.zeros(5, 2), torch.full((2,), -1))
+    there = state.tensors() | {"alpha": torch.ones(2, 4, 4), "step": torch.tensor(3)}
+    writer, around = ImageWriter(str(tmp_path)), (trainer(tmp_path), LightningModule())
+    writer.config_hash = "0a"
+    for kept, taken in (
+        (there | {"streams": torch.zeros(2, 16, dtype=torch.uint8)}, False),
+        (there, "device" not in says),
+    ):
+        save_file(kept, writer.unfinished([]), metadata={"config_hash": "0a", **says})
+        writer.on_optimization_start(*around, state)
+        assert (state.step, bool(state.alpha.any())) == ((3, True) if taken else (0, False))
+    state.step = 4
+    writer.every = 1e-9
+    writer.on_optimization_step(*around, 3, torch.zeros(2), state)
+    state.step = 0
+    writer.on_optimization_start(*around, state)
+    assert state.step == 4, "what it puts down itself it takes up"
 
 
 @pytest.mark.parametrize(("fused", "expected"), [(True, "meta"), (False, "cpu")])

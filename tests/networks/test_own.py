@@ -14,13 +14,19 @@ import torchvision
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
+from featvis.data.gallery import ActivationJob, GalleryJob, activations
+from featvis.data.reference import BankJob, NearestJob
 from featvis.errors import UserError
+from featvis.generators import Fourier
 from featvis.networks import classifier as classifiers
 from featvis.networks.loading import load
+from featvis.networks.names import ModelSpec
+from featvis.networks.own import wrap
 from featvis.networks.own.inputs import describe
 from featvis.networks.own.modules import baked, classifier_of, twin, unwrapped, version
 from featvis.networks.own.outputs import logits_of
 from featvis.networks.units import parse_units
+from featvis.storage.hashing import config_hash
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 OWN = {"mean": 0.5, "std": 0.25, "input_size": 16}
@@ -470,6 +476,81 @@ def test_a_file_of_a_package_reaches_its_neighbours_as_ever(tmp_path):
     (tmp_path / "relatives" / "other.py").write_text("WIDTH = 7\n")
     (tmp_path / "net.yaml").write_text(YAML.format("relatives"))
     assert load(f"wrap:{tmp_path / 'net.yaml'}").num_classes == 7
+
+
+class Told(nn.Sequential):
+    """A network that says where something lies in memory."""
+
+    def extra_repr(self):
+        return f"{object()}"
+
+
+def test_what_the_weights_do_not_say_of_ones_own_network_is_a_part_of_what_is_made_of_it():
+    """Mean, deviation, size and layers decide what a picture, a bank or an activation is, and are in no weight."""
+    gelu, half = small(), 0.5
+    gelu[1] = nn.GELU()
+    others = [small(), small(), small(), gelu]
+    given = [OWN, {**OWN, "mean": half / 2}, {**OWN, "std": half}, OWN]
+    found = [classifier_of(net, **values, precision="float32") for net, values in zip(others, given, strict=True)]
+    found.append(classifier_of(small(), **{**OWN, "input_size": 32}, precision="float32"))
+    assert len({c.weights_hash for c in found}) == 1
+    for made in (
+        lambda c: BankJob(c).facts,
+        lambda c: NearestJob(c, {}, "").facts,
+        lambda c: GalleryJob(c).facts,
+        lambda c: ActivationJob(c, []).facts,
+        lambda c: Fourier(model=c, steps=1, canvas=48).config(),
+    ):
+        assert len({config_hash(made(c)) for c in found}) == len(found)
+        assert made(found[0]) == made(classifier_of(small(), **GIVEN)), "the same network, made again"
+    told = [classifier_of(Told(*small()), **GIVEN).setting for _ in range(2)]
+    assert told[0] == told[1]
+    assert told[0] != found[0].setting
+    spec = ModelSpec("tiny", "tiny", mean=(half,) * 3, std=(half / 2,) * 3, input_size=(16, 16))
+    assert classifiers.Classifier(small(), spec).setting == {}, "timm's by name, whose records have none"
+
+
+def test_what_a_file_says_of_its_network_is_a_part_of_what_is_made_of_it(tmp_path):
+    (tmp_path / "strange.py").write_text(
+        "from torch import nn\n"
+        "def make(power=1):\n"
+        "    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())\n"
+        "    net.power = power\n"
+        "    return net\n"
+    )
+    text = "class_path: strange.make\nmean: [0, 0, 0]\nstd: [1, 1, 1]\ninput_size: [8, 8]\n"
+    found = []
+    for more in ("", "", "flat: '0'\n", "init_args: {power: 2}\n"):
+        (tmp_path / "net.yaml").write_text(text + more)
+        found.append(load(f"wrap:{tmp_path / 'net.yaml'}", "float32"))
+    assert len({c.weights_hash for c in found}) == 1
+    assert found[0].setting == found[1].setting
+    assert len({config_hash(c.setting) for c in found}) == 3
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [("café\ndog\n".encode("utf-8-sig"), None), ("café\ndog\n".encode("latin-1"), "are no text in UTF-8")],
+)
+def test_a_file_of_labels_is_read_as_utf8_with_or_without_its_mark(data, said, tmp_path):
+    text = "class_path: a.b\nmean: [0, 0, 0]\nstd: [1, 1, 1]\ninput_size: [8, 8]\nlabels: labels.txt\n"
+    (tmp_path / "net.yaml").write_text(text)
+    (tmp_path / "labels.txt").write_bytes(data)
+    if said is None:
+        assert wrap.read(f"wrap:{tmp_path / 'net.yaml'}")[0].labels == ("café", "dog")
+    else:
+        with pytest.raises(UserError, match=said):
+            wrap.read(f"wrap:{tmp_path / 'net.yaml'}")
+
+
+def test_a_grey_network_sees_the_luminance_of_photographs_in_all_its_layers():
+    network, x = classifier_of(small(channels=1), **GIVEN), torch.rand(2, 3, 16, 16)
+    luminance = (x * torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    for units in ("1", "0:2,1:0"):
+        units = parse_units(units, network)
+        expected = activations(network, units, luminance)
+        assert torch.equal(activations(network, units, x), expected)
+        assert expected.std() > 0
 
 
 @pytest.mark.parametrize(

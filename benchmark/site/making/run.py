@@ -101,7 +101,7 @@ def make(subjects: Sequence[Subject], options: Options, site: Site, out: Path, w
 
 def stamp(subjects: Sequence[Subject], options: Options) -> dict[str, str]:
     """What the data of a site depends on: where it is the same, so is the data."""
-    networks = {s.alias: [s.exact.name, s.exact.weights_hash] for s in subjects}
+    networks = {s.alias: [s.exact.name, s.exact.weights_hash, *s.exact.setting.values()] for s in subjects}
     sources = [s.source.fingerprint if s.source is not None else None for s in subjects]
     asked = {k: v if not hasattr(v, "items") else dict(v) for k, v in vars(options).items()}
     asked |= {k: list(getattr(options, k)) for k in ("layers", "methods", "concept_layers")}

@@ -43,6 +43,7 @@ class LayerJob(RowsJob):
         self.facts = {
             "kind": "layers", "network": network.name, "weights_hash": network.weights_hash,
             "layers": ",".join(layer.name for layer in layers), "size": f"{self.size[0]} x {self.size[1]}",
+            **network.setting,
         }  # fmt: skip
 
     def to(self, device: torch.device) -> None:  # noqa: D102

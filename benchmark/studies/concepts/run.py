@@ -194,9 +194,10 @@ def of_class(
     """
     name = classifier.labels[chosen.label]
     config = {
-        "model": classifier.name, "weights": classifier.weights_hash, "layer": layer, "class": chosen.label,
-        "concepts": options.concepts, "patch": options.patch, "designs": DESIGNS, "seed": options.seed,
-        "objective": options.objective, "own": opened.own, "images": opened.names, "digests": opened.digests,
+        "model": classifier.name, "weights": classifier.weights_hash, **classifier.setting, "layer": layer,
+        "class": chosen.label, "concepts": options.concepts, "patch": options.patch, "designs": DESIGNS,
+        "seed": options.seed, "objective": options.objective, "own": opened.own, "images": opened.names,
+        "digests": opened.digests,
     }  # fmt: skip
     digest = config_hash(config)
     if path.is_file():

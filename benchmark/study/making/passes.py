@@ -30,7 +30,12 @@ BATCH = 32
 
 def ordered(source: ImageSet, rows: Sequence[int], seed: int, unit: str) -> list[int]:
     """Images in an order of this unit's own, a function of (seed, unit, the image's name)."""
-    return sorted(rows, key=lambda i: hashlib.sha256(f"{seed}/{unit}/{source.where(i)}".encode()).digest())
+
+    def place(i: int) -> bytes:
+        name = f"{seed}/{unit}/{source.where(i)}".encode("utf-8", "surrogateescape")
+        return hashlib.sha256(name).digest()
+
+    return sorted(rows, key=place)
 
 
 def as_bytes(source: ImageSet, i: int, size: tuple[int, int]) -> tuple[UInt8[Tensor, "3 h w"], int]:
@@ -70,8 +75,9 @@ class Passes:
 
     def _path(self, unit: Unit, i: int) -> Path:
         facts = {
-            "weights": self.network.weights_hash, "unit": unit.id, "image": f"{self.digest(i):016x}",
-            "size": list(self.network.input_size), "side": self.side, "stride": self.stride,
+            "weights": self.network.weights_hash, **self.network.setting, "unit": unit.id,
+            "image": f"{self.digest(i):016x}", "size": list(self.network.input_size), "side": self.side,
+            "stride": self.stride,
         }  # fmt: skip
         return self.folder / f"{config_hash(facts)}.json"
 
@@ -113,8 +119,8 @@ class Passes:
     def most_exciting(self, units: Sequence[Unit], count: int) -> dict[str, list[int]]:
         """The images of the whole set that excite each unit most, the strongest first, by the unit's id."""
         facts = {
-            "weights": self.network.weights_hash, "set": self.source.fingerprint, "units": [u.id for u in units],
-            "count": count,
+            "weights": self.network.weights_hash, **self.network.setting, "set": self.source.fingerprint,
+            "units": [u.id for u in units], "count": count,
         }  # fmt: skip
         path = self.folder / f"natural-{config_hash(facts)}.json"
         if path.is_file():

@@ -65,7 +65,7 @@ def classifier_of(
     cfg = getattr(found, "pretrained_cfg", None)
     alias = str((cfg or {}).get("architecture") or type(found).__name__.lower())
     name = f"{type(found).__module__}.{type(found).__qualname__}"
-    spec = ModelSpec(alias, name, mean=what.mean, std=what.std, input_size=what.size, labels=what.labels)
+    spec = ModelSpec(alias, name, mean=what.mean, std=what.std, input_size=what.size, labels=what.labels, own="")
     with torch.no_grad():
         own = Sealed(copy.deepcopy(found)) if is_sealed(found) else plain(twin(found))
     made = Classifier(own, spec, source="a module in memory", precision=precision)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import json
 import re
 import sys
 from pathlib import Path
@@ -75,6 +76,7 @@ def read(name: str, flag: str = "--model") -> tuple[ModelSpec, dict[str, Any]]:
         labels=_labels(values.get("labels"), path, f"{flag} {name}"),
         flat=values.get("flat") or None,
         given=name,
+        own=json.dumps(values.get("init_args") or {}, sort_keys=True, default=str),
     )
     return spec, values
 
@@ -146,4 +148,9 @@ def _labels(given: Any, path: Path, what: str) -> tuple[str, ...] | None:
     file = path.parent / str(given)
     if not file.is_file():
         raise UserError(f"{what}: labels must be a list, or a file with a name a line; there is no {file}")
-    return tuple(line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip())
+    try:
+        # Editors of Windows put a mark at the beginning, which is no part of the first label.
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{what}: the labels {file} are no text in UTF-8 ({error}); save them as that") from error
+    return tuple(line.strip() for line in text.splitlines() if line.strip())

@@ -63,6 +63,15 @@ def test_a_record_comes_back_as_it_was_written(data: st.DataObject, tmp_path_fac
     assert path.read_bytes() == first
 
 
+def test_a_files_name_that_is_no_text_is_written_and_read(tmp_path: Path) -> None:
+    strange = dataclasses.replace(
+        record("maco"), command="featvis evaluate caf\udce9", labels=("café",) * len(record("maco").units)
+    )
+    path = strange.write(tmp_path / "a.json")
+    assert Record.read(path) == strange
+    assert "café" in path.read_text(encoding="utf-8")
+
+
 def test_the_file_is_sorted_json_with_one_metric_a_line(tmp_path: Path) -> None:
     path = record("maco", metric("fid", 231.0, 6.0), metric("kid", 0.1)).write(tmp_path / "a" / "maco.json")
     lines = path.read_text(encoding="utf-8").splitlines()

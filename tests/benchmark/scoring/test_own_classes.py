@@ -13,6 +13,7 @@ import yaml
 from commands import command
 from PIL import Image
 from timm.data.imagenet_info import ImageNetInfo
+from torch import nn
 
 from benchmark.cli import main
 from benchmark.records.record import Record, load_all
@@ -20,7 +21,9 @@ from benchmark.scoring.classes import settle
 from benchmark.scoring.plan import Plan, Row
 from featvis.canvas.montage import from_picture
 from featvis.errors import UserError
+from featvis.networks.classifier import Classifier
 from featvis.networks.loading import load
+from featvis.networks.names import ModelSpec
 from featvis.storage import images
 
 NET = '''
@@ -281,6 +284,27 @@ def test_two_files_of_one_name_are_refused(tmp_path, monkeypatch):
         networks[name] = load(f"wrap:{own(tmp_path / name)}", "float32")
     with pytest.raises(UserError, match="would both be called wrap-own in tables"):
         settle(plan_for("a", ["0"]), networks)
+
+
+def test_a_network_by_its_alias_and_by_its_tag_is_one_judge():
+    """Its measurements would be called alike, which no record may hold, after all images are made."""
+
+    def tagged(alias: str, seed: int = 0, tag: str = "small.tag") -> Classifier:
+        torch.manual_seed(seed)
+        net = nn.Sequential(nn.Conv2d(3, 3, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        about = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "input_size": (8, 8), "labels": ("cat", "dog", "fox")}
+        return Classifier(net, ModelSpec(alias, tag, **about), precision="float32")
+
+    networks = {n: tagged(n) for n in ("small", "small.tag")}
+    networks |= {n: tagged(n, tag="other.tag") for n in ("other", "other.tag")}
+    plan = plan_for("small", ["0"], frechet="small.tag")
+    plan.classifiers, plan.observers = ["other.tag", "small.tag", "other"], ["other", "small.tag"]
+    settle(plan, networks)
+    assert (plan.classifiers, plan.observers, plan.frechet) == (["other.tag", "small"], ["other.tag", "small"], "small")
+    plan = plan_for("small", ["0"], frechet="small")
+    plan.classifiers = ["small.tag"]
+    with pytest.raises(UserError, match=r"small and small.tag are both small.tag, with other weights"):
+        settle(plan, networks | {"small.tag": tagged("small.tag", seed=1)})
 
 
 @pytest.mark.parametrize("channels", [1, 5])

@@ -111,6 +111,13 @@ def test_a_record_says_where_its_images_were_made_not_where_they_are_scored():
     assert recording.made_on([{"seconds": 1.0}]) is None
 
 
+def test_weights_of_ones_own_network_are_said_with_how_it_is_made():
+    networks = {"vit": SimpleNamespace(alias="vit", weights_hash="0a", setting={"setting": "1b"})}
+    assert recording.weights_of(PLAN, networks, {}) == {"vit": "0a-1b"}
+    networks["vit"].setting = {}
+    assert recording.weights_of(PLAN, networks, {}) == {"vit": "0a"}, "as records of timm's networks have it"
+
+
 @pytest.mark.parametrize(("error", "traces"), [(TypeError("a mistake"), 1), (UserError("a wish"), 0), (OSError(), 0)])
 def test_a_row_that_cannot_be_scored_leaves_the_place_of_a_mistake(tmp_path, monkeypatch, capsys, error, traces):
     failed = record("maco", status="failed", error="a mistake")

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from places import ROOT
 
+from benchmark.study.config import read as read_study
 from benchmark.suites.methods import build
 from benchmark.suites.suite import read_with, resolve
 from featvis.errors import UserError
@@ -63,6 +64,19 @@ def test_every_network_of_a_suite_or_study_can_be_had_without_a_folder_of_weight
         spec = names.resolve(name)
         assert spec.package or weights.repository_of(spec) or weights.url_of(spec), name
         assert "." in spec.name, name
+
+
+@pytest.mark.parametrize("units", ["4:30", "4:30.5", "301", "301,323", "features.4:30"])
+def test_units_are_what_is_written_and_no_number_to_the_base_of_60(units, tmp_path):
+    path = tmp_path / "s.yaml"
+    path.write_text(f"model: vit\nunits: {units}\nmethods: [maco]\nseed: 12\n")
+    _, suite, _ = read_with(str(path), {})
+    assert (suite.units, suite.seed) == (units, 12)
+    path.write_text(
+        f"models: [vit]\nunits: {units if ':' in units else repr(units)}\nside: 0.5\nconditions: {{none: null}}\n"
+    )
+    study = read_study(str(path))[1]
+    assert (study.units, study.side) == (units, 0.5)
 
 
 def test_text_is_utf_8_whatever_the_locale_says(tmp_path):
