@@ -61,17 +61,18 @@ def settle(plan: Plan, networks: Mapping[str, Classifier]) -> None:
 
 def _once(plan: Plan, networks: Mapping[str, Classifier]) -> None:
     """Have a network that is asked for by two names, its alias and its tag, by the first alone: its columns are one."""
-    first: dict[str, str] = {}
+    first: dict[tuple[str, str], str] = {}
+    tags: dict[str, str] = {}
     same: dict[str, str] = {}
     for name in plan.networks():
         network = networks.get(name)
         # Columns of networks of one's own are called by their files.
         if network is None or network.given != network.alias:
             continue
-        known = first.setdefault(network.name, name)
-        if network.weights_hash == networks[known].weights_hash:
-            same[name] = known
-        elif {name, known} <= {plan.model, *plan.classifiers}:
+        # A file in the weights directory may say the architecture alone.
+        same[name] = first.setdefault((network.name.partition(".")[0], network.weights_hash), name)
+        known = tags.setdefault(network.name, same[name])
+        if known != same[name] and {name, known} <= {plan.model, *plan.classifiers}:
             raise UserError(
                 f"{known} and {name} are both {network.name}, with other weights, and would have one column; leave one "
                 "of them out of the classifiers"

@@ -295,10 +295,10 @@ def test_a_network_by_its_alias_and_by_its_tag_is_one_judge():
         about = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "input_size": (8, 8), "labels": ("cat", "dog", "fox")}
         return Classifier(net, ModelSpec(alias, tag, **about), precision="float32")
 
-    networks = {n: tagged(n) for n in ("small", "small.tag")}
+    networks = {n: tagged(n) for n in ("small", "small.tag")} | {"small.file": tagged("small.file", tag="small")}
     networks |= {n: tagged(n, tag="other.tag") for n in ("other", "other.tag")}
     plan = plan_for("small", ["0"], frechet="small.tag")
-    plan.classifiers, plan.observers = ["other.tag", "small.tag", "other"], ["other", "small.tag"]
+    plan.classifiers, plan.observers = ["other.tag", "small.tag", "small.file", "other"], ["other", "small.tag"]
     settle(plan, networks)
     assert (plan.classifiers, plan.observers, plan.frechet) == (["other.tag", "small"], ["other.tag", "small"], "small")
     plan = plan_for("small", ["0"], frechet="small")
