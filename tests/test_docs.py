@@ -199,3 +199,14 @@ def build(folder: Path, version: str, leave_out: str, add: str) -> None:
     with tarfile.open(folder / f"featvis-{version}.tar.gz", "w:gz") as file:
         for name in (*names, add, "PKG-INFO"):
             file.addfile(tarfile.TarInfo(f"featvis-{version}/{name}"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_list_is_a_list_and_no_paragraph_with_dashes(page):
+    """Python-Markdown ends a list at a paragraph that is indented by two spaces, and the rest becomes one block."""
+    markdown = pytest.importorskip("markdown", reason="needs mkdocs (pip install 'featvis[docs]')")
+    text = re.sub(r"\A---\n.*?\n---\n", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    shown = markdown.markdown(text, extensions=["tables", "fenced_code"])
+    shown = re.sub(r"<(pre|table|code)\b.*?</\1>", "", shown, flags=re.DOTALL)
+    paragraphs = re.findall(r"<p>(.*?)</p>", shown, flags=re.DOTALL)
+    assert not [text for text in paragraphs if re.search(r"^\s*[-*] ", text, re.MULTILINE)]
