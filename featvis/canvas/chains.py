@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 
-from featvis.canvas.transforms import Blur, Flip, Jitter, Pad, Rotate, Scale, Transform, draw
+from featvis.canvas.transforms import Blur, Crop, Flip, Jitter, Noise, Pad, Rotate, Scale, Transform, draw
 
 
 def lucid5() -> list[Transform]:
@@ -61,6 +62,36 @@ def am3(size: tuple[int, int]) -> list[Transform]:
     """
     _, _, scale, rotate, _ = lucid5()
     return [Jitter(max(1, min(size) // 16)), scale, rotate]
+
+
+@dataclass(frozen=True)
+class Crops:
+    """MACO's views (Fel et al. 2023, section 3): square crops, whose mean side changes over the steps, and noise.
+
+    Attributes:
+        side: mean side at the first step and at the last, as fractions of the canvas's short side.
+        spread: deviation of that side (`normal`), or half its range (`uniform`).
+        distribution: of the side, clipped to [.05, 1].
+        centre: `inside`: uniform among the places inside the canvas; `normal`: N(.5, .15).
+        noise: on each view.
+
+    Example:
+        >>> from featvis.canvas.chains import Crops
+        >>> [round(Crops((1.0, 0.5)).at(step, 3)[0].side, 2) for step in range(3)]
+        [1.0, 0.75, 0.5]
+    """
+
+    side: tuple[float, float]
+    spread: float = 0.1
+    distribution: Literal["normal", "uniform"] = "normal"
+    centre: Literal["inside", "normal"] = "inside"
+    noise: Noise = field(default=Noise(uniform=0.1))
+
+    def at(self, step: int, steps: int) -> list[Transform]:
+        """The transforms of a step, of the `steps` that there are."""
+        start, end = self.side
+        side = start + (end - start) * step / max(1, steps - 1)
+        return [Crop(side, self.spread, self.distribution, self.centre), self.noise]
 
 
 Chain = Literal["xplique11", "lucid5", "am3", "none"]

@@ -40,7 +40,8 @@ class Generator(passes.Passes, metaclass=NotesArguments):
     """A method that makes an image for a unit.
 
     A subclass sets `self.parametrization` in `__init__` and says what views it takes (`transforms`) and how it moves
-    (`optimizer`); see `featvis.generators.fourier` for the shortest one.
+    (`optimizer`); see `featvis.generators.cbr` for the shortest one. Arguments that it got after images had been
+    published with it stand in `unset`: they are no part of a configuration while they are null.
 
     Args:
         model: network, by alias, full timm tag, file in the weights directory, or `wrap:FILE`; from Python also any
@@ -64,6 +65,7 @@ class Generator(passes.Passes, metaclass=NotesArguments):
 
     parametrization: Parametrization
     sees: ClassVar[str] = "nothing"
+    unset: ClassVar[tuple[str, ...]] = ()
     _arguments: dict[str, Any]
 
     def __init__(
@@ -200,6 +202,7 @@ class Generator(passes.Passes, metaclass=NotesArguments):
         left_out = {"micro_batch", "model", "precision", *facts}
         # What is off is no part of a configuration, so that older ones keep their hashes.
         left_out |= set() if self.diversity else {"diversity", "diversity_layer"}
+        left_out |= {name for name in self.unset if self.hparams[name] is None}
         arguments = {k: v for k, v in self.hparams.items() if k not in left_out}
         return {
             "class_path": public_name(type(self)),

@@ -10,8 +10,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from featvis.canvas.chains import Chain, Crops, named_chain
 from featvis.canvas.parametrizations import Phase
-from featvis.canvas.transforms import Crop, Noise, Transform
+from featvis.canvas.transforms import Noise, Transform
 from featvis.data.reference import EMBEDDED, natural_spectrum, spectrum_hash
 from featvis.engine import NAdam
 from featvis.generators.base import Generator
@@ -37,10 +38,13 @@ class MACO(Generator):
         spectrum: folder of a reference (`featvis reference --spectrum`) whose magnitude is kept, or of your own images,
             of as many channels as the network takes (`featvis.data.channels`); null: the embedded.
         lr: learning rate of NAdam.
+        chain: views of another method, `lucid5`, `xplique11`, `am3` or `none`, in place of crops and noise (for the
+            suite `views`, which asks what a method owes to them); null: crops and noise.
         kwargs: of `Generator`.
     """
 
     sees = "natural spectrum"
+    unset = ("chain",)
 
     def __init__(
         self,
@@ -58,12 +62,13 @@ class MACO(Generator):
         phase_offset: bool = False,
         spectrum: str | None = None,
         lr: float = 1.0,
+        chain: Chain | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(steps=steps, canvas=canvas, views=views, lr=lr, **kwargs)
-        self.crop_side, self.crop_spread = crop_side, crop_spread
-        self.crop_distribution, self.crop_centre = crop_distribution, crop_centre
-        self.noise = Noise(normal=noise_normal, uniform=noise_uniform)
+        noise = Noise(normal=noise_normal, uniform=noise_uniform)
+        self.crops = Crops(crop_side, crop_spread, crop_distribution, crop_centre, noise)
+        self.chain = None if chain is None else named_chain(chain, self.size)
         self.reference = EMBEDDED if spectrum is None else Path(spectrum)
         self.phase = partial(Phase, distribution=phase_distribution, phase_std=phase_std, offset=phase_offset)
         if (self.reference / "spectrum.safetensors").is_file() or not self.reference.is_dir():
@@ -81,10 +86,8 @@ class MACO(Generator):
         return {"spectrum": spectrum_hash(self.reference, self._channels)}
 
     def transforms(self, step: int) -> Sequence[Transform]:
-        """A square crop, resized to the network's input, and noise."""
-        start, end = self.crop_side
-        side = start + (end - start) * step / max(1, self.steps - 1)
-        return [Crop(side, self.crop_spread, self.crop_distribution, self.crop_centre), self.noise]
+        """A square crop, resized to the network's input, and noise; or the chain."""
+        return self.crops.at(step, self.steps) if self.chain is None else self.chain
 
     def optimizer(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
         """NAdam, as in the public implementations."""
