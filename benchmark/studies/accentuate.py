@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from benchmark.records.record import Measurement
 from benchmark.report.montage import Panel, Strip
 from benchmark.running.produce import folder_of, of_images, produce
 from benchmark.studies.means import mean_of
-from benchmark.studies.photographs import canvas, found_in, publish, strip
+from benchmark.studies.photographs import activation, canvas, found_in, publish, strip
 from featvis.data.files import as_seen
 from featvis.generators.rivals.accentuation import Accentuated, Accentuation, units_of
 from featvis.networks.classifier import Classifier
@@ -40,7 +38,7 @@ def run(made: Accentuation, units: Sequence[Unit], batch_size: int, out: Path, c
     done = [u for u in units if isinstance(u, Accentuated) and u.id not in failed]
     # What another machine, whose networks compute in another precision, reads off the same files.
     measuring = network.in_precision("float32")
-    before = {u.id: activation(measuring, u, as_seen(u.path, made.size, network.channels)) for u in done}
+    before = {u.id: activation(measuring, u, as_seen(u.path, network.input_size, network.channels)) for u in done}
     after = {u.id: activation(measuring, u, canvas(folder / f"{u.id}.png", network)) for u in done}
     # A caricature is of no unit.
     layers = list(dict.fromkeys(u.layer for u in done)) if made.mode == "accentuate" else []
@@ -55,14 +53,6 @@ def run(made: Accentuation, units: Sequence[Unit], batch_size: int, out: Path, c
         strips.append(strip(said, unit, folder / f"{unit.id}.png", made.mode, out, network))
     report(made, strips, out)
     return 1 if failed else 0
-
-
-@torch.no_grad()
-def activation(network: Classifier, unit: Unit, image: torch.Tensor) -> float:
-    """A unit's activation for an image in [0, 1], resized to the network's input."""
-    aim = unit.objective
-    seen = network.preprocess(image[None].to(network.device))
-    return float(aim(network.activations(seen, aim.taps)))
 
 
 def _measure(layer: str, values: Sequence[float]) -> Measurement:

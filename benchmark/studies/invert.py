@@ -69,7 +69,7 @@ def run(made: Inversion, layers: Sequence[str], paths: Sequence[Path], batch_siz
 def agreement(network: Classifier, unit: Unit, path: Path) -> float:
     """The cosine of a layer's activations for the canvas, as read back from its file, and for the image."""
     assert isinstance(unit, Inverted)
-    seen = network.preprocess(canvas(path, network)[None])
+    seen = canvas(path, network)[None]
     image = as_seen(unit.path, network.input_size, network.channels)[None].to(network.device)
     everywhere = tap(unit.layer, ":")
     found = network.activations(torch.cat([seen, image]), frozenset({everywhere}))[everywhere].flatten(1)

@@ -6,19 +6,18 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from benchmark.report import montage
 from benchmark.report.montage import Panel, Strip, Tile
 from benchmark.running.produce import put_down
-from featvis.canvas.montage import from_picture
-from featvis.data.files import find_images
+from featvis.data.files import as_input, find_images, open_rgb
 from featvis.data.walk import Found
 from featvis.errors import UserError
 from featvis.networks.classifier import Classifier
-from featvis.networks.units import ImageUnit
-from featvis.storage import images
+from featvis.networks.units import ImageUnit, Unit
 
 
 def found_in(images: Path) -> Found:
@@ -41,8 +40,14 @@ def check_rgb(network: Classifier, flag: str, what: str) -> None:
 
 
 def canvas(file: Path, network: Classifier) -> Float[Tensor, "c h w"]:
-    """A finished canvas in [0, 1] as the network takes it, read back from its file."""
-    return from_picture(images.read(file)[0], network.channels).to(network.device)
+    """A finished canvas in [0, 1] as the network takes it, read back from its file and resized as it is for scores."""
+    return as_input(open_rgb(file), network.input_size, network.channels).to(network.device)
+
+
+@torch.no_grad()
+def activation(network: Classifier, unit: Unit, seen: Float[Tensor, "c h w"]) -> float:
+    """A unit's activation for an image of the network's input size."""
+    return float(unit.objective(network.activations(seen[None].to(network.device), unit.objective.taps)))
 
 
 def strip(said: str, unit: ImageUnit, file: Path, name: str, out: Path, network: Classifier) -> Strip:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from benchmark.records.record import Measurement
 from benchmark.report import montage
@@ -19,9 +18,9 @@ from benchmark.report.montage import Panel, Strip, Tile
 from benchmark.report.spectra import mean_magnitude, read_rgb, spectra
 from benchmark.running.produce import folder_of, of_images, produce
 from benchmark.studies.means import mean_of
+from benchmark.studies.photographs import activation, canvas
 from benchmark.suites.methods import build
 from benchmark.suites.suite import Suite
-from featvis.data.files import as_input, open_rgb
 from featvis.errors import UserError
 from featvis.generators import Generator
 from featvis.networks.classifier import Classifier
@@ -201,20 +200,13 @@ def correlation(a: Array, b: Array) -> float:
     return float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
 
 
-@torch.no_grad()
-def activation(network: Classifier, unit: Unit, path: Path) -> float:
-    """A unit's activation for the canvas in a file."""
-    seen = as_input(open_rgb(path), network.input_size, network.channels)[None].to(network.device)
-    return float(unit.objective(network.activations(seen, unit.objective.taps)))
-
-
 def measure(
     probe: Probe, units: Sequence[Unit], folder: Path, made: Generator, pixels: Path | None
 ) -> list[Measurement]:
     """What each layer's units reached, and how much of the pictures is fine detail, from the files."""
     # What another machine, whose networks compute in another precision, reads off the same files.
     network = probe.network.in_precision("float32")
-    reached = {u.id: activation(network, u, folder / f"{u.id}.png") for u in units}
+    reached = {u.id: activation(network, u, canvas(folder / f"{u.id}.png", network)) for u in units}
     pictures = {u.id: next(iter(read_rgb([folder / f"{u.id}.png"]))) for u in units}
     first = {u.id for u in probe.firsts}
     found = []

@@ -90,10 +90,14 @@ def test_a_probe_shows_layers_and_compares_and_resumes(tmp_path, capsys, classif
     assert before == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("blocks*.png")}
 
 
+@pytest.mark.parametrize("side", [16, 24])
 @pytest.mark.parametrize("study", ["probe", "invert", "accentuate"])
-def test_the_same_files_give_the_same_numbers_whatever_precision_made_them(tmp_path, monkeypatch, study):
-    """Whoever has no bfloat16 could not verify them; what the files' facts say of float canvases is another number."""
-    pixels = np.random.default_rng(1).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+def test_the_same_files_give_the_same_numbers_whatever_precision_made_them(tmp_path, monkeypatch, study, side):
+    """Whoever has no bfloat16 could not verify them; what the files' facts say of float canvases is another number.
+
+    And a canvas that is larger than the network's input is read in every study as it is for scores: by Pillow.
+    """
+    pixels = np.random.default_rng(1).integers(0, 256, (side, side, 3), dtype=np.uint8)
     Image.fromarray(pixels[::-1]).save(tmp_path / "photo.png")
     network = tiny.network()
     # Dropped instead: what makes the images, and what is shown of them.
@@ -127,6 +131,22 @@ def test_the_same_files_give_the_same_numbers_whatever_precision_made_them(tmp_p
     exact = measure(network)
     assert measure(network.in_precision("bfloat16")) == exact
     assert all(abs(m.value) < 10 for m in exact)
+    canvas, photo = (fitted(image, network) for image in (pixels, pixels[::-1]))
+    if study == "invert":
+        everywhere = [network.activations(x, frozenset({"3[:]"}))["3[:]"].flatten() for x in (canvas, photo)]
+        expected = torch.cosine_similarity(*everywhere, dim=0).item()
+        assert exact[0].value == pytest.approx(expected, abs=1e-5)
+    else:
+        reached = network.activations(canvas, frozenset({"3"}))["3"][0]
+        expected = reached[[0, 5]].mean().item() if study == "probe" else reached[5].item()
+        assert next(m for m in exact if m.name == "activation_3").value == pytest.approx(expected, abs=1e-5)
+
+
+@torch.no_grad()
+def fitted(pixels: np.ndarray, network) -> torch.Tensor:
+    """Pixels as the network takes them, by Pillow alone."""
+    small = ImageOps.fit(Image.fromarray(pixels), network.input_size[::-1], Image.Resampling.BICUBIC)
+    return torch.from_numpy(np.asarray(small) / 255).float().permute(2, 0, 1)[None]
 
 
 def seen(path: Path) -> np.ndarray:
