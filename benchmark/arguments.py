@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import shlex
@@ -145,14 +146,27 @@ def wandb_mode(given: WandbMode | None, default: WandbMode = "offline") -> Wandb
         default: where neither says anything.
 
     Raises:
-        UserError: for a WANDB_MODE that is none.
+        UserError: for a WANDB_MODE that is none, or online without a key of W&B's, before anything is made.
     """
     said = os.environ.get("WANDB_MODE")
     if given is not None or not said:
-        return given or default
-    if said not in WANDB_MODES:
+        mode = given or default
+    elif said in WANDB_MODES:
+        mode = WANDB_MODES[said]
+    else:
         raise UserError(f"WANDB_MODE must be offline, online or disabled, not {said}; --wandb goes before it")
-    return WANDB_MODES[said]
+    if mode == "online":
+        import wandb
+
+        os.environ.setdefault("WANDB_SILENT", "true")
+        # Older versions would ask for one; there the first start says what is missing.
+        quietly = "prompt" in inspect.signature(wandb.login).parameters
+        if quietly and not wandb.login(prompt=False, verify=False):
+            raise UserError(
+                "--wandb online: Weights & Biases knows no account here; set WANDB_API_KEY, or call `wandb login` once, "
+                "or log offline"
+            )
+    return mode
 
 
 def weights_line(network: Any) -> str:

@@ -6,6 +6,10 @@ table (`score`: its summary is a row of the leaderboard, so W&B's list of runs s
 (`table`: pictures side by side, figures, all numbers, the records). A command without records is a run by itself, of
 the command's name.
 
+What fails, the start of a run or what is sent, is said in one sentence on standard error and changes no exit code: by
+then there is work that is worth more. That there is no account is found out before anything is made
+(`benchmark.arguments.wandb_mode`).
+
 W&B's own variables hold where no flag says otherwise: WANDB_MODE (`benchmark.arguments.wandb_mode`), WANDB_PROJECT,
 WANDB_ENTITY and WANDB_DIR.
 

@@ -45,14 +45,12 @@ def log_command(mode: str, out: Path, command: str, name: str, content: Content)
         command: its name.
         name: of what it was about: a device, a set of images.
         content: what is logged.
-
-    Raises:
-        UserError: see `log_scores`.
     """
     if mode == "disabled":
         return
-    run = start(mode, out, out, f"{command}/{name}", command, command)
-    Guard(f"{command} of {name}")(fill, run, content, f"{command}-{name}", command)
+    guard = Guard(f"{command} of {name}")
+    run = guard(start, mode, out, out, f"{command}/{name}", command, command)
+    guard(fill, run, content, f"{command}-{name}", command)
 
 
 def fill(run: Any, content: Content, name: str, kind: str) -> None:

@@ -46,7 +46,9 @@ class Logged(RunLogger):
         if not trainer.is_global_zero:
             return
         c, key = self.config, pl_module.config_hash()  # type: ignore[operator]
-        run = start(c["wandb"], Path(c["logs"]), Path(c["out"]), c["name"], c["group"], "generate", key)
+        run = self.guard(start, c["wandb"], Path(c["logs"]), Path(c["out"]), c["name"], c["group"], "generate", key)
+        if run is None:
+            return
         self.run, trainer.loggers = run, [LenientLogger(run, self.guard)]
         self.guard(run.define_metric, "*", step_metric="trainer/global_step", step_sync=True)
         self.guard(run.config.update, {"pictures": f"at most {PICTURES}"}, allow_val_change=True)

@@ -27,9 +27,6 @@ def log_scores(plan: Plan, limit: int = PICTURES, figures: Figures | None = None
         plan: what was scored.
         limit: of how many units, the first ones, pictures are logged.
         figures: further pictures, see `Content`.
-
-    Raises:
-        UserError: when Weights & Biases cannot start. What fails later is said on standard error.
     """
     if plan.wandb == "disabled":
         return
@@ -47,9 +44,6 @@ def log_study(mode: str, out: Path, suite: str, models: Sequence[str], figures: 
         suite: what its records call it.
         models: the aliases of its networks.
         figures: files of pictures; None: those of its folder `figures`.
-
-    Raises:
-        UserError: see `log_scores`.
     """
     if mode == "disabled":
         return
@@ -74,7 +68,7 @@ def _log_records(
     suite, model = facts["suite"], facts["model"]
     found = sorted(found, key=lambda r: method_order(r.method))
     guard = Guard(f"the table of {model}")
-    run = start(mode, out, out / model, f"{model}/table", suite, "table")
+    run = guard(start, mode, out, out / model, f"{model}/table", suite, "table")
     guard(_log_table, run, out, found, facts, figures, limit)
     for record in found:
         guard(_log_row, mode, out, record)

@@ -23,9 +23,6 @@ def log_reference(mode: str, out: Path, source: ImageSet, made: Mapping[str, Ban
         source: the images.
         made: the features of each network, and the folder of the spectrum, as `benchmark.scoring.references` gives
             them.
-
-    Raises:
-        UserError: see `log_scores`.
     """
     rows: list[dict[str, Any]] = []
     numbers: dict[str, Any] = {"images": len(source)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import os
 import sys
@@ -78,24 +79,23 @@ def start(mode: Any, logs: Path, folder: Path, name: str, group: str, kind: str,
 
 
 class Guard:
-    """Calls what logs. The first failure is said in one sentence and ends the logging, but nothing else."""
+    """Calls what logs, its start too. The first failure is said in one sentence and ends the logging, but nothing else."""
 
     def __init__(self, what: str) -> None:
         self.what, self.failed = what, False
 
-    def __call__(self, action: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        """Do it, unless something has failed before."""
+    def __call__(self, action: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Do it, unless something has failed before; what it gives, or None."""
         if self.failed:
-            return
+            return None
         try:
-            action(*args, **kwargs)
+            return action(*args, **kwargs)
         except Exception as error:
             self.failed = True
             reason = " ".join(str(error).split()) or type(error).__name__
             print(f"featvis: {self.what} is not logged to Weights & Biases any further: {reason}", file=sys.stderr)
-            import wandb
-
             # Now, for what W&B would do at the end of the process could be an exit code or a traceback.
-            for end in (wandb.finish, wandb.teardown):
+            for end in ("finish", "teardown"):
                 with suppress(Exception, SystemExit):
-                    end(exit_code=1)
+                    getattr(importlib.import_module("wandb"), end)(exit_code=1)
+            return None

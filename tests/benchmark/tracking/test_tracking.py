@@ -237,11 +237,52 @@ def test_a_failure_is_one_sentence_and_changes_nothing(tmp_path, monkeypatch, ca
     assert "table of flexivit is not logged to Weights & Biases any further: " in lines[0]
 
 
-def test_without_a_start_it_is_an_error_of_the_user(tmp_path, monkeypatch):
-    plan, _ = suite(tmp_path)
-    (tmp_path / "flexivit" / "wandb.json").mkdir()
-    with pytest.raises(UserError, match="--wandb offline: Weights & Biases cannot start"):
-        tracking.log_scores(plan)
+@pytest.mark.parametrize("what", ["records", "command", "generation"])
+def test_a_run_that_cannot_start_is_one_sentence_and_changes_nothing(tmp_path, capsys, what):
+    """By then there are records, or a batch that would be lost with the first cell."""
+    (tmp_path / "flexivit" / "wandb.json").mkdir(parents=True)
+    if what == "records":
+        code = scored_again(tmp_path, pytest.MonkeyPatch())
+        assert code == 0
+    elif what == "command":
+        (tmp_path / "wandb.json").mkdir()
+        tracking.log_command("offline", tmp_path, "perf", "cpu", tracking.Content({}))
+    else:
+        (tmp_path / "cell" / "wandb.json").mkdir(parents=True)
+        callback, trainer, generator = generation(tmp_path)
+        callback.setup(trainer, generator, "predict")
+        assert trainer.loggers == []
+        callback.teardown(trainer, generator, "predict")
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("featvis:")]
+    assert len(lines) == 1, lines
+    assert "is not logged to Weights & Biases any further: --wandb offline: Weights & Biases cannot start" in lines[0]
+
+
+@pytest.fixture
+def anew(monkeypatch):
+    """W&B as a new process has it: it reads variables once."""
+    import wandb
+
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    wandb.teardown()
+    yield
+    wandb.teardown()
+
+
+def test_without_an_account_online_is_refused_before_anything_is_made(tmp_path, monkeypatch, anew):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("WANDB_MODE", "online")
+    for given in ("online", None):
+        with pytest.raises(UserError, match="--wandb online: Weights & Biases knows no account here; set WANDB_API_KEY"):
+            wandb_mode(given)
+
+
+def test_with_an_account_it_is_online(monkeypatch, anew):
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    assert wandb_mode(None) == "online"
 
 
 def generation(out: Path, rank_zero: bool = True) -> tuple[tracking.Logged, Any, Any]:
@@ -362,8 +403,9 @@ def test_pictures_of_others_need_no_facts(tmp_path):
         ("disabled", "nonsense", "disabled"),
     ],
 )  # fmt: skip
-def test_the_flag_goes_before_the_variable_and_that_before_the_default(monkeypatch, given, said, expected):
+def test_the_flag_goes_before_the_variable_and_that_before_the_default(monkeypatch, anew, given, said, expected):
     monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     if said is not None:
         monkeypatch.setenv("WANDB_MODE", said)
     assert wandb_mode(given) == expected
