@@ -163,7 +163,7 @@ def wandb_mode(given: WandbMode | None, default: WandbMode = "offline") -> Wandb
         quietly = "prompt" in inspect.signature(wandb.login).parameters
         if quietly and not wandb.login(prompt=False, verify=False):
             raise UserError(
-                "--wandb online: Weights & Biases knows no account here; set WANDB_API_KEY, or call `wandb login` once, "
+                "--wandb online: Weights & Biases knows no account here; set WANDB_API_KEY, call `wandb login` once, "
                 "or log offline"
             )
     return mode

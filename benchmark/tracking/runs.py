@@ -79,7 +79,7 @@ def start(mode: Any, logs: Path, folder: Path, name: str, group: str, kind: str,
 
 
 class Guard:
-    """Calls what logs, its start too. The first failure is said in one sentence and ends the logging, but nothing else."""
+    """Calls what logs, its start too. The first failure is said in one sentence and ends the logging, nothing else."""
 
     def __init__(self, what: str) -> None:
         self.what, self.failed = what, False
