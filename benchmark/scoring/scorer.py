@@ -84,6 +84,8 @@ class Scorer:
         self, plan: Plan, sources: Sources | None = None, networks: Mapping[str, Classifier] | None = None
     ) -> None:
         prepare()
+        # As on a CPU: PyTorch leaves the convolutions of NVIDIA's cards to TF32, of ten bits.
+        torch.backends.cudnn.allow_tf32 = False
         self.plan, self.wanted = plan, wanted(plan.metrics)
         device, given = default_device(), networks or {}
         asked = dict.fromkeys((plan.model, *plan.classifiers, plan.frechet, *plan.observers, *plan.extractors))

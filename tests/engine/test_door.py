@@ -214,11 +214,15 @@ def test_only_commands_change_the_process(classifier, monkeypatch):
     changed = []
     monkeypatch.setattr(machine, "_prepared", False)
     monkeypatch.setattr(torch, "set_num_threads", lambda n: changed.append("threads"))
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     method = MACO(steps=1, canvas=32, views=1, micro_batch=1)
     method.classifier = classifier
     method.visualize("1,2,3")
     assert changed == []
     assert not machine._prepared
+    assert torch.backends.cudnn.allow_tf32
     engine.prepare()
     assert changed == []
     assert machine._prepared
+    # What is said to be in float32 is.
+    assert not torch.backends.cudnn.allow_tf32
