@@ -63,7 +63,8 @@ def transparency(alpha: Float[Tensor, "h w"]) -> tuple[np.ndarray, float]:
     """The transparency map as (H, W), uint8, and the raw value that 255 stands for.
 
     The map is scaled by its 95th percentile: a few pixels have many times the median, and scaled by the largest the
-    picture would vanish. Values above it are opaque.
+    picture would vanish. Values above it are opaque. Where fewer than five in a hundred pixels have any, as with a
+    neuron of an early layer, it is the 95th percentile of those; where none has, all is opaque and the raw value 0.
 
     Example:
         >>> import torch
@@ -75,6 +76,8 @@ def transparency(alpha: Float[Tensor, "h w"]) -> tuple[np.ndarray, float]:
     values = alpha.flatten().float()
     # Older versions of PyTorch take no more values; NumPy's quantile differs in the last bit, and so would images.
     scale = float(torch.quantile(values, 0.95) if len(values) <= 2**24 else np.quantile(values.numpy(), 0.95))
+    if not scale > 0 and len(values := values[values > 0]):
+        scale = float(torch.quantile(values, 0.95) if len(values) <= 2**24 else np.quantile(values.numpy(), 0.95))
     if not scale > 0:
         return np.full(alpha.shape, 255, np.uint8), 0.0
     return ((alpha / scale).clamp(0, 1) * 255).round().byte().numpy(), scale

@@ -82,9 +82,12 @@ class Inversion(Generator):
         if not 0 <= crop < 0.5:
             raise UserError(f"crop must be between 0 and .5, not {crop}")
         self.domain = domain
-        self.chain: list[Transform] = (
-            [Crop(1 - crop / 2, crop / 2, "uniform"), Noise(uniform=noise)] if crop or noise else []
-        )
+        square = self.size[0] == self.size[1]
+        if crop and not square:
+            raise UserError(f"crop is of square canvases; this one has {self.size[0]} x {self.size[1]} pixels")
+        # A crop is a square; the whole of another canvas is no crop.
+        whole: list[Transform] = [Crop(1 - crop / 2, crop / 2, "uniform")] if square else []
+        self.chain: list[Transform] = [*whole, Noise(uniform=noise)] if crop or noise else []
         self.parametrization = self.in_channels(3)
 
     def in_channels(self, channels: int) -> ScaledSpectrum | Phase:

@@ -39,7 +39,7 @@ class MACO(Generator):
             of as many channels as the network takes (`featvis.data.channels`); null: the embedded.
         lr: learning rate of NAdam.
         chain: views of another method, `lucid5`, `xplique11`, `am3` or `none`, in place of crops and noise (for the
-            suite `views`, which asks what a method owes to them); null: crops and noise.
+            suite `crossed_views`, which asks what a method owes to them); null: crops and noise.
         kwargs: of `Generator`.
     """
 

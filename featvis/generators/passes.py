@@ -213,16 +213,22 @@ class Passes(lightning.LightningModule):
         return gradient, score.detach()
 
     def _by_unit(
-        self, views: Float[Tensor, "n c h w"], units: list[Unit], each: int, other: Mapping[str, Tensor]
+        self,
+        views: Float[Tensor, "n c h w"],
+        units: list[Unit],
+        each: int,
+        other: Mapping[str, Tensor],
+        alone: bool = False,
     ) -> Float[Tensor, "b v"]:
-        """Each unit's objective on its own views, and what the views of all of them do together."""
+        """Each unit's objective on its own views, and, unless `alone`, what the views of all of them do together."""
         objectives = self._objectives_of(units)
-        taps = frozenset().union(*(o.taps for o in objectives), self.shared_taps())
+        together = frozenset() if alone else self.shared_taps()
+        taps = frozenset().union(*(o.taps for o in objectives), together)
         own = frozenset(t for t in taps if not t.startswith(BESIDE))
         found = {**self.load_classifier().activations(views, own), **other}
         rows = [o({k: a[i * each : (i + 1) * each] for k, a in found.items()}) for i, o in enumerate(objectives)]
         scores = torch.stack(rows)
-        return scores + self.shared(found, units).to(scores) if self.shared_taps() else scores
+        return scores + self.shared(found, units).to(scores) if together else scores
 
     def maximises(self, unit: Unit) -> bool:
         """Whether what is maximised for a unit is its own activation, and not something else that is to excite it."""
@@ -242,7 +248,7 @@ class Passes(lightning.LightningModule):
         return {BESIDE + t: a for t, a in found.items()}
 
     def _on_canvas(self, canvas: Float[Tensor, "b c h w"], units: list[Unit]) -> Float[Tensor, b]:
-        """The objective on the whole canvas.
+        """The objective on the whole canvas, a unit's own: what its group does together is no activation of it.
 
         A group's canvases are looked at together; any other one by one on a CPU, where it says the same whatever the
         batch, and as many as share a micro-batch where one by one would leave the device idle.
@@ -252,5 +258,5 @@ class Passes(lightning.LightningModule):
         count = count if self.together is None else len(units)
         cuts = [slice(i, i + count) for i in range(0, len(units), count)]
         return torch.cat(
-            [self._by_unit(whole(canvas[c]), units[c], 1, self._read_beside(units[c], whole))[:, 0] for c in cuts]
+            [self._by_unit(whole(canvas[c]), units[c], 1, self._read_beside(units[c], whole), True)[:, 0] for c in cuts]
         )

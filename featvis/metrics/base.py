@@ -186,7 +186,7 @@ class PerImage(Score):
         """
         self.values.append(values)
         if groups is not None:
-            self.groups.append(groups.double())
+            self.groups.append(groups.double().to(values.device))
 
     def count(self) -> int:
         """Images whose score is not NaN."""

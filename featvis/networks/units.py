@@ -176,7 +176,7 @@ def unit_of(name: str, classifier: Classifier) -> Unit | None:
     number = int(repeat or 0)
     if name.isdecimal():
         return replace(_class(_range(name, classifier.num_classes, classifier.alias)[0], classifier), repeat=number)
-    match = re.fullmatch(r"(.+)[-_:](\d{1,6})(?:-(r\d+c\d+|patches|cls|reg\d+))?", name)
+    match = re.fullmatch(r"(.+)[-_:](\d{1,6})(?:-(r\d+c\d+|patches|cls|reg\d+|middle))?", name)
     if match is None or match[1] not in classifier.layers():
         return None
     layer, where = classifier.layer(match[1]), re.sub(r"^r(\d+)c(\d+)$", r"\1,\2", match[3] or "")

@@ -134,6 +134,16 @@ def test_transparency_of_nothing_is_opaque():
     assert (alpha == 255).all()
 
 
+def test_transparency_of_few_pixels_shows_where_they_are():
+    """As of a neuron of an early layer, which sees less than a twentieth of the canvas."""
+    alpha = torch.zeros(20, 20)
+    alpha[3, :10] = torch.arange(1.0, 11)
+    seen, scale = transparency(alpha)
+    assert scale == pytest.approx(np.quantile(np.arange(1, 11), 0.95))
+    assert (seen[alpha.numpy() == 0] == 0).all()
+    assert seen[3, :10].tolist() == [min(255, round(255 * i / scale)) for i in range(1, 11)]
+
+
 def test_transparency_of_the_largest_canvases_is_scaled_as_that_of_others(monkeypatch):
     """The quantile of older versions of PyTorch takes no more than 2 ** 24 values."""
     newer = torch.quantile

@@ -9,6 +9,7 @@ import pytest
 import timm
 import torch
 
+from featvis.canvas.transforms import draw
 from featvis.data.files import list_images
 from featvis.errors import UserError
 from featvis.generators import AM
@@ -41,6 +42,17 @@ def inverted(classifier, paths: list[Path], layer: str, **settings):
     canvas = made.predict_step(units).canvas
     targets = torch.stack([made.picture(u) for u in units])
     return made, canvas, targets
+
+
+def test_noise_on_a_canvas_that_is_no_square_leaves_it_whole():
+    """Views are compared place by place with the whole image; a square cut of it would be another place."""
+    made = Inversion(canvas=(32, 64), noise=0.1)
+    frame = draw(made.transforms(0), made.size, 3, [torch.Generator().manual_seed(0)])
+    assert frame.matrix.tolist() == [[torch.eye(2, 3).tolist()] * 3]
+    assert frame.size.tolist() == [[[32.0, 64.0]] * 3]
+    assert frame.noise == (0.0, 0.05)
+    with pytest.raises(UserError, match="crop is of square canvases; this one has 32 x 64 pixels"):
+        Inversion(canvas=(32, 64), crop=0.1)
 
 
 def test_an_early_layer_gives_the_picture_back(classifier):

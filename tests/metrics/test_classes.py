@@ -155,6 +155,13 @@ def test_without_images_the_value_is_absent_and_says_why(make, inputs, want, hig
     assert metric.result() == result
 
 
+def test_groups_lie_where_the_scores_do():
+    """Features of a GPU with labels of the CPU: a mask of one device cannot index the other."""
+    metric = Transferability("net")
+    metric.add(torch.empty(3, dtype=torch.float64, device="meta"), torch.arange(3))
+    assert (metric.values[0].device.type, metric.groups[0].device.type) == ("meta", "meta")
+
+
 def test_of_one_image_there_is_a_mean_but_no_interval_and_no_distance_between_sets():
     for name in ("cosine", "flat", "deep_knn", "transfer", "logit", "spectrum"):
         result = feed(CASES[name][0](), CASES[name][1], slice(1)).result()

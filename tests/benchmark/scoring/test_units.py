@@ -395,7 +395,8 @@ def test_a_photograph_is_compared_with_the_others_of_its_class(error):
 def test_names_of_files_and_ids_are_units():
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
     network = Classifier(net, ModelSpec("tiny", "tiny", mean=(0.5,) * 3, std=(0.5,) * 3, input_size=(8, 8)))
-    for name, text in (("1", "1"), ("0-2", "0:2"), ("0_2", "0:2"), ("0:3@4", "0:3@4"), ("0-1-r2c3@1", "0:1[2,3]@1")):
+    for name, text in (("1", "1"), ("0-2", "0:2"), ("0_2", "0:2"), ("0:3@4", "0:3@4"), ("0-1-r2c3@1", "0:1[2,3]@1"),
+                       ("0-2-middle", "0:2[middle]")):  # fmt: skip
         unit = unit_of(name, network)
         assert unit is not None
         assert unit.text == text

@@ -39,6 +39,14 @@ def test_images_of_a_unit_differ_more_with_it(tiny):
     assert alike(20.0) < alike(0.0)
 
 
+def test_the_facts_are_of_the_unit_alone(tiny):
+    method = DAS(model=tiny, canvas=16, jitter=0, noise=0.0, steps=2, diversity=20.0, diversity_layer="4")
+    made = method.visualize("cat@0-2")
+    with torch.no_grad():
+        logits = tiny.net((made.canvas - 0.5) / 0.25)[:, 0]
+    torch.testing.assert_close(made.activations, logits, rtol=1e-4, atol=1e-4)
+
+
 def test_it_is_a_group_and_part_of_a_configuration_only_when_asked_for(tiny):
     assert Fourier(model=tiny, canvas=16).config_hash() == Fourier(model=tiny, canvas=16, diversity=0.0).config_hash()
     assert "diversity" not in Fourier(model=tiny, canvas=16).config()["init_args"]
