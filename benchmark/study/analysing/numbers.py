@@ -15,7 +15,7 @@ from scipy import stats
 from benchmark.report.tables.chance import holm
 from benchmark.study.analysing.mixed import Fit, fit
 from featvis.errors import UserError
-from featvis.intervals import expanded
+from featvis.intervals import expanded, share_interval
 from featvis.metrics import bootstrap
 from featvis.metrics.resampling import ratio_statistic
 
@@ -55,7 +55,10 @@ def proportions(rows: pd.DataFrame, resamples: int = 2000, seed: int = 0) -> pd.
         each = part.groupby("participant")["correct"].agg(["sum", "size"])
         right, asked = (torch.tensor(each[name].to_numpy(), dtype=torch.float64) for name in ("sum", "size"))
         low, high = float("nan"), float("nan")
-        if len(each) > 1:
+        if len(each) > 1 and right.sum() in (0, asked.sum()):
+            # All draws would agree, which says nothing of how sure it is.
+            low, high = share_interval(each["sum"], each["size"])
+        elif len(each) > 1:
             n = len(each)
             low, high = bootstrap(ratio_statistic(right, asked), n, resamples=resamples, seed=seed, level=expanded(n))
         lines.append((condition, network, float(part["correct"].mean()), low, high, len(each), len(part)))

@@ -22,6 +22,7 @@ OPTIONAL = {
     "trial": "", "kind": "trial", "choice": "", "side": "", "confidence": float("nan"), "ms": float("nan"),
     "instructions_s": float("nan"), "total_s": float("nan"), "practice_rounds": float("nan"),
 }  # fmt: skip
+NUMBERS = tuple(name for name, default in OPTIONAL.items() if not isinstance(default, str))
 PERSON = ("participant", "condition", "instructions_s", "total_s", "practice_rounds")
 
 
@@ -150,6 +151,16 @@ def of_table(path: Path, trials: Trials | None = None) -> Answers:
     for name, default in OPTIONAL.items():
         if name not in table:
             table[name] = pd.Series(default, index=table.index)
+    for name in NUMBERS:
+        known = pd.to_numeric(table[name], errors="coerce")
+        lost = table.index[known.isna() & table[name].notna()]
+        if len(lost):
+            more = f", nor in {len(lost) - 1} other lines" * (len(lost) > 1)
+            refused.append(
+                f"{path.name}, line {lost[0] + 2}: {name} is no number ({str(table[name][lost[0]])!r:.40}){more}; "
+                "taken for unknown"
+            )
+        table[name] = known.astype(float)
     if "catch" in table:
         table["kind"] = np.where(table["catch"].isin([1, True]), "catch", "trial")
     both = table.groupby("participant")["condition"].nunique()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -214,8 +215,8 @@ def write_records(
                 definition = {"text": f"The same of the observer {name}, which is no person."}
                 metrics.append(Measurement(safe, name, "study", by[alias], None, len(shown), True, definition))
         record = Record(
-            suite=f"study-{trials.study}", model=trials.models[alias]["name"], alias=alias, method=condition,
-            preset=None,
+            suite=f"study-{trials.study}", model=trials.models[alias]["name"], alias=alias,
+            method=re.sub(r"[^A-Za-z0-9_.+-]", "_", condition).strip("_.-"), preset=None,
             config={"study": trials.made["study"], "trials": trials.hash}, config_hash=None, units=tuple(shown),
             labels=tuple(shown.values()), units_hash=units_hash(shown), n=int(row["participants"]), budget=None,
             failed_units=(), images=None, metrics=tuple(metrics), seconds_per_image=None, git_commit=git_commit(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -126,7 +127,7 @@ def chance_of_finding(
     """
     low, high = (logit_of(p, np.hypot(people, units), lapse) for p in (baseline, baseline + difference))
     rng = np.random.default_rng(seed)
-    count = max(1, round(trials / images))
+    count = math.ceil(trials / images)
     scores = np.empty((simulations, 2, participants))
     for study in scores:
         effects = np.repeat(rng.normal(0, units, count), images)[:trials]

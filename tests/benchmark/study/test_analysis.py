@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from commands import check_sentence, tree
-from scipy import stats
+from scipy import special, stats
 from sklearn.metrics import cohen_kappa_score
 from small_study import participation, small_study
 
@@ -40,6 +40,19 @@ def test_the_bootstraps_intervals_hold_the_truth_at_their_rate():
         found = proportions(simulate(truth, 16, 10, 2, rng, units), resamples=300).set_index("network")
         held += [found.loc[name, "low"] <= true <= found.loc[name, "high"] for name, true in right.items()]
     assert 0.92 <= np.mean(held) <= 0.98
+
+
+def test_where_all_are_right_the_interval_is_wilsons_over_people():
+    """Five people, three answers each: 15 of 15, with t of four degrees in the place of the normal quantile."""
+    rows = pd.DataFrame(
+        {"participant": np.repeat(list("abcde"), 6), "condition": "maco", "network": ["cnn", "vit"] * 15,
+         "correct": [1, 0] * 15}
+    )  # fmt: skip
+    found = proportions(rows).set_index("network")
+    squared = stats.t.ppf(0.975, 4) ** 2
+    assert found.loc["cnn", ["low", "high"]].tolist() == pytest.approx([15 / (15 + squared), 1])
+    assert found.loc["vit", ["low", "high"]].tolist() == pytest.approx([0, squared / (15 + squared)])
+    assert 0 < found.loc["all networks", "low"] <= 0.5 <= found.loc["all networks", "high"] < 1
 
 
 def test_a_known_effect_is_found_and_one_that_is_not_there_is_not():
@@ -187,6 +200,31 @@ def test_a_table_of_somebody_elses(tmp_path, capsys):
     _, trials = small_study(tmp_path / "study")
     with pytest.raises(UserError, match="no answer that can be used .*line 2"):
         reading.of_table(tmp_path / "odd.csv", trials)
+
+
+def test_times_that_are_no_numbers_are_not_known_and_said(tmp_path, capsys):
+    table = simulate(TRUTH, 8, 5, 2, np.random.default_rng(0))
+    table["instructions_s"] = [f"{25 + i % 3} s" if i % 2 else str(30 + i % 3) for i in range(len(table))]
+    table["total_s"] = "300"
+    table.to_csv(tmp_path / "times.csv", index=False)
+    found = reading.of_table(tmp_path / "times.csv")
+    more = len(table) // 2 - 1
+    assert found.refused == (
+        f"times.csv, line 3: instructions_s is no number ('26 s'), nor in {more} other lines; taken for unknown",
+    )
+    assert set(found.people["total_s"]) == {300.0}
+    assert main(["study", "analyse", str(tmp_path / "times.csv"), "--out", str(tmp_path / "out")]) == 0
+    assert "is no number ('26 s')" in capsys.readouterr().err
+
+
+def test_a_simulated_participant_answers_as_many_trials_as_were_asked_for(monkeypatch):
+    """Two images a unit: five trials are of three units, the last of which has one."""
+    asked = []
+    expit = special.expit
+    monkeypatch.setattr(special, "expit", lambda at: asked.append(at.shape) or expit(at))
+    chance_of_finding(0.6, 0.1, 4, 5, images=2, simulations=2)
+    # Besides, the logits of the proportions are found on a grid.
+    assert {shape for shape in asked if len(shape) == 2} == {(4, 5)}
 
 
 def test_power_is_that_of_a_t_test_where_this_has_a_formula():
