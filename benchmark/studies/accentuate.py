@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmark.records.record import Measurement
@@ -42,7 +42,7 @@ def run(made: Accentuation, units: Sequence[Unit], batch_size: int, out: Path, c
     after = {u.id: activation(measuring, u, canvas(folder / f"{u.id}.png", network)) for u in done}
     # A caricature is of no unit.
     layers = list(dict.fromkeys(u.layer for u in done)) if made.mode == "accentuate" else []
-    metrics = [_measure(layer, [after[u.id] for u in done if u.layer == layer]) for layer in layers]
+    metrics = [_measure(layer, [u for u in done if u.layer == layer], after) for layer in layers]
     record = of_images(made, units, failed, metrics, out, suite=SUITE, method=made.mode, command=command)
     record.write(record.record_path(out))
     strips = []
@@ -55,10 +55,14 @@ def run(made: Accentuation, units: Sequence[Unit], batch_size: int, out: Path, c
     return 1 if failed else 0
 
 
-def _measure(layer: str, values: Sequence[float]) -> Measurement:
+def _measure(layer: str, units: Sequence[Accentuated], reached: Mapping[str, float]) -> Measurement:
     text = "The unit's activation on the whole canvas, as read back from its file; mean over units and images."
     shown = "logit" if layer == LOGITS else layer
-    return mean_of(f"activation_{layer}", values, {"text": text, "layer": layer}, shown)
+    # Several units in one photograph go together.
+    return mean_of(
+        f"activation_{layer}", [reached[u.id] for u in units], {"text": text, "layer": layer}, shown,
+        groups=[str(u.path) for u in units],
+    )  # fmt: skip
 
 
 def report(made: Accentuation, strips: Sequence[Strip], out: Path) -> None:

@@ -108,18 +108,19 @@ def run(probes: Mapping[str, Probe], options: Options, out: Path, command: str) 
     compared: dict[str, dict[str, Path]] = {}
     hierarchy: dict[str, Path] = {}
     for model, probe in probes.items():
-        folders = {}
+        folders, finished = {}, {}
         for method in dict.fromkeys((options.method, *options.compare)):
             made = generator(method, probe.network, model, options)
             units = probe.units if method == options.method else probe.firsts
-            folder = folder_of(made, out, method)
-            failed = produce(made, units, folder, options.batch_size)
-            # Lightning takes the network off its device at the end.
-            probe.network.to(default_device())
+            folders[method] = folder_of(made, out, method)
+            finished[method] = made, units, produce(made, units, folders[method], options.batch_size)
+        # Lightning takes the network off its device at the end.
+        probe.network.to(default_device())
+        # Once all are there: each is also compared with that of the pixels.
+        for method, (made, units, failed) in finished.items():
             code |= bool(failed)
-            folders[method] = folder
             done = [u for u in units if u.id not in failed]
-            metrics = measure(probe, done, folder, made, folders.get("am_pixel"))
+            metrics = measure(probe, done, folders[method], made, folders.get("am_pixel"))
             record = of_images(
                 made, units, failed, metrics, out, suite=SUITE, method=method, preset=method, command=command
             )

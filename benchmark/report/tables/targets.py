@@ -75,7 +75,7 @@ def neutral(group: Sequence[Record]) -> Judged:
     """What judges of other families than the target's see of each method's pictures."""
     found: dict[str, dict[str, tuple[Record, Measurement]]] = {}
     for record in group:
-        if record.method in REFERENCES and record.method != "real":
+        if record.status != "done" or (record.method in REFERENCES and record.method != "real"):
             continue
         for m in judges_of(record):
             if not m.label.endswith(SAME_FAMILY):

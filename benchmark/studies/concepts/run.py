@@ -220,6 +220,9 @@ def of_class(
         "sisters": [classifier.labels[i] for i in chosen.sisters],
         "negative": negative,
     }
+    # Pictures of other concepts must not outlive them: the next command would take them for those of these.
+    for old in path.parent.glob("mosaic_*.png"):
+        old.unlink()
     found.save(path, facts)
     return found, Concepts.load(path)[1], True
 

@@ -99,6 +99,11 @@ def test_a_line_a_target_counts_the_judges_of_other_families_alone(tmp_path: Pat
     found = numbers.set_index(["target", "what"])
     assert found.loc[("net", "maco"), ["judges", "low", "high"]].tolist() == [3, 0.3, 0.9]
     assert found.loc[("net", "maco before fourier"), ["judges", "before", "clearly"]].tolist() == [3, 2, 2]
+    # A row that failed keeps what it was given, and competes nowhere.
+    lost = dataclasses.replace(one[0], status="failed", error="5 of 100 images are missing")
+    sheet, numbers = target_sheet([lost, *one[1:], *of("vgg16", maco=0.6, fourier=0.8)])
+    assert numbers[(numbers["target"] == "net") & (numbers["what"] == "maco")].empty
+    assert numbers.set_index(["target", "what"]).loc[("net", "maco before fourier"), "judges"] == 0
     build(one + of("vgg16", maco=0.6, fourier=0.8), tmp_path)
     assert "| net | 30 – 90 % | 31 – 60 % |" in (tmp_path / "two" / "targets.md").read_text()
     assert "two" in (tmp_path / "two" / "targets.tex").read_text()

@@ -16,6 +16,7 @@ from PIL import Image
 from benchmark.audit.verify import verify
 from benchmark.cli import main
 from benchmark.records.record import Record
+from benchmark.studies.concepts import run as concepts_run
 from benchmark.studies.concepts.pages import mosaic
 from benchmark.studies.concepts.run import Options, choose
 from featvis.concepts.craft import Concepts
@@ -156,3 +157,10 @@ def test_a_small_run_and_again(classifier, sample, tmp_path, capsys, monkeypatch
     assert "(was there)" not in capsys.readouterr().out
     assert torch.equal(Concepts.load(file)[0].vectors, found.vectors)
     assert tree(tmp_path / "run") == before
+    # Killed between the concepts and their pictures, a run leaves none of those before.
+    file.unlink()
+    monkeypatch.setattr(concepts_run, "mosaics", lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main(command)
+    assert file.is_file()
+    assert list(file.parent.glob("mosaic_*.png")) == []

@@ -82,6 +82,8 @@ def test_a_probe_shows_layers_and_compares_and_resumes(tmp_path, capsys, classif
     assert hierarchy.metric("activation_blocks.2.1").value == pytest.approx(np.mean(reached), abs=1e-4)
     # From the same start, with the same views: after two steps the twins are all but one picture.
     assert records["am_literal"].metric("pixel_correlation").value > 0.85
+    # So has the method of the hierarchy, which is made before the pixels' are.
+    assert records["am_lucid"].metric("pixel_correlation").n == 2
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("blocks*.png")}
     assert len(before) == 4 + 2 + 2
     text = check_page(tmp_path)
@@ -140,6 +142,16 @@ def test_the_same_files_give_the_same_numbers_whatever_precision_made_them(tmp_p
         reached = network.activations(canvas, frozenset({"3"}))["3"][0]
         expected = reached[[0, 5]].mean().item() if study == "probe" else reached[5].item()
         assert next(m for m in exact if m.name == "activation_3").value == pytest.approx(expected, abs=1e-5)
+
+
+def test_units_of_one_photograph_go_together_in_an_accentuations_interval():
+    """Three units in each of four photographs, all alike: what one unit in each says of four."""
+    values = {f"{photo}-{unit}": float(photo**2) for photo in range(4) for unit in range(3)}
+    units = [SimpleNamespace(id=name, path=Path(name.partition("-")[0])) for name in values]
+    together = accentuating._measure("logits", units, values)
+    once = accentuating._measure("logits", units[::3], values)
+    assert (together.n, once.n) == (12, 4)
+    assert together.interval == pytest.approx(once.interval)
 
 
 @torch.no_grad()
