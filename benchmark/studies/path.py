@@ -89,7 +89,8 @@ def run(folder: Path, data: str, layers: Sequence[str], each: int, out: Path, mo
     written = []
     for group, rows in shown:
         first = group[0]
-        network = load(model or first.given or first.alias, "float32", default_device())
+        given = model if model and first.given else first.given
+        network = load(given or first.alias, "float32", default_device())
         names = list(layers) or [*blocks(network), LOGITS]
         for name in names:
             network.layer(name)

@@ -21,6 +21,7 @@ from benchmark.records.record import load_all
 from benchmark.report.paths import curves
 from benchmark.studies import path as paths
 from featvis.data.files import fit, open_rgb, to_tensor
+from featvis.errors import UserError
 from featvis.metrics.functional.path import path_similarity
 
 CLASSES = {"0": "n01440764", "217": "n02102040", "482": "n02979186"}
@@ -127,6 +128,23 @@ def test_an_interval_of_few_units_is_as_wide_as_one_of_t(tmp_path, monkeypatch):
     assert point["value"] == pytest.approx(0, abs=1e-9)
     expected = 2 * scipy.stats.t.ppf(0.975, 5) * scipy.stats.sem(values)
     assert point["high"] - point["low"] == pytest.approx(expected, rel=0.12)
+
+
+@pytest.mark.parametrize(("given", "loaded"), [(None, NET), ("wrap:there/net.yaml", "wrap:here/net.yaml")])
+def test_a_file_named_here_stands_for_a_network_of_ones_own_alone(tmp_path, monkeypatch, given, loaded):
+    write_run(tmp_path, {"maco": {"0": noise(0)}})
+    for one in load_all(tmp_path / "records"):
+        dataclasses.replace(one, given=given).write(one.record_path(tmp_path))
+    asked = []
+
+    def load(name: str, *args) -> None:
+        asked.append(name)
+        raise UserError("enough")
+
+    monkeypatch.setattr(paths, "load", load)
+    with pytest.raises(UserError, match="enough"):
+        paths.run(tmp_path, "data", [], 1, tmp_path, "wrap:here/net.yaml")
+    assert asked == [loaded]
 
 
 def test_blocks_are_followed_where_a_network_has_them(classifier):
