@@ -26,6 +26,8 @@ from featvis.storage.versions import versions
 
 DONE = "done.json"
 """In the work folder: what the data of the site was made of, once all of it is there."""
+FORM = 2
+"""Of a site's data: higher wherever the same networks, images and options give other data than before."""
 
 
 def subjects(models: Sequence[str], data: str | None) -> list[Subject]:
@@ -105,7 +107,8 @@ def stamp(subjects: Sequence[Subject], options: Options) -> dict[str, str]:
     sources = [s.source.fingerprint if s.source is not None else None for s in subjects]
     asked = {k: v if not hasattr(v, "items") else dict(v) for k, v in vars(options).items()}
     asked |= {k: list(getattr(options, k)) for k in ("layers", "methods", "concept_layers")}
-    return {"hash": config_hash({"networks": networks, "images": sources, "options": asked, "versions": versions()})}
+    facts = {"form": FORM, "networks": networks, "images": sources, "options": asked, "versions": versions()}
+    return {"hash": config_hash(facts)}
 
 
 def _done(path: Path) -> object:

@@ -6,7 +6,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,8 +24,8 @@ from benchmark.site.making import embedding, maps
 from benchmark.site.making import run as making_run
 from benchmark.site.making.embedding import embed, principal
 from benchmark.site.making.options import Options, Subject
-from benchmark.site.making.seen import Photographs, correlations, look
-from benchmark.site.making.units import LayerMaker, sights
+from benchmark.site.making.seen import Photographs, Seen, correlations, look
+from benchmark.site.making.units import LayerMaker, Sight, sights
 from benchmark.site.pictures import Shelf
 from featvis.concepts.craft import Concepts, Place
 from featvis.concepts.sobol import Effects
@@ -132,6 +132,31 @@ def test_units_at_the_same_depth_of_another_network(photographs, classifier, tmp
         # It is shown by the photograph that excites it most, as on its own page.
         assert first.picture.facts["unit"] == f"{LAYER}:{number}"
         assert first.picture.facts["image"].endswith(paths[int(there[:, number].argmax())].name)
+
+
+def test_units_of_networks_of_other_classes_are_compared_over_the_same_photographs(tmp_path):
+    """One network does not know the first class, so that its list of the folder begins with another photograph."""
+    synsets, rng = ("n00000001", "n00000002", "n00000003"), np.random.default_rng(0)
+    for name in synsets:
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i in range(3):
+            Image.new("RGB", (8, 8), (i, 0, 0)).save(tmp_path / "data" / name / f"{name}_{i}.png")
+    paths = sorted((tmp_path / "data").rglob("*.png"))
+    layer, options = Layer("map", (4, 1, 1), "map", 1, grid=(1, 1)), Options(None, (), (), 1, 0, 0, (), 3, {}, 1, 0)
+    found, values = [], {}
+    for alias, known in (("all", synsets), ("fewer", synsets[1:])):
+        values[alias] = rng.normal(size=(len(paths), 4))
+        own = [i for i, path in enumerate(paths) if path.parent.name in known]
+        seen = Seen(np.arange(len(own)), values[alias][own], np.zeros((len(own), 4), np.int64))
+        net = SimpleNamespace(alias=alias, input_size=(8, 8))
+        found.append(Sight(Subject(alias, net, net, open_images(str(tmp_path / "data"), known)), layer, seen, 0.0))
+    for own, other in (found, found[::-1]):
+        _, pages = LayerMaker(own, [other], options, tmp_path, Shelf(tmp_path / "site"), "featvis site").pages()
+        # Both know the six photographs of the last two classes.
+        here, there = values[own.subject.alias][3:], values[other.subject.alias][3:]
+        table = np.corrcoef(here.T, there.T)[:4, 4:]
+        for unit in pages:
+            assert [r.value for r in unit.elsewhere] == pytest.approx(sorted(table[unit.index])[:0:-1], abs=1e-3)
 
 
 def test_a_layer_has_all_of_its_channels_once(site, classifier):
