@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.arguments import check_out, command_line, split
+from benchmark.arguments import check_out, command_line, split, without_places
 from benchmark.checks import check_budget, check_images, check_method, check_models
 from featvis.errors import UserError
 
@@ -84,7 +84,8 @@ def site(
         check_folder(Path(out), None)
     else:
         place = address and address.rstrip("/") + "/"
-        about = Site(title, (), "", command_line("site", flags, *([model] if model else [])), place, ())
+        command = without_places(command_line("site", flags, *([model] if model else [])))
+        about = Site(title, (), "", command, place, ())
         if model is None:
             check_folder(Path(out), ())
             write(Path(out), about)
