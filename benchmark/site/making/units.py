@@ -107,7 +107,8 @@ class LayerMaker:
         self.patch = Patches(sight, shelf, command)
         chosen = permutation(self.layer.channels)[: options.channels]
         units = [Unit(self.layer.name, i, f"{self.layer.name}:{i}") for i in chosen]
-        self.shown, self.reached = visualize(sight.subject, options.methods, units, options, work, shelf)
+        made = visualize(sight.subject, options.methods, units, options, work, shelf)
+        self.shown, self.reached, self.missing = made
         self.alike = correlations(self.seen.values, self.seen.values) if self.seen is not None else None
         self.near = min(others, key=lambda o: abs(o.depth - sight.depth), default=None)
         self.patch_there = Patches(self.near, shelf, command) if self.near is not None else None

@@ -31,6 +31,8 @@ from featvis.concepts.craft import Concepts, Place
 from featvis.concepts.sobol import Effects
 from featvis.data.files import as_seen
 from featvis.data.sets import open_images
+from featvis.generators.batches import unfinished
+from featvis.generators.callbacks import ImageWriter
 from featvis.networks.layers import Layer
 from featvis.networks.loading import load
 
@@ -210,6 +212,40 @@ def test_what_is_said_to_be_done_must_be_there(site, photographs, tmp_path, monk
     with pytest.raises(SystemExit):
         main(["site", ALIAS, "--data", str(photographs), *FLAGS, "--seed", "7", "--out", str(out)])
     assert not done.exists()
+
+
+def test_a_site_that_lacks_pictures_says_which_and_is_not_done(site, photographs, tmp_path, monkeypatch, capsys):
+    """An optimisation that stops being finite leaves a marker in an image's place: of a class, a channel, a concept."""
+    out, work = tmp_path / "site", tmp_path / "site-work"
+    shutil.copytree(site, out)
+    shutil.copytree(site.with_name("site-work"), work)
+    whole = {p.relative_to(out): p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    channel = next(u for u in range(99) if page(site, model.UnitPage, f"{LAYER}-{u}").visualizations)
+    found = [next(work.glob(f"{ALIAS}/maco_fast/*/{name}.png")) for name in (f"{LAYER}-{channel}", "0")]
+    found.append(next(work.glob(f"concepts/{ALIAS}/*/visualizations/*/*-0-cosine.png")))
+    for path in found:
+        path.unlink()
+    (work / "done.json").unlink()
+
+    def not_finite(trainer, generator, datamodule, **_):
+        (writer,) = (c for c in trainer.callbacks if isinstance(c, ImageWriter))
+        for unit in unfinished(datamodule.units, writer.folder, generator.config_hash()):
+            marker = writer.folder / f"{unit.id}.failed.json"
+            marker.write_text(json.dumps({"step": 1, "reason": "its score is not finite"}))
+
+    args = ["site", ALIAS, "--data", str(photographs), *FLAGS, "--out", str(out)]
+    with monkeypatch.context() as patch:
+        patch.setattr(produce.lightning.Trainer, "predict", not_finite)
+        for _ in range(2):
+            assert main(args) == 1
+            (said,) = [s for s in capsys.readouterr().err.splitlines() if s.startswith("featvis: 3 pictures")]
+            assert "are missing from the site" in said
+            for name in (f"{LAYER}:{channel} of {ALIAS} by maco_fast", f"0 of {ALIAS} by maco_fast", "concept 1 of"):
+                assert name in said
+            assert not (work / "done.json").exists()
+    assert main(args) == 0
+    assert (work / "done.json").is_file()
+    assert {p.relative_to(out): p.read_bytes() for p in out.rglob("*") if p.is_file()} == whole
 
 
 def test_a_site_without_photographs_says_what_is_left_out(site, tmp_path):

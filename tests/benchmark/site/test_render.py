@@ -149,7 +149,12 @@ def test_pages_name_files_and_not_where_they_lie_on_this_machine(tmp_path, monke
     one = record("maco", metric("logit", 3.0), command=line, config=config, given=f"wrap:{home}/net.yaml")
     write_images(one, tmp_path, {"unit": "301"})
     one.write(one.record_path(tmp_path))
-    monkeypatch.setattr(make, "_make", lambda models, flags, about, out: model.write(out, about))
+
+    def made(models, flags, about, out):
+        model.write(out, about)
+        return []
+
+    monkeypatch.setattr(make, "_make", made)
     flags = ["--layers", "x", "--records", str(tmp_path / "records"), "--runs", str(tmp_path)]
     assert main(["site", f"wrap:{home}/net.yaml", *flags, "--out", str(tmp_path / "site")]) == 0
     texts = {p: p.read_text() for p in (tmp_path / "site").rglob("*") if p.suffix not in (".webp", "")}
