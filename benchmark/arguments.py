@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 import re
@@ -102,13 +103,21 @@ FOLDERS = ("data", "frechet_data", "spectrum_data", "seen_data")
 """Flags that name something on this machine: a record keeps its name alone."""
 
 
+_PLACE = re.compile(r"(?<=wrap:)[^,:]*/[^,:]*|(?<![^,:=])(?:~[^,:/]*|\.\.)?/(?!/)[^,:]*")
+"""A path in an argument: that of a network's file, or one that leads out of the folder that a command runs in."""
+
+
 def split(text: str | None) -> list[str]:
     """The items of a list written with commas."""
     return [item.strip() for item in (text or "").split(",") if item.strip()]
 
 
 def command_line(command: str, flags: Mapping[str, Any], *words: str) -> str:
-    """A command as a user writes it; flags that were not given, and where things lie on this machine, are left out."""
+    """A command as a user writes it; flags that were not given, and where images lie on this machine, are left out.
+
+    The file of a suite or of a network stays where it was named, because `featvis rerun` reads it; what is published
+    goes through `without_places`.
+    """
     spelled = ["featvis", command, *words]
     for key, value in flags.items():
         if value is not None:
@@ -123,6 +132,34 @@ def _named(spec: str) -> str:
     if slash and kind in ("hfds", "wds"):
         return spec if kind == "hfds" and not rest.startswith(("/", ".")) else f"{kind}/{Path(rest).name}"
     return Path(spec).name or spec
+
+
+@functools.lru_cache(maxsize=1024)
+def without_places(command: str) -> str:
+    """A command line for people elsewhere: of each file that it names the name alone, not where it lies here.
+
+    Example:
+        >>> from benchmark.arguments import without_places
+        >>> without_places("featvis run --suite /home/me/x.yaml --model wrap:/home/me/net.yaml --units blocks.2:0-3")
+        'featvis run --suite x.yaml --model wrap:net.yaml --units blocks.2:0-3'
+    """
+    try:
+        words = shlex.split(command)
+    except ValueError:  # of a record that somebody wrote by hand
+        return command
+    suites = (before == "--suite" for before in ["", *words])
+    return shlex.join(Path(w).name if suite else names_alone(w) for w, suite in zip(words, suites, strict=False))
+
+
+def names_alone(text: str) -> str:
+    """A text, without the folders of the networks' files and of the places on this machine that it names.
+
+    Example:
+        >>> from benchmark.arguments import names_alone
+        >>> names_alone("resnet50,wrap:nets/mine.yaml"), names_alone("direction:/home/me/probe.safetensors:3")
+        ('resnet50,wrap:mine.yaml', 'direction:probe.safetensors:3')
+    """
+    return _PLACE.sub(lambda match: Path(match[0]).name, text)
 
 
 def flags_of(command: str) -> dict[str, str]:

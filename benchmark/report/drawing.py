@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,14 +34,38 @@ def drawn(path: Path, shown: str, draw: Callable[[], Figure]) -> Path:
         draw: makes it.
     """
     key = hashlib.sha256(f"{shown}\0{_code()}".encode()).hexdigest()
+    return path if _key(path) == key else save(draw(), path, key)
+
+
+def _key(path: Path) -> str | None:
+    """What a PNG says that it was drawn of; None where it does not, is cut off or is not there."""
     try:
         data = path.read_bytes()
         with Image.open(io.BytesIO(data)) as there:
-            if there.info.get(KEY) == key and data.endswith(END):
-                return path
+            found = there.info.get(KEY)
     except OSError:
-        pass  # there is none, or none that can be read
-    return save(draw(), path, key)
+        return None
+    return found if data.endswith(END) and isinstance(found, str) else None
+
+
+def remove_others(folder: Path, stems: Iterable[str], written: Iterable[Path]) -> None:
+    """Remove the figures of earlier drawings whose names this one does not use.
+
+    One table is in `scores.png`, of several each is in a `scores-NAME.png`: names come and go with tables.
+
+    Args:
+        folder: of the figures.
+        stems: of the figures that this drawing makes.
+        written: all that it has made, or found as it would make them.
+    """
+    kept = set(written)
+    for stem in stems:
+        whole = folder / f"{stem}.png"
+        # With a name behind, somebody's own picture may be called so; it lacks the key.
+        named = (p for p in folder.glob(f"{stem}-*.png") if _key(p) is not None)
+        for path in (whole, *named):
+            if path not in kept:
+                path.unlink(missing_ok=True)
 
 
 @functools.cache
@@ -80,7 +104,7 @@ def tidy(axis: Axes) -> None:
 
 
 def save(figure: Figure, path: Path, key: str | None = None) -> Path:
-    """Write a figure, whole or not at all; `key`: see `drawn`."""
+    """Write a figure, whole or not at all; `key`: what a PNG says that it was drawn of."""
     buffer = io.BytesIO()
     kind = path.suffix.lstrip(".").lower() or "png"
     if kind not in figure.canvas.get_supported_filetypes():

@@ -126,7 +126,7 @@ def grid(records: Iterable[Record], out_dir: Path | str, path: Path | str, max_u
                     fontsize=9,
                     transform=axis.transAxes,
                 )
-        written.append(save(figure, named(path, name, len(groups))))
+        written.append(save(figure, named(path, name, len(groups)), "visualizations"))
     return written
 
 

@@ -13,7 +13,7 @@ from benchmark.report import agreement, costs, transfer
 from benchmark.report import figures as plots
 from benchmark.report import tables as table_files
 from benchmark.report.agreement import Agreement
-from benchmark.report.drawing import named
+from benchmark.report.drawing import named, remove_others
 from benchmark.report.gallery import build_page
 from benchmark.report.spectra import spectra
 from featvis.errors import UserError, nearest
@@ -21,6 +21,9 @@ from featvis.storage import images
 
 BLOCK = re.compile(r"<!-- table: (?P<name>\S+) begin -->.*?<!-- table: (?P=name) end -->", re.DOTALL)
 """A generated part of a README: the short table of a suite (`quick`), or a file of the tables (`quick/comparison`)."""
+
+OF_NUMBERS, OF_IMAGES = ("scores", "costs", "transfer", "agreement"), ("visualizations", "spectra")
+"""What the figures of a run are called, up to the name of a table."""
 
 
 def everything(out: Path) -> None:
@@ -41,7 +44,11 @@ def everything(out: Path) -> None:
 def draw(
     found: Sequence[records.Record], compared: Sequence[Agreement | str], images_root: Path, out: Path
 ) -> list[Path]:
-    """The figures of a set of records; the grid and the spectra where their images are there."""
+    """The figures of a set of records; the grid and the spectra where their images are there.
+
+    Those that a drawing of other records has left in the folder under other names are removed, the page shows all; but
+    those of images stay where no image is there to draw them anew.
+    """
     made = _numbers(found, compared, out)
     groups = {name: (group, _files(group, images_root)) for name, group in plots.named_groups(found)}
     if any(files for _, files in groups.values()):
@@ -49,6 +56,7 @@ def draw(
     for name, (group, files) in groups.items():
         if files:
             made += spectra(files, _natural(group), named(out / "spectra.png", name, len(groups)))
+    remove_others(out, (*OF_NUMBERS, *(OF_IMAGES if any(files for _, files in groups.values()) else ())), made)
     return made
 
 

@@ -145,7 +145,7 @@ def spectra(
     bar.outline.set_visible(False)
     _radial(right.subplots(), planes)
     right.subplots_adjust(left=0.19, right=0.97, top=0.86, bottom=0.15)
-    return [save(figure, Path(path))]
+    return [save(figure, Path(path), "spectra")]
 
 
 def _radial(axis: Axes, planes: Mapping[str, tuple[Array, int]]) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from benchmark.arguments import without_places
 from benchmark.site.model import Picture
 from featvis.storage.hashing import config_hash
 from featvis.storage.images import write_atomic
@@ -16,6 +18,8 @@ FOLDER = "pictures"
 LARGE, SMALL = 512, 160
 """The longest side of either size, in pixels."""
 QUALITY = 82
+FILE = re.compile(r"(?P<name>[0-9a-f]{12})(-t)?(-s)?\.webp")
+"""What a shelf's files are called."""
 
 
 class Shelf:
@@ -42,7 +46,7 @@ class Shelf:
             make: a function that gives the PIL image, called only where it is needed.
             alt: what it shows.
             facts: what is known of it.
-            command: that makes it.
+            command: that makes it; where its files lie on this machine is left out.
             transparent: keep a copy with the image's transparency beside the opaque one.
         """
         name = self.name(source)
@@ -54,7 +58,7 @@ class Shelf:
             self._write(image.convert("RGB"), name)
         with Image.open(last) as large:
             width, height = large.size
-        return Picture(name, width, height, alt, facts, command, transparent)
+        return Picture(name, width, height, alt, facts, without_places(command), transparent)
 
     def _write(self, image: Image.Image, name: str) -> None:
         for side, file in ((SMALL, f"{name}-s.webp"), (LARGE, f"{name}.webp")):

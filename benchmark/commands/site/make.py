@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.arguments import check_out, command_line, split
+from benchmark.arguments import check_out, command_line, split, without_places
 from benchmark.checks import check_budget, check_images, check_method, check_models
 from featvis.errors import UserError
 
@@ -80,22 +81,28 @@ def site(
         _check(model, records, flags)
     from benchmark.site.model import Site, check_folder, write
 
+    missing: list[str] = []
     if render_only:
         check_folder(Path(out), None)
     else:
         place = address and address.rstrip("/") + "/"
-        about = Site(title, (), "", command_line("site", flags, *([model] if model else [])), place, ())
+        command = without_places(command_line("site", flags, *([model] if model else [])))
+        about = Site(title, (), "", command, place, ())
         if model is None:
             check_folder(Path(out), ())
             write(Path(out), about)
         else:
-            _make(split(model), flags, about, Path(out))
+            missing = _make(split(model), flags, about, Path(out))
 
     from benchmark.site.rendering.render import render
 
     count = render(Path(out), None if records is None else Path(records), None if runs is None else Path(runs))
     print(f"site      {Path(out) / 'index.html'}, {count} pages, for any static host")
-    return 0
+    if missing:
+        named = ", ".join(missing[:3]) + ", …" * (len(missing) > 3)
+        what = "1 picture is" if len(missing) == 1 else f"{len(missing)} pictures are"
+        print(f"featvis: {what} missing from the site ({named}); the same command tries again", file=sys.stderr)
+    return 1 if missing else 0
 
 
 def _check(model: str | None, records: str | None, flags: dict[str, Any]) -> None:
@@ -118,8 +125,8 @@ def _check(model: str | None, records: str | None, flags: dict[str, Any]) -> Non
     check_images(flags["data"], "--data")
 
 
-def _make(models: list[str], flags: dict[str, Any], about: Site, out: Path) -> None:
-    """Compute the data of a site of networks."""
+def _make(models: list[str], flags: dict[str, Any], about: Site, out: Path) -> list[str]:
+    """Compute the data of a site of networks; which pictures it lacks, in words."""
     from benchmark import launch
     from benchmark.site.making import run
     from benchmark.site.making.options import Options
@@ -134,4 +141,4 @@ def _make(models: list[str], flags: dict[str, Any], about: Site, out: Path) -> N
     )  # fmt: skip
     work = out.with_name(f"{out.name}-work")
     with held(work):
-        run.make(run.subjects(models, flags["data"]), options, about, out, work)
+        return run.make(run.subjects(models, flags["data"]), options, about, out, work)

@@ -17,7 +17,7 @@ from benchmark.running.produce import folder_of
 from benchmark.site.making import maps
 from benchmark.site.making.embedding import principal
 from benchmark.site.making.options import Options, Subject
-from benchmark.site.making.visualizations import generator, picture, visualize
+from benchmark.site.making.visualizations import absent, generator, picture, visualize
 from benchmark.site.model import ClassPage, Concept, Dot, Entry, Picture, Reference
 from benchmark.site.pictures import Shelf
 from benchmark.studies.concepts import run as finder
@@ -61,7 +61,7 @@ class ClassMaker:
         self.made, self.network = generator(subject, options.methods[0], options), subject.exact
         repeats = range(options.seeds)
         units = [Unit(LOGITS, i, self.network.labels[i], repeat=r) for i in labels for r in repeats]
-        self.shown, _ = visualize(subject, options.methods, units, options, work, shelf)
+        self.shown, _, self.missing = visualize(subject, options.methods, units, options, work, shelf)
         self.absent: dict[int, str] = {}
         self.vectors: dict[int, Tensor] = {}
 
@@ -137,11 +137,14 @@ class ClassMaker:
         where = self._maps(page, found, opened, facts["config_hash"])
         concepts = []
         for i, unit in enumerate(units):
+            shown = self._visualization(page, unit)
+            if shown is None:
+                self.missing.append(absent(self.subject, unit.label, self.options.methods[0]))
             patches = self._patches(page, path.with_name(f"mosaic_{i}.png"), i, facts["config_hash"])
             concepts.append(
                 Concept(
                     i + 1, facts["importance"][i], importance[i] / total, facts["effect"][i],
-                    self._visualization(page, unit), patches, where[i], (),
+                    shown, patches, where[i], (),
                 )
             )  # fmt: skip
         summary = (

@@ -26,6 +26,8 @@ from featvis.storage.versions import versions
 
 DONE = "done.json"
 """In the work folder: what the data of the site was made of, once all of it is there."""
+FORM = 2
+"""Of a site's data: higher wherever the same networks, images and options give other data than before."""
 
 
 def subjects(models: Sequence[str], data: str | None) -> list[Subject]:
@@ -63,7 +65,7 @@ def check(subjects: Sequence[Subject], options: Options) -> dict[str, list[int]]
     return {subject.alias: parse_classes(options.classes, subject.exact, "--classes") for subject in subjects}
 
 
-def make(subjects: Sequence[Subject], options: Options, site: Site, out: Path, work: Path) -> None:
+def make(subjects: Sequence[Subject], options: Options, site: Site, out: Path, work: Path) -> list[str]:
     """Compute what is missing, and write the data of a site.
 
     Args:
@@ -72,6 +74,9 @@ def make(subjects: Sequence[Subject], options: Options, site: Site, out: Path, w
         site: what all pages share.
         out: the site's folder.
         work: folder of images, concepts and activations, which are no part of the site.
+
+    Returns:
+        In words, each picture that the site lacks because its optimisation stopped being finite.
     """
     labels = check(subjects, options)
     sources = {s.source.describe() for s in subjects if s.source is not None}
@@ -84,7 +89,7 @@ def make(subjects: Sequence[Subject], options: Options, site: Site, out: Path, w
     pages = (out / "data" / alias / "network.json" for alias in site.networks)
     if _done(work / DONE) == facts and all(page.is_file() for page in pages):
         print("nothing has changed since the site was made; its pages are rendered anew")
-        return
+        return []
     # What is said to be done is replaced bit by bit from here on.
     (work / DONE).unlink(missing_ok=True)
     shelf = Shelf(out)
@@ -93,10 +98,15 @@ def make(subjects: Sequence[Subject], options: Options, site: Site, out: Path, w
         names = [name for name in options.layers if name in subject.exact.layers()]
         layers = [subject.exact.layer(name) for name in names]
         seen[subject.alias] = sights(subject, names, look(subject, layers, options, work))
+    missing = []
     for subject in subjects:
         others = [sight for alias, found in seen.items() if alias != subject.alias for sight in found]
-        _network(subject, labels[subject.alias], seen[subject.alias], others, options, site, out, work, shelf)
-    write_atomic(work / DONE, json.dumps(facts, sort_keys=True).encode())
+        missing += _network(
+            subject, labels[subject.alias], seen[subject.alias], others, options, site, out, work, shelf
+        )  # fmt: skip
+    if not missing:
+        write_atomic(work / DONE, json.dumps(facts, sort_keys=True).encode())
+    return missing
 
 
 def stamp(subjects: Sequence[Subject], options: Options) -> dict[str, str]:
@@ -105,7 +115,8 @@ def stamp(subjects: Sequence[Subject], options: Options) -> dict[str, str]:
     sources = [s.source.fingerprint if s.source is not None else None for s in subjects]
     asked = {k: v if not hasattr(v, "items") else dict(v) for k, v in vars(options).items()}
     asked |= {k: list(getattr(options, k)) for k in ("layers", "methods", "concept_layers")}
-    return {"hash": config_hash({"networks": networks, "images": sources, "options": asked, "versions": versions()})}
+    facts = {"form": FORM, "networks": networks, "images": sources, "options": asked, "versions": versions()}
+    return {"hash": config_hash(facts)}
 
 
 def _done(path: Path) -> object:
@@ -118,9 +129,10 @@ def _done(path: Path) -> object:
 def _network(
     subject: Subject, labels: Sequence[int], own: Sequence[Sight], others: Sequence[Sight], options: Options,
     site: Site, out: Path, work: Path, shelf: Shelf,
-) -> None:  # fmt: skip
-    """Write the data of a network's pages, its own last."""
+) -> list[str]:  # fmt: skip
+    """Write the data of a network's pages, its own last; which pictures are missing."""
     entries, sheets = [], []
+    missing: list[str] = []
     for sight in own:
         maker = LayerMaker(sight, others, options, work, shelf, site.command)
         sheet, units = maker.pages()
@@ -129,6 +141,7 @@ def _network(
         write(out, sheet)
         sheets.append(sheet)
         entries.append(maker.entry(sheet))
+        missing += maker.missing
     classes = []
     named = []
     if labels:
@@ -137,8 +150,10 @@ def _network(
         named = [of_classes.entry(page) for page in classes]
         for page in classes:
             write(out, page)
+        missing += of_classes.missing
     write(out, atlas(subject, classes, sheets, out, options.seed))
     write(out, Network(subject.alias, subject.exact.name, about(subject.exact), tuple(named), tuple(entries)))
+    return missing
 
 
 def about(network: Classifier) -> str:

@@ -49,6 +49,12 @@ def sights(subject: Subject, names: Sequence[str], seen: Mapping[str, Seen]) -> 
     return [Sight(subject, one, seen.get(one.name), order.index(one.name) / len(order)) for one in found]
 
 
+def names_of(sight: Sight) -> list[str]:
+    """What the images that a layer has seen are called in their set, in the order of its rows; empty: it saw none."""
+    source, seen = sight.subject.source, sight.seen
+    return [] if source is None or seen is None else [source.where(int(row)) for row in seen.rows]
+
+
 class Patches:
     """Pictures of the parts of real images that excite the channels of a layer.
 
@@ -101,7 +107,8 @@ class LayerMaker:
         self.patch = Patches(sight, shelf, command)
         chosen = permutation(self.layer.channels)[: options.channels]
         units = [Unit(self.layer.name, i, f"{self.layer.name}:{i}") for i in chosen]
-        self.shown, self.reached = visualize(sight.subject, options.methods, units, options, work, shelf)
+        made = visualize(sight.subject, options.methods, units, options, work, shelf)
+        self.shown, self.reached, self.missing = made
         self.alike = correlations(self.seen.values, self.seen.values) if self.seen is not None else None
         self.near = min(others, key=lambda o: abs(o.depth - sight.depth), default=None)
         self.patch_there = Patches(self.near, shelf, command) if self.near is not None else None
@@ -187,8 +194,13 @@ class LayerMaker:
         """Correlations with the units at the same depth of another network, over the images that both have seen."""
         if self.seen is None or self.near is None or self.near.seen is None:
             return None
-        _, mine, theirs = np.intersect1d(self.seen.rows, self.near.seen.rows, return_indices=True)
-        return correlations(self.seen.values[mine], self.near.seen.values[theirs]) if len(mine) > 1 else None
+        # Not by number: either list lacks the images of classes that its own network does not know.
+        there = {name: at for at, name in enumerate(names_of(self.near))}
+        both = [(at, there[name]) for at, name in enumerate(names_of(self.sight)) if name in there]
+        if len(both) < 2:
+            return None
+        mine, theirs = zip(*both, strict=True)
+        return correlations(self.seen.values[list(mine)], self.near.seen.values[list(theirs)])
 
     def _elsewhere(self, channel: int) -> tuple[Reference, ...]:
         if self.across is None or self.near is None or self.patch_there is None:

@@ -31,7 +31,7 @@ def generator(subject: Subject, method: str, options: Options) -> Generator:
 
 def visualize(
     subject: Subject, methods: Sequence[str], units: Sequence[Unit], options: Options, work: Path, shelf: Shelf
-) -> tuple[dict[str, tuple[Shown, ...]], dict[str, float]]:
+) -> tuple[dict[str, tuple[Shown, ...]], dict[str, float], list[str]]:
     """Make what is missing of units' visualizations.
 
     Args:
@@ -43,11 +43,12 @@ def visualize(
         shelf: of the site's pictures.
 
     Returns:
-        By the id of a unit (without its repeat), what the methods made of it, in their order; and by the same the
-        activation that the first method's first picture reaches.
+        By the id of a unit (without its repeat), what the methods made of it, in their order; by the same the
+        activation that the first method's first picture reaches; and what is missing, in words.
     """
     shown: dict[str, list[Shown]] = {}
     reached: dict[str, float] = {}
+    missing: list[str] = []
     for method in methods if units else ():
         made = generator(subject, method, options)
         folder = folder_of(made, work, method)
@@ -61,9 +62,16 @@ def visualize(
                 command = line(subject, method, unit, options)
                 pictures.setdefault(base_of(unit.id), []).append(picture(shelf, path, facts, method, unit, command))
                 reached.setdefault(base_of(unit.id), float(facts["activation"]))
+            else:
+                missing.append(absent(subject, unit.text, method))
         for name, found in pictures.items():
             shown.setdefault(name, []).append(Shown(method, tuple(found)))
-    return {name: tuple(found) for name, found in shown.items()}, reached
+    return {name: tuple(found) for name, found in shown.items()}, reached, missing
+
+
+def absent(subject: Subject, what: str, method: str) -> str:
+    """A picture that is missing, in words."""
+    return f"{what} of {subject.alias} by {method}"
 
 
 def line(subject: Subject, method: str, unit: Unit, options: Options) -> str:

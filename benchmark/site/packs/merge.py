@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -64,7 +63,7 @@ def merge(
         there = {cell_of(r): r for r in (load_all(records) if records.is_dir() else [])}
         merged = []
         for submission in found:
-            problems = _conflicts(submission, found, there)
+            problems = _conflicts(submission, found, there) + _replaced(submission, found, pictures)
             report = verify.Report() if problems else verify.verify(submission.folder, data)
             problems += report.problems
             if not problems:
@@ -113,6 +112,27 @@ def _conflicts(
     return found
 
 
+def _replaced(submission: Submission, all_packs: Sequence[Submission], pictures: Path) -> list[str]:
+    """A sentence where files of a pack would replace those of other rows: suites share the folders of pictures."""
+    mine = _files(submission)
+    for other in all_packs:
+        theirs = _files(other) if other is not submission else {}
+        for name in sorted(mine.keys() & theirs.keys()):
+            if mine[name].read_bytes() != theirs[name].read_bytes():
+                return [f"{other.path.name} has another {name}; merge one of them"]
+    for name, path in mine.items():
+        if (pictures / name).is_file() and (pictures / name).read_bytes() != path.read_bytes():
+            return [f"{pictures / name} is there already, and is another one; name another folder with --pictures"]
+    return []
+
+
+def _files(submission: Submission) -> dict[str, Path]:
+    """The files beside the pictures of a pack, and the pictures, by their place below the folder of all pictures."""
+    folders = sorted({r.images for r in submission.records if r.images is not None})
+    found = (p for name in folders for p in sorted((submission.folder / name).glob("*")) if p.is_file())
+    return {p.relative_to(submission.folder).as_posix(): p for p in found}
+
+
 def _lacks(record: Record, report: verify.Report) -> bool:
     """Whether a row has numbers, and none of them was computed anew."""
     said = any(m.value is not None for m in record.metrics)
@@ -126,12 +146,10 @@ def _unverified(record: Record, report: verify.Report) -> str:
 
 def _add(submission: Submission, report: verify.Report, records: Path, pictures: Path) -> None:
     """Write the rows of a pack: pictures first, then what was verified, the record last."""
+    for name, path in _files(submission).items():
+        # Whole or not at all: a picture that was cut off would be another one for good.
+        write_atomic(pictures / name, path.read_bytes())
     for record in submission.records:
-        if record.images is not None:
-            for path in sorted((submission.folder / record.images).iterdir()):
-                target = pictures / record.images / path.name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, target)
         cell = cell_of(record)
         known = {m.name: m.value for m in record.metrics if m.value is not None}
         verified = {k[3]: float(f"{v:.{DIGITS}g}") for k, v in report.follows.items() if k[:3] == cell}

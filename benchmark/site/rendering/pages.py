@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from benchmark.report.gallery import environment
 from benchmark.report.tables.sheet import arrow
-from benchmark.site.model import Picture, Site, address
-from benchmark.site.pictures import SMALL
+from benchmark.site.model import Picture, Site, address, read
+from benchmark.site.pictures import FILE, FOLDER, SMALL
 from featvis.storage.images import write_atomic
 
 HERE = Path(__file__).parent
 ASSETS = ("site.css", "site.js", "atlas.js")
+PLACES = (
+    "leaderboard.html", "leaderboard.csv", "leaderboard/*.html", "compare/*--*.html", "index/part*.js",
+    "index/atlas-*.js",
+)  # fmt: skip
+OF_A_NETWORK = ("atlas.html", "class/*.html", "layer/*.html", "unit/*.html")
+"""Where pages and parts of the index lie that one making of a site has and another has not."""
+T = TypeVar("T")
 
 
 def small_width(picture: Picture) -> int:
@@ -32,6 +42,8 @@ class Pages:
     def __init__(self, out: Path, site: Site, board: bool) -> None:
         self.out, self.site = out, site
         self.written: set[str] = set()
+        self.read: set[str] = set()
+        self.pictures: set[str] = set()
         self.environment = environment(HERE / "templates")
         self.environment.add_extension("jinja2.ext.loopcontrols")
         self.environment.filters |= {"address": address, "small_width": small_width, "arrow": arrow}
@@ -66,15 +78,76 @@ class Pages:
         for name in ASSETS:
             self.put(f"assets/{name}", (HERE / "assets" / name).read_bytes())
 
+    def data(self, path: str, kind: type[T]) -> T:
+        """Read the data of a page.
+
+        Args:
+            path: of its file below the site's folder.
+            kind: of the page.
+
+        Raises:
+            UserError: see `benchmark.site.model.read`.
+        """
+        page = read(self.out / path, kind)
+        if path not in self.read:
+            self.read.add(path)
+            self.keep(_pictures(page))
+        return page
+
+    def keep(self, pictures: Iterable[Picture]) -> None:
+        """Take note of pictures that pages show."""
+        self.pictures.update(picture.file for picture in pictures)
+
     def remove_others(self) -> None:
-        """Remove the pages and the index of an earlier making that this one has not written."""
-        for folder in (*self.site.networks, "compare", "leaderboard", "index"):
-            for path in (self.out / folder).rglob("*"):
-                if path.suffix in (".html", ".js") and path.relative_to(self.out).as_posix() not in self.written:
-                    path.unlink()
+        """Remove what an earlier making left: pages, the index, data and pictures that this one does not have.
+
+        The whole folder is published, so what no page shows any more must not stay in it. Files that are not called as
+        those of a site are somebody's own, and stay.
+        """
+        for path in list(self._pages()):
+            if path.relative_to(self.out).as_posix() not in self.written:
+                path.unlink()
+        for alias in self.site.networks:
+            for kind in ("classes", "layers", "units"):
+                for path in (self.out / "data" / alias / kind).glob("*.json"):
+                    if path.relative_to(self.out).as_posix() not in self.read and _is_data(path, alias):
+                        path.unlink()
+        for path in (self.out / FOLDER).glob("*.webp"):
+            match = FILE.fullmatch(path.name)
+            if match is not None and match["name"] not in self.pictures:
+                path.unlink()
+
+    def _pages(self) -> Iterator[Path]:
+        """The files of the folder that are called as those that `put` writes."""
+        for pattern in PLACES:
+            yield from self.out.glob(pattern)
+        for alias in self.site.networks:
+            for pattern in OF_A_NETWORK:
+                yield from (self.out / alias).glob(pattern)
 
     def _citation(self, title: str, path: str) -> str:
         where = f",\n  url = {{{self.site.address}{path}}}" if self.site.address else ""
         return (
             f"@misc{{featvis,\n  title = {{{title}, in {self.site.title}}},\n  note = {{made with featvis}}{where}\n}}"
         )
+
+
+def _pictures(value: Any) -> Iterator[Picture]:
+    """All pictures in the data of a page."""
+    if isinstance(value, Picture):
+        yield value
+    elif dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            yield from _pictures(getattr(value, field.name))
+    elif isinstance(value, tuple):
+        for one in value:
+            yield from _pictures(one)
+
+
+def _is_data(path: Path, network: str) -> bool:
+    """Whether a file is the data of a page of a network."""
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(said, dict) and (said.get("network"), said.get("key")) == (network, path.stem)

@@ -6,9 +6,11 @@ import itertools
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
+from benchmark.arguments import names_alone, without_places
 from benchmark.records.record import Record, load_all
 from benchmark.report.gallery import as_script
 from benchmark.report.tables import csv
@@ -54,7 +56,7 @@ def render(out: Path, records: Path | None, runs: Path | None = None) -> int:
     site = read(out / MARKER, Site)
     found = _records(records)
     pages = Pages(out, site, found is not None)
-    networks = [read(out / "data" / alias / "network.json", Network) for alias in site.networks]
+    networks = [pages.data(f"data/{alias}/network.json", Network) for alias in site.networks]
     atlases = {n.alias for n in networks if (out / "data" / n.alias / "atlas.json").is_file()}
     about = f"{site.title}: {', '.join(site.networks) or 'a leaderboard of feature visualization'}"
     preview = next((e.picture for n in networks for e in n.classes if e.picture), None)
@@ -87,19 +89,19 @@ def _network(pages: Pages, network: Network, networks: Sequence[Network], atlas:
     for other in networks:
         for own, theirs in shared_classes(network, other) if other is not network else ():
             others.setdefault(own.key, []).append(Reference("class", other.alias, theirs.key, theirs.name))
-    data = pages.out / "data" / alias
     for entry in network.classes:
-        _class(pages, read(data / "classes" / f"{entry.key}.json", ClassPage), others.get(entry.key, []))
+        page = pages.data(f"data/{alias}/classes/{entry.key}.json", ClassPage)
+        _class(pages, page, others.get(entry.key, []))
     for entry in network.layers:
-        layer = read(data / "layers" / f"{entry.key}.json", LayerPage)
+        layer = pages.data(f"data/{alias}/layers/{entry.key}.json", LayerPage)
         first = next((t.picture for t in layer.tiles if t.picture), None)
         about = f"All {len(layer.tiles)} channels of {layer.name} of {alias}, alike ones beside each other"
         path = address("layer", alias, layer.key)
         pages.page("layer.html", path, f"{layer.name} of {alias}", about, network=alias, p=layer, preview=first)
         for tile in layer.tiles:
-            _unit(pages, read(data / "units" / f"{tile.key}.json", UnitPage))
+            _unit(pages, pages.data(f"data/{alias}/units/{tile.key}.json", UnitPage))
     if atlas:
-        _atlas(pages, read(pages.out / "data" / alias / "atlas.json", Atlas))
+        _atlas(pages, pages.data(f"data/{alias}/atlas.json", Atlas))
 
 
 def _class(pages: Pages, page: ClassPage, others: Sequence[Reference]) -> None:
@@ -155,9 +157,8 @@ def _compare(pages: Pages, first: Network, second: Network) -> None:
     for number in range(count):
         rows = []
         for name, left, right in shared[number * A_PAGE : (number + 1) * A_PAGE]:
-            data = pages.out / "data"
-            one = read(data / first.alias / "classes" / f"{left}.json", ClassPage)
-            two = read(data / second.alias / "classes" / f"{right}.json", ClassPage)
+            one = pages.data(f"data/{first.alias}/classes/{left}.json", ClassPage)
+            two = pages.data(f"data/{second.alias}/classes/{right}.json", ClassPage)
             rows.append((name, one, two))
         path = f"compare/{first.alias}--{second.alias}-{number + 1}.html"
         title = f"{first.alias} and {second.alias}"
@@ -197,11 +198,22 @@ def _leaderboard(
 def _row(pages: Pages, board: Board, line: Line, shelf: Shelf, runs: Path | None) -> None:
     title = f"{line.name} on {board.target}, suite {board.suite}"
     pictures = _pictures(line.record, shelf, runs)
+    pages.keep(pictures)
     pages.page(
         "row.html", f"leaderboard/{line.key}.html", title, f"A row of the leaderboard: {title}", kind="leaderboard",
-        board=board, line=line, facts=facts(line), rows=list(zip(board.heads, line.values, strict=True)),
+        board=board, line=line, command=without_places(line.record.command or ""), config=_named(line.record.config),
+        facts=facts(line), rows=list(zip(board.heads, line.values, strict=True)),
         pictures=pictures, preview=next(iter(pictures), None),
     )  # fmt: skip
+
+
+def _named(config: Any) -> Any:
+    """A configuration, of the files that it names the names alone."""
+    if isinstance(config, str):
+        return names_alone(config)
+    if isinstance(config, dict):
+        return {key: _named(value) for key, value in config.items()}
+    return [_named(value) for value in config] if isinstance(config, list | tuple) else config
 
 
 def _pictures(record: Record, shelf: Shelf, runs: Path | None) -> list[Picture]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -130,6 +131,58 @@ def test_each_model_has_a_figure_of_its_own_spectra(tmp_path: Path) -> None:
     }  # fmt: skip
     found = report._files([r for r in made if r.alias == "vit"], tmp_path)
     assert {m: {p.relative_to(tmp_path).parts[0] for p in paths} for m, paths in found.items()} == {"maco": {"vit"}}
+
+
+def test_figures_of_other_tables_do_not_stay_in_the_folder_of_a_run(tmp_path: Path) -> None:
+    """The page shows every figure that lies there: with one table they are called otherwise than with two."""
+    folder = tmp_path / "figures"
+    one = [record("maco", metric("fid", 2.0, 0.5)), record("cbr", metric("fid", 3.0, 0.5))]
+    two = [*one, record("maco", metric("fid", 1.0, 0.5), alias="vit", images="vit/maco/0")]
+    for made in two:
+        write_images(made, tmp_path)
+    folder.mkdir()
+    # A run's own others, somebody's, and one that is no picture at all.
+    own = ["path-flexivit.png", "hierarchy.png", "scores-for-the-talk.png", "visualizations.jpg", "scores-notes.txt"]
+    for name in own:
+        Image.new("RGB", (4, 4)).save(folder / name, "PNG")
+    (folder / "spectra-broken.png").write_bytes(b"no picture")
+    own.append("spectra-broken.png")
+
+    def there() -> set[str]:
+        return {p.name for p in folder.iterdir()} - set(own)
+
+    assert set(own) <= {p.name for p in folder.iterdir()}
+    several = {
+        f"{n}-quick-{alias}.png" for n in ("scores", "visualizations", "spectra") for alias in ("flexivit", "vit")
+    }
+    for found, names in (
+        (one, {"scores.png", "visualizations.png", "spectra.png"}),
+        (two, several),
+        (one, {"scores.png", "visualizations.png", "spectra.png"}),
+    ):
+        DRAW(found, [], tmp_path, folder)
+        assert there() == names
+        assert set(own) <= {p.name for p in folder.iterdir()}
+    # What is up to date is not drawn again, and stays.
+    before = (folder / "scores.png").stat().st_mtime_ns
+    DRAW(one, [], tmp_path, folder)
+    assert (folder / "scores.png").stat().st_mtime_ns == before
+    # Where the images are gone nothing can draw them again.
+    shutil.rmtree(tmp_path / "flexivit")
+    DRAW([record("maco", metric("logit", None))], [], tmp_path, folder)
+    assert there() >= {"visualizations.png", "spectra.png"}
+
+
+def test_published_figures_lose_none_that_lies_beside_them(tmp_path: Path, capsys) -> None:
+    """`featvis tables` draws the figures of numbers alone; those of images were placed by hand."""
+    record("maco", metric("fid", 2.0, 0.5)).write(tmp_path / "results" / "records" / "quick" / "maco.json")
+    folder = tmp_path / "results" / "figures"
+    folder.mkdir(parents=True)
+    own = {"spectra.png", "visualizations.jpg", "visualizations.png", "targets.jpg", "scores-other.png"}
+    for name in own:
+        Image.new("RGB", (4, 4)).save(folder / name, "PNG")
+    report.published(tmp_path / "results" / "records", tmp_path / "results")
+    assert {p.name for p in folder.iterdir()} == own | {"scores.png"}
 
 
 def test_scores_mark_what_is_absent_and_point_to_the_better_side(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,13 +24,15 @@ from benchmark.site.making import embedding, maps
 from benchmark.site.making import run as making_run
 from benchmark.site.making.embedding import embed, principal
 from benchmark.site.making.options import Options, Subject
-from benchmark.site.making.seen import Photographs, correlations, look
-from benchmark.site.making.units import LayerMaker, sights
+from benchmark.site.making.seen import Photographs, Seen, correlations, look
+from benchmark.site.making.units import LayerMaker, Sight, sights
 from benchmark.site.pictures import Shelf
 from featvis.concepts.craft import Concepts, Place
 from featvis.concepts.sobol import Effects
 from featvis.data.files import as_seen
 from featvis.data.sets import open_images
+from featvis.generators.batches import unfinished
+from featvis.generators.callbacks import ImageWriter
 from featvis.networks.layers import Layer
 from featvis.networks.loading import load
 
@@ -134,6 +136,31 @@ def test_units_at_the_same_depth_of_another_network(photographs, classifier, tmp
         assert first.picture.facts["image"].endswith(paths[int(there[:, number].argmax())].name)
 
 
+def test_units_of_networks_of_other_classes_are_compared_over_the_same_photographs(tmp_path):
+    """One network does not know the first class, so that its list of the folder begins with another photograph."""
+    synsets, rng = ("n00000001", "n00000002", "n00000003"), np.random.default_rng(0)
+    for name in synsets:
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i in range(3):
+            Image.new("RGB", (8, 8), (i, 0, 0)).save(tmp_path / "data" / name / f"{name}_{i}.png")
+    paths = sorted((tmp_path / "data").rglob("*.png"))
+    layer, options = Layer("map", (4, 1, 1), "map", 1, grid=(1, 1)), Options(None, (), (), 1, 0, 0, (), 3, {}, 1, 0)
+    found, values = [], {}
+    for alias, known in (("all", synsets), ("fewer", synsets[1:])):
+        values[alias] = rng.normal(size=(len(paths), 4))
+        own = [i for i, path in enumerate(paths) if path.parent.name in known]
+        seen = Seen(np.arange(len(own)), values[alias][own], np.zeros((len(own), 4), np.int64))
+        net = SimpleNamespace(alias=alias, input_size=(8, 8))
+        found.append(Sight(Subject(alias, net, net, open_images(str(tmp_path / "data"), known)), layer, seen, 0.0))
+    for own, other in (found, found[::-1]):
+        _, pages = LayerMaker(own, [other], options, tmp_path, Shelf(tmp_path / "site"), "featvis site").pages()
+        # Both know the six photographs of the last two classes.
+        here, there = values[own.subject.alias][3:], values[other.subject.alias][3:]
+        table = np.corrcoef(here.T, there.T)[:4, 4:]
+        for unit in pages:
+            assert [r.value for r in unit.elsewhere] == pytest.approx(sorted(table[unit.index])[:0:-1], abs=1e-3)
+
+
 def test_a_layer_has_all_of_its_channels_once(site, classifier):
     sheet = page(site, model.LayerPage, LAYER)
     assert sorted(t.index for t in sheet.tiles) == list(range(classifier.layer(LAYER).channels))
@@ -185,6 +212,40 @@ def test_what_is_said_to_be_done_must_be_there(site, photographs, tmp_path, monk
     with pytest.raises(SystemExit):
         main(["site", ALIAS, "--data", str(photographs), *FLAGS, "--seed", "7", "--out", str(out)])
     assert not done.exists()
+
+
+def test_a_site_that_lacks_pictures_says_which_and_is_not_done(site, photographs, tmp_path, monkeypatch, capsys):
+    """An optimisation that stops being finite leaves a marker in an image's place: of a class, a channel, a concept."""
+    out, work = tmp_path / "site", tmp_path / "site-work"
+    shutil.copytree(site, out)
+    shutil.copytree(site.with_name("site-work"), work)
+    whole = {p.relative_to(out): p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    channel = next(u for u in range(99) if page(site, model.UnitPage, f"{LAYER}-{u}").visualizations)
+    found = [next(work.glob(f"{ALIAS}/maco_fast/*/{name}.png")) for name in (f"{LAYER}-{channel}", "0")]
+    found.append(next(work.glob(f"concepts/{ALIAS}/*/visualizations/*/*-0-cosine.png")))
+    for path in found:
+        path.unlink()
+    (work / "done.json").unlink()
+
+    def not_finite(trainer, generator, datamodule, **_):
+        (writer,) = (c for c in trainer.callbacks if isinstance(c, ImageWriter))
+        for unit in unfinished(datamodule.units, writer.folder, generator.config_hash()):
+            marker = writer.folder / f"{unit.id}.failed.json"
+            marker.write_text(json.dumps({"step": 1, "reason": "its score is not finite"}))
+
+    args = ["site", ALIAS, "--data", str(photographs), *FLAGS, "--out", str(out)]
+    with monkeypatch.context() as patch:
+        patch.setattr(produce.lightning.Trainer, "predict", not_finite)
+        for _ in range(2):
+            assert main(args) == 1
+            (said,) = [s for s in capsys.readouterr().err.splitlines() if s.startswith("featvis: 3 pictures")]
+            assert "are missing from the site" in said
+            for name in (f"{LAYER}:{channel} of {ALIAS} by maco_fast", f"0 of {ALIAS} by maco_fast", "concept 1 of"):
+                assert name in said
+            assert not (work / "done.json").exists()
+    assert main(args) == 0
+    assert (work / "done.json").is_file()
+    assert {p.relative_to(out): p.read_bytes() for p in out.rglob("*") if p.is_file()} == whole
 
 
 def test_a_site_without_photographs_says_what_is_left_out(site, tmp_path):

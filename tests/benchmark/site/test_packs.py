@@ -7,10 +7,13 @@ import json
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 from commands import check_sentence, command, tree
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from tiny import put
 
 from benchmark.cli import main
@@ -166,6 +169,50 @@ def test_a_row_that_we_have_otherwise_is_not_overwritten(runs, tmp_path, capsys)
     assert merged(tmp_path, runs / "maco.zip") == 1
     assert "there is a record of small / test_resnet / maco already" in capsys.readouterr().err
     assert tree(tmp_path) == before
+
+
+def as_suite(name: str, change: Callable[[bytes], bytes]) -> Callable[[dict[str, bytes]], None]:
+    """A change of a pack: another suite's name, and what becomes of its pictures."""
+
+    def changes(contents: dict[str, bytes]) -> None:
+        contents[RECORD] = json.dumps(json.loads(contents[RECORD]) | {"suite": name}).encode()
+        for path in [p for p in contents if p.endswith(".png")]:
+            contents[path] = change(contents[path])
+
+    return changes
+
+
+def encoded_anew(data: bytes) -> bytes:
+    """The same pixels and facts in another file, so that all else about the pack holds."""
+    with Image.open(BytesIO(data)) as image:
+        info, buffer = PngInfo(), BytesIO()
+        for key, value in image.text.items():
+            info.add_text(key, value)
+        image.save(buffer, "PNG", pnginfo=info, compress_level=1)
+    return buffer.getvalue()
+
+
+def test_pictures_of_a_row_are_not_replaced_by_those_of_another_suite(runs, tmp_path, capsys):
+    """Folders of pictures are named by network, method and configuration, which two suites may share."""
+    other = changed(runs / "maco.zip", tmp_path / "other.zip", as_suite("other", encoded_anew))
+    same = changed(runs / "maco.zip", tmp_path / "same.zip", as_suite("other", lambda data: data))
+    # At once neither is merged, whatever their order.
+    assert merged(tmp_path / "both", runs / "maco.zip", other) == 1
+    assert tree(tmp_path / "both") == {}
+    assert merged(tmp_path / "out", runs / "maco.zip") == 0
+    before = tree(tmp_path / "out")
+    capsys.readouterr()
+    assert merged(tmp_path / "out", other) == 1
+    said = [line for line in capsys.readouterr().err.splitlines() if "other.zip" in line]
+    assert len(said) == 1
+    assert "301.png is there already, and is another one" in said[0]
+    assert tree(tmp_path / "out") == before
+    # Alone it would be merged; and the same bytes are no conflict.
+    assert merged(tmp_path / "alone", other) == 0
+    assert merged(tmp_path / "out", same) == 0
+    after = tree(tmp_path / "out")
+    assert {name: data for name, data in after.items() if name in before} == before
+    assert any("records/other/" in name for name in after)
 
 
 def test_bad_input_is_refused_in_a_sentence(runs, tmp_path, monkeypatch, capsys):

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
 from commands import check_sentence, tree
+from PIL import Image
+from sample_records import metric, record, write_images
 
 from benchmark.cli import main
+from benchmark.commands.site import make
 from benchmark.site import model, synthetic
+from benchmark.site.pictures import Shelf
 from benchmark.site.rendering.render import render, shared_classes
 
 NAMES = ["<script>alert(1)</script>", "\"quoted\" & 'single'", "crème brûlée 🍮", "</title><b>tench", "tiger"]
@@ -105,6 +110,60 @@ def test_rendering_again_writes_nothing_and_removes_what_is_gone(site, tmp_path)
     stale.write_text("gone")
     assert main(["site", "--render-only", "--out", str(site)]) == 0
     assert {p: p.stat().st_mtime_ns for p in site.rglob("*") if p.is_file()} == stamps
+
+
+def test_what_a_remade_site_no_longer_shows_does_not_stay_in_its_folder(tmp_path):
+    """With fewer classes, concepts and units and no leaderboard, there is what a new folder has, and others' files."""
+    out, new, runs = tmp_path / "out", tmp_path / "new", tmp_path / "run"
+    one = record("maco", metric("logit", 3.0))
+    write_images(one, runs, {"unit": "301"})
+    one.write(one.record_path(runs))
+    synthetic.make(out, ["near", "far"], NAMES, concepts=2, units=5)
+    args = ["--records", str(runs / "records"), "--runs", str(runs)]
+    assert main(["site", "--render-only", *args, "--out", str(out)]) == 0
+    leaderboard = tree(out / "leaderboard")
+    private = Shelf(out).put(["private"], lambda: Image.new("RGBA", (9, 9), "red"), "", {}, "", True)
+    own = ["notes.html", "near/notes.html", "pictures/me.webp", "data/near/units/mine.json", "data/near/notes.json"]
+    for name in own:
+        (out / name).write_text('{"key": "another"}')
+    for folder in (out, new):
+        synthetic.make(folder, ["near", "far"], NAMES[:1], concepts=1, units=2)
+        assert main(["site", "--render-only", "--out", str(folder)]) == 0
+    assert set(leaderboard) == {"quick-flexivit-maco.html"}
+    files = {name: data for name, data in tree(out).items() if data is not None}
+    assert set(files) == {name for name, data in tree(new).items() if data is not None} | set(own)
+    # Every picture is one that some page or its data names, in each of the sizes that it has.
+    text = b"".join(data for name, data in files.items() if name.endswith((".html", ".js", ".json"))).decode()
+    shown = {Path(name).name for name in files if name.startswith("pictures/") and name not in own}
+    assert {name[:12] for name in shown} <= set(re.findall("[0-9a-f]{12}", text))
+    assert len(shown) % 4 == 0 < len(shown)
+    assert private.file not in text
+
+
+def test_pages_name_files_and_not_where_they_lie_on_this_machine(tmp_path, monkeypatch):
+    home = tmp_path / "home" / "me"
+    home.mkdir(parents=True)
+    (home / "net.yaml").write_text("{class_path: x.Net, mean: [0, 0, 0], std: [1, 1, 1], input_size: [8, 8]}")
+    line = f"featvis run --suite {home}/mine.yaml --model wrap:{home}/net.yaml --steps 2"
+    config = {"generator": {"init_args": {"model": f"wrap:{home}/net.yaml", "size": [8, 8]}}}
+    one = record("maco", metric("logit", 3.0), command=line, config=config, given=f"wrap:{home}/net.yaml")
+    write_images(one, tmp_path, {"unit": "301"})
+    one.write(one.record_path(tmp_path))
+
+    def made(models, flags, about, out):
+        model.write(out, about)
+        return []
+
+    monkeypatch.setattr(make, "_make", made)
+    flags = ["--layers", "x", "--records", str(tmp_path / "records"), "--runs", str(tmp_path)]
+    assert main(["site", f"wrap:{home}/net.yaml", *flags, "--out", str(tmp_path / "site")]) == 0
+    texts = {p: p.read_text() for p in (tmp_path / "site").rglob("*") if p.suffix not in (".webp", "")}
+    assert len(texts) > 5
+    assert [str(p) for p, text in texts.items() if str(tmp_path) in text] == []
+    assert model.read(tmp_path / "site" / "site.json", model.Site).command.startswith("featvis site wrap:net.yaml ")
+    row = texts[tmp_path / "site" / "leaderboard" / "quick-flexivit-maco.html"]
+    assert row.count("featvis run --suite mine.yaml --model wrap:net.yaml --steps 2") == 3  # the row's, two pictures'
+    assert json.dumps("wrap:net.yaml") in row
 
 
 def test_a_class_page_is_small_and_its_pictures_keep_their_place(site):
