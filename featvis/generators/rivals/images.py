@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor
 
 from featvis.data.files import fit, to_tensor
@@ -75,21 +76,36 @@ class ClassImages:
         Raises:
             UserError: see `check`; or when fewer can be decoded than are asked for.
         """
-        self.check([unit])
-        images: list[Tensor] = []
-        digests: list[int] = []
-        for row in self.source.rows[self._class(unit)]:
-            try:
-                image, digest = self.source.open(row)
-            except OSError:
-                continue
+        images, digests = [], []
+        for image, digest in self._opened(unit):
             images.append(to_tensor(fit(image, self.classifier.input_size)))
             digests.append(digest)
-            if len(images) == self.count:
-                found = torch.stack(images).to(self.classifier.device)
-                return Seen(found, tuple(digests), torch.ones(self.count, device=found.device))
+        found = torch.stack(images).to(self.classifier.device)
+        return Seen(found, tuple(digests), torch.ones(self.count, device=found.device))
+
+    def digests(self, unit: Unit) -> tuple[int, ...]:
+        """Of their files, and nothing of the images is kept: a thousand classes are looked through before a run.
+
+        Raises:
+            UserError: see `of`.
+        """
+        return tuple(digest for _, digest in self._opened(unit))
+
+    def _opened(self, unit: Unit) -> Iterator[tuple[Image.Image, int]]:
+        """One after the other, as many as are asked for: what cannot be decoded is none of them."""
+        self.check([unit])
+        there = 0
+        for row in self.source.rows[self._class(unit)]:
+            try:
+                opened = self.source.open(row)
+            except OSError:
+                continue
+            yield opened
+            there += 1
+            if there == self.count:
+                return
         name = self.classifier.labels[self._class(unit)]
         raise UserError(
-            f"images {self.source.name}: {len(images)} images of {name} can be decoded, and {self.count} are asked "
+            f"images {self.source.name}: {there} images of {name} can be decoded, and {self.count} are asked "
             "for; name another set or a smaller count"
         )

@@ -59,6 +59,7 @@ class Patches:
         self.source, self.count, self.classifier, self.whose = source, count, classifier, whose
         self.rows = range(0, len(source), -(-len(source) // POOL))
         self._peaks: dict[str, Peaks] = {}
+        self._digests: tuple[int, ...] | None = None
 
     def check(self, unit: Unit) -> None:
         """Raise a UserError for a unit that is no channel of a layer with rows and columns, or for too few images."""
@@ -76,8 +77,10 @@ class Patches:
             )
 
     def digests(self) -> tuple[int, ...]:
-        """Of the files of all images that are looked at."""
-        return tuple(digest for _, _, digest in self._pool(self.classifier.input_size))
+        """Of the files of all images that are looked at, which are the same for all units."""
+        if self._digests is None:
+            self._digests = tuple(digest for _, _, digest in self._pool())
+        return self._digests
 
     def of(self, unit: Unit) -> Seen:
         """The patches of a unit, the most exciting one first, with their relevances.
@@ -108,14 +111,14 @@ class Patches:
         device = self.classifier.device
         return Seen(torch.stack(cut).to(device), tuple(digests), relevance.to(device))
 
-    def _pool(self, size: tuple[int, int]) -> Iterator[tuple[int, Image.Image, int]]:
-        """The images that are looked at, covering a size: number, image, digest. What cannot be decoded is left out."""
+    def _pool(self) -> Iterator[tuple[int, Image.Image, int]]:
+        """The images that are looked at: number, image, digest. What cannot be decoded is left out."""
         for row in self.rows:
             try:
                 image, digest = self.source.open(row)
             except OSError:
                 continue
-            yield row, fit(image, size), digest
+            yield row, image, digest
 
     @torch.no_grad()
     def _find(self, layer: Layer) -> Peaks:
@@ -133,15 +136,18 @@ class Patches:
             batch.clear()
 
         at = tap(layer.name, ":")
-        for row, image, _ in self._pool(self.classifier.input_size):
+        digests: list[int] = []
+        for row, image, digest in self._pool():
             rows.append(row)
-            batch.append(to_tensor(image))
+            digests.append(digest)
+            batch.append(to_tensor(fit(image, self.classifier.input_size)))
             if len(batch) == BATCH:
                 look()
         if batch:
             look()
         if not rows:
             raise UserError(f"images {self.source.name} holds no image that can be decoded")
+        self._digests = tuple(digests)
         return Peaks(tuple(rows), torch.cat(values), torch.cat(places))
 
 

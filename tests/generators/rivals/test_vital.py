@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ import featvis
 from featvis.data.files import digest
 from featvis.errors import UserError
 from featvis.generators import VITAL
+from featvis.generators.rivals import vital
 from featvis.generators.rivals.vital import SortedMatch
 from featvis.generators.state import cosine
 from featvis.networks.units import parse_units
@@ -135,3 +138,43 @@ def test_a_network_that_was_trained_meanwhile_is_matched_as_it_is(tiny, pictures
     after = generator.visualize("cat").canvas
     assert torch.equal(after, made(live, pictures).visualize("cat").canvas)
     assert not torch.equal(after, before)
+
+
+def live() -> int:
+    """The numbers in all tensors that somebody holds."""
+    gc.collect()
+    return sum(o.numel() for o in gc.get_objects() if type(o) is torch.Tensor)
+
+
+def test_of_a_thousand_units_no_image_is_held_and_the_targets_of_a_batch_alone(tiny, pictures, monkeypatch):
+    monkeypatch.setattr(vital, "KEPT", 0)
+    monkeypatch.setattr(vital, "_MADE", WeakKeyDictionary())
+    (pictures / "dog" / "0.png").write_bytes(b"no picture")
+    units = parse_units("cat,dog,fox", tiny)
+    files = {label: sorted((pictures / label).iterdir())[label == "dog" :][:2] for label in ("cat", "dog", "fox")}
+    generator = made(tiny, pictures)
+    generator.check_units(units)
+    before = live()
+    for unit in units:
+        assert generator.photographs(unit) == tuple(map(digest, files[unit.label])), "what can be decoded"
+    assert live() == before
+    held = []
+    for unit in (*units, *units):
+        generator.optimise([unit])
+        assert generator.about(unit)["seen"] == [f"{digest(path):016x}" for path in files[unit.label]]
+        held.append(live() - before)
+    one = 6 * 16 * 16 + 8 * 8 * 8
+    assert set(held) == {held[0]}, "no more after six batches than after one"
+    assert one <= held[0] < 2 * one, "the channels of two layers at all of their positions, of one unit"
+    for unit in units:
+        seen = {k: np.sort(a, -1).mean(0) for k, a in activations(tiny, rgb(files[unit.label])).items()}
+        for _, match in generator.objective(unit).terms:
+            assert np.allclose(match.target.numpy(), seen[match.layer], atol=1e-5)
+
+
+def test_rows_of_a_suite_share_what_images_do_to_the_network(tiny, pictures, monkeypatch):
+    first, second = made(tiny, pictures), made(tiny, pictures, logit_weight=1.0)
+    units = parse_units("cat,dog", tiny)
+    wanted = [first.objective(unit).terms[0][1].target for unit in units]
+    monkeypatch.setattr(vital, "mean_sorted", None)
+    assert all(second.objective(u).terms[0][1].target is w for u, w in zip(units, wanted, strict=True))
