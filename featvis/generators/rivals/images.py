@@ -11,6 +11,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from featvis.data.channels import MODES, of_image
 from featvis.data.files import fit, to_tensor
 from featvis.data.sets import open_images
 from featvis.errors import UserError
@@ -26,14 +27,31 @@ class Seen:
     """Images of a class, or patches that excite a channel.
 
     Attributes:
-        images: RGB in [0, 1], of the network's input size.
+        images: in [0, 1], of the network's input size; see `as_channels`.
         digests: of their files (`featvis.data.files.digest`).
         relevance: how much each counts, above 0 for some.
     """
 
-    images: Float[Tensor, "n 3 h w"]
+    images: Float[Tensor, "n c h w"]
     digests: tuple[int, ...]
     relevance: Float[Tensor, n]
+
+
+def as_channels(image: Image.Image, channels: int) -> Float[Tensor, "c h w"]:
+    """An image for a network of 1 to 4 channels: RGB, also for one of which the network reads the luminance.
+
+    Of two channels and of four (`featvis.data.channels`) the last is alpha, 1 everywhere.
+    """
+    return to_tensor(image) if channels in (1, 3) else of_image(image, channels)
+
+
+def check_channels(network: Classifier) -> None:
+    """Raise a UserError for a network that no photograph can be shown to."""
+    if network.channels not in MODES:
+        raise UserError(
+            f"photographs have 1 to 4 channels, and {network.alias} takes {network.channels}; take a method that sees "
+            "no real images, for example maco"
+        )
 
 
 class ClassImages:
@@ -78,7 +96,7 @@ class ClassImages:
         """
         images, digests = [], []
         for image, digest in self._opened(unit):
-            images.append(to_tensor(fit(image, self.classifier.input_size)))
+            images.append(as_channels(fit(image, self.classifier.input_size), self.classifier.channels))
             digests.append(digest)
         found = torch.stack(images).to(self.classifier.device)
         return Seen(found, tuple(digests), torch.ones(self.count, device=found.device))

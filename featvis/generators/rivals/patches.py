@@ -10,10 +10,10 @@ from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
-from featvis.data.files import fit, to_tensor
+from featvis.data.files import fit
 from featvis.data.sets import ImageSet
 from featvis.errors import UserError
-from featvis.generators.rivals.images import Seen, Whose
+from featvis.generators.rivals.images import Seen, Whose, as_channels
 from featvis.networks.classifier import Classifier
 from featvis.networks.layers import Layer, tap
 from featvis.networks.units import Unit
@@ -106,7 +106,8 @@ class Patches:
             image, digest = self.source.open(peaks.rows[i])
             place = layer.position(int(peaks.places[i, channel]))
             assert place is not None
-            cut.append(patch(fit(image, (ENLARGED * height, ENLARGED * width)), place, layer, (height, width)))
+            part = patch(fit(image, (ENLARGED * height, ENLARGED * width)), place, layer, (height, width))
+            cut.append(as_channels(part, self.classifier.channels))
             digests.append(digest)
         device = self.classifier.device
         return Seen(torch.stack(cut).to(device), tuple(digests), relevance.to(device))
@@ -140,7 +141,7 @@ class Patches:
         for row, image, digest in self._pool():
             rows.append(row)
             digests.append(digest)
-            batch.append(to_tensor(fit(image, self.classifier.input_size)))
+            batch.append(as_channels(fit(image, self.classifier.input_size), self.classifier.channels))
             if len(batch) == BATCH:
                 look()
         if batch:
@@ -151,9 +152,7 @@ class Patches:
         return Peaks(tuple(rows), torch.cat(values), torch.cat(places))
 
 
-def patch(
-    image: Image.Image, place: tuple[int, int], layer: Layer, size: tuple[int, int]
-) -> Float[Tensor, "3 h w"]:  # fmt: skip
+def patch(image: Image.Image, place: tuple[int, int], layer: Layer, size: tuple[int, int]) -> Image.Image:
     """The part of an image about a position of a layer, moved inward where it would reach beyond the image.
 
     Args:
@@ -166,4 +165,4 @@ def patch(
     whole = (image.height, image.width)
     middle = [(at + 0.5) / cells * side for at, cells, side in zip(place, layer.grid, whole, strict=True)]
     top, left = (min(max(round(m - own / 2), 0), side - own) for m, own, side in zip(middle, size, whole, strict=True))
-    return to_tensor(image.crop((left, top, left + size[1], top + size[0])))
+    return image.crop((left, top, left + size[1], top + size[0]))

@@ -15,7 +15,7 @@ from featvis.canvas.parametrizations import Pixel, Pyramid
 from featvis.canvas.transforms import Jitter, Transform
 from featvis.errors import UserError
 from featvis.generators.base import Generator
-from featvis.generators.rivals.images import ClassImages, Seen, Whose
+from featvis.generators.rivals.images import ClassImages, Seen, Whose, check_channels
 from featvis.generators.rivals.patches import BATCH, Patches
 from featvis.generators.state import Visualizations, cosine
 from featvis.networks.classifier import NORMS, Classifier
@@ -147,9 +147,11 @@ class VITAL(Generator):
         return self._found
 
     def check_units(self, units: Sequence[Unit]) -> None:
-        """Raise a UserError for a unit without images, or a layer that the network lacks."""
+        """Raise a UserError for a unit without images, a layer that the network lacks, or more channels than four."""
+        network = self.load_classifier()
+        check_channels(network)
         for unit in units:
-            matched_layers(self.load_classifier(), self.named, unit.layer)
+            matched_layers(network, self.named, unit.layer)
             if unit.layer != LOGITS:
                 self.patches().check(unit)
         self.class_images().check([unit for unit in units if unit.layer == LOGITS])

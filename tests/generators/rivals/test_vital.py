@@ -16,11 +16,13 @@ from tiny import LABELS, network
 import featvis
 from featvis.data.files import digest
 from featvis.errors import UserError
-from featvis.generators import VITAL
+from featvis.generators import VITAL, SeededAccentuation
 from featvis.generators.rivals import vital
 from featvis.generators.rivals.vital import SortedMatch
 from featvis.generators.state import cosine
+from featvis.networks.classifier import Classifier
 from featvis.networks.units import parse_units
+from featvis.networks.weights import ModelSpec
 
 LAYERS = ("1", "4")
 
@@ -44,6 +46,17 @@ def activations(tiny, images: np.ndarray) -> dict[str, np.ndarray]:
     for handle in handles:
         handle.remove()
     return {name: out.reshape(*out.shape[:2], -1) for name, out in found.items()}
+
+
+def of_channels(count: int) -> Classifier:
+    """A network of so many channels."""
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(count, 6, 3, padding=1), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(),
+        torch.nn.Linear(6, len(LABELS)),
+    )  # fmt: skip
+    about = {"mean": (0.5,) * count, "std": (0.25,) * count, "input_size": (16, 16), "labels": LABELS}
+    return Classifier(net, ModelSpec("many", "many", **about), precision="float32")
 
 
 def rgb(paths: list[Path]) -> np.ndarray:
@@ -178,3 +191,30 @@ def test_rows_of_a_suite_share_what_images_do_to_the_network(tiny, pictures, mon
     wanted = [first.objective(unit).terms[0][1].target for unit in units]
     monkeypatch.setattr(vital, "mean_sorted", None)
     assert all(second.objective(u).terms[0][1].target is w for u, w in zip(units, wanted, strict=True))
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_of_other_channels_it_sees_what_image_files_have(pictures, count):
+    network = of_channels(count)
+    color = rgb(sorted((pictures / "cat").iterdir())[:2])
+    grey, alpha = np.tensordot([0.299, 0.587, 0.114], color, (0, 1))[:, None], np.ones((2, 1, 16, 16))
+    seen = np.concatenate({1: [grey], 2: [grey, alpha], 4: [color, alpha]}[count], 1)
+    with torch.no_grad():
+        read = network.net[0](torch.tensor((seen - 0.5) / 0.25, dtype=torch.float32)).flatten(2).numpy()
+    generator = made(network, pictures, layers=("0",))
+    out = generator.visualize("cat,0:1")
+    assert out.canvas.shape == (2, count, 16, 16)
+    ((_, match),) = generator.objective(out.units[0]).terms
+    # An image file's luminance is on 256 levels.
+    assert np.abs(match.target.numpy() - np.sort(read, -1).mean(0)).max() < 0.02
+    begun = SeededAccentuation(model=network, images=str(pictures), layer="0", untouched=True, canvas=16).visualize(
+        "cat"
+    )
+    assert begun.canvas.shape == (1, count, 16, 16)
+
+
+@pytest.mark.parametrize("method", [VITAL, SeededAccentuation])
+@pytest.mark.parametrize("unit", ["cat", "0:1"])
+def test_of_more_channels_than_image_files_have_it_says_so(pictures, method, unit):
+    with pytest.raises(UserError, match="photographs have 1 to 4 channels, and many takes 5"):
+        method(model=of_channels(5), images=str(pictures), canvas=16, steps=1).visualize(unit)
