@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections import namedtuple
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import torchvision
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
+import featvis
 from featvis.data.gallery import ActivationJob, GalleryJob, activations
 from featvis.data.reference import BankJob, NearestJob
 from featvis.errors import UserError
@@ -218,6 +220,27 @@ def test_a_network_computes_in_the_type_of_its_weights(dtype):
     assert torch.autograd.grad(found(x).sum(), x)[0].dtype == torch.float32
     assert classifier_of(net, **GIVEN).dtype == torch.float32
     assert net[0].weight.dtype == dtype
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_float32_asked_of_a_network_of_another_type_is_float32(dtype):
+    net, x = small().to(dtype), torch.rand(2, 3, 16, 16)
+    found = classifier_of(net, **OWN)
+    before = found(x)
+    made = featvis.classifier(found, precision="float32")
+    assert (made.dtype, made.precision, made.weights_hash) == (torch.float32, "float32", found.weights_hash)
+    wanted = copy.deepcopy(net).float()((x - 0.5) / 0.25)
+    assert torch.allclose(made(x), wanted, atol=1e-6)
+    assert torch.equal(made(x), classifier_of(net, **GIVEN)(x)), "as it is loaded in float32"
+    assert made.activations(x, frozenset({"0"}))["0"].dtype == torch.float32
+    assert made.in_precision("float32") is made
+    assert featvis.classifier(found) is found.in_precision("auto") is found
+    assert Fourier(model=found, precision="float32", steps=1, canvas=48).config()["precision"] == "float32"
+    # The network itself is what it was, and stays where it is when the other is moved.
+    assert made.to("meta").device.type == "meta"
+    assert (found.dtype, found.device.type) == (dtype, "cpu")
+    assert found.net[4].bias.data_ptr() == net[4].bias.data_ptr()
+    assert torch.equal(found(x), before)
 
 
 def test_batch_norms_without_running_statistics_are_said_and_not_folded():
