@@ -60,15 +60,16 @@ def classifier_of(
         (1, (28, 28), ['cat', 'dog'], True)
     """
     found = unwrapped(net)
-    what = describe(found, mean, std, input_size, labels, preprocess)
+    sealed = is_sealed(found)
+    with torch.no_grad():
+        own = Sealed(copy.deepcopy(found).eval()) if sealed else twin(found)
+    what = describe(found, mean, std, input_size, labels, preprocess, run=own)
     where = next((t.device for t in itertools.chain(found.parameters(), found.buffers())), torch.device("cpu"))
     cfg = getattr(found, "pretrained_cfg", None)
     alias = str((cfg or {}).get("architecture") or type(found).__name__.lower())
     name = f"{type(found).__module__}.{type(found).__qualname__}"
     spec = ModelSpec(alias, name, mean=what.mean, std=what.std, input_size=what.size, labels=what.labels, own="")
-    with torch.no_grad():
-        own = Sealed(copy.deepcopy(found)) if is_sealed(found) else plain(twin(found))
-    made = Classifier(own, spec, source="a module in memory", precision=precision)
+    made = Classifier(own if sealed else plain(own), spec, source="a module in memory", precision=precision)
     return made.to(where if device is None else device)
 
 
