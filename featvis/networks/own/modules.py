@@ -142,12 +142,17 @@ def baked(net: nn.Module) -> nn.Module:
     return net.requires_grad_(False)
 
 
-def version(net: nn.Module) -> tuple[int, float]:
-    """Numbers that change when a module's weights or buffers are written to.
+def version(net: nn.Module) -> tuple[int, tuple[str, ...]]:
+    """Numbers that change when a module's weights or buffers are written to, as text: NaN is not equal to itself.
 
-    Fused optimisers, and whoever writes to `.data`, do not count themselves in: so what is written is looked at too.
+    Fused optimisers, and whoever writes to `.data`, do not count themselves in: so what is written is looked at too,
+    which is a pass over all weights, and a wait for the device that they are on.
     """
     tensors = [t.detach() for t in itertools.chain(net.parameters(), net.buffers())]
     counted = sum(t._version for t in tensors if not t.is_inference())
     sizes = [t for t in tensors if t.is_floating_point() and t.numel()]
-    return counted, float(sum(n.double().cpu() for n in torch._foreach_norm(sizes))) if sizes else 0.0
+    norms = torch._foreach_norm(sizes) if sizes else ()
+    # One wait, where all are on one device.
+    devices = dict.fromkeys(n.device for n in norms)
+    read = [torch.stack([n for n in norms if n.device == device]).tolist() for device in devices]
+    return counted, tuple(repr(n) for values in read for n in values)
