@@ -8,12 +8,13 @@ transparency map. The weights get none. Parts bound the memory, whatever the bat
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 import torch
 from jaxtyping import Float
@@ -34,6 +35,27 @@ from featvis.networks.loading import Source
 from featvis.networks.objectives import Objective
 from featvis.networks.units import Unit, groups, parse_units
 from featvis.storage.hashing import config_hash
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def settled(method: F) -> F:
+    """A generator's method, during which the network stays what it is at the beginning.
+
+    Whether a module in memory was trained meanwhile takes a pass over its weights, and a wait for the GPU where it is
+    on one: that is asked here, and not in each micro-batch.
+    """
+
+    @functools.wraps(method)
+    def within(self: Any, *args: Any, **kwargs: Any) -> Any:
+        self.load_classifier()
+        before, self._settled = self._settled, True
+        try:
+            return method(self, *args, **kwargs)
+        finally:
+            self._settled = before
+
+    return cast(F, within)
 
 
 class Generator(passes.Passes, metaclass=NotesArguments):
@@ -98,6 +120,7 @@ class Generator(passes.Passes, metaclass=NotesArguments):
             raise UserError(f"lr must be above 0, not {lr}")
         # Not a submodule by assignment: the network is loaded when there is work, not when a config is parsed.
         self.classifier: Classifier | None = None
+        self._settled = False
         # In a tuple, where torch does not take it for a submodule.
         self._known: tuple[Classifier, ...] = ()
         self._channels = 3
@@ -163,8 +186,11 @@ class Generator(passes.Passes, metaclass=NotesArguments):
     # --- what all methods share -----------------------------------------------------------------------------------
 
     def load_classifier(self) -> Classifier:
-        """The network, loaded at the first call; a module in memory again when its weights have changed since."""
-        if self.classifier is None or self.source.changed():
+        """The network, loaded at the first call; a module in memory again when its weights have changed since.
+
+        Within `optimise`, `config` and `visualize` it is the one of their beginning.
+        """
+        if self.classifier is None or (not self._settled and self.source.changed()):
             self.classifier = self.source.load(self.precision, self.device)
         if not any(known is self.classifier for known in self._known):
             self._known = (self.classifier,)
@@ -191,6 +217,7 @@ class Generator(passes.Passes, metaclass=NotesArguments):
         except ValueError as error:
             raise UserError(f"--canvas {self.size[0]} is too small: {error}") from error
 
+    @settled
     def config(self, device: torch.device | None = None) -> dict[str, Any]:
         """All that an image depends on besides its unit, as JSON values; `micro_batch` changes only rounding.
 
@@ -225,6 +252,7 @@ class Generator(passes.Passes, metaclass=NotesArguments):
         with torch.inference_mode(False), torch.enable_grad(), torch.autocast(self.device.type, enabled=False):
             return self.optimise(batch)
 
+    @settled
     def visualize(self, units: str) -> Visualizations:
         """The images of the units named by a text (see `featvis.networks.units`), without a Trainer."""
         classifier = self.load_classifier()
@@ -240,11 +268,11 @@ class Generator(passes.Passes, metaclass=NotesArguments):
         """Each unit's own random stream, a function of (seed, unit) alone."""
         return [torch.Generator(self.device).manual_seed(unit.seed(self.seed)) for unit in units]
 
+    @settled
     def optimise(self, units: list[Unit]) -> Visualizations:
         """The loop over the steps, from the beginning or from where a callback takes it up; groups stand together."""
         begin = time.perf_counter()
         units = [unit for group in groups(units, self.together) for unit in group]
-        self.load_classifier()
         self.check_transforms()
         self._objectives = {unit: self.objective(unit) for unit in units}
         state = self.optimisation(units)

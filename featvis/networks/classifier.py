@@ -12,14 +12,13 @@ from typing import Any, TypeVar, cast
 import timm
 import torch
 from jaxtyping import Float
-from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
 from torch import Tensor, nn
 
 from featvis import engine
 from featvis.canvas.sampling import cover
 from featvis.errors import UserError, nearest
-from featvis.networks.devices import Precision, compute_dtype, own_dtype
-from featvis.networks.features import Ends, ends, grey, last_block_of_timm, middle_of, sixteenths
+from featvis.networks.devices import Precision, compute_dtype, in_float32, own_dtype
+from featvis.networks.features import Ends, class_names, ends, grey, last_block_of_timm, middle_of, sixteenths
 from featvis.networks.layers import Layer, find, split_tap
 from featvis.networks.measuring import MOMENTS, Rectifiers, measure, moments_read
 from featvis.networks.names import ModelSpec
@@ -43,7 +42,7 @@ class Classifier(nn.Module):
     """A frozen classifier that takes images in [0, 1]; its own mean and std are applied here and nowhere else.
 
     timm's networks, and any other module that takes (N, C, h, w) to (N, classes) where `spec` has mean, std and
-    input_size. Weights of another type than float32 are computed with in their own type.
+    input_size. Weights of another type than float32 are computed with in their own type, unless another is asked for.
 
     Attributes:
         alias: the name as the user says it; `wrap-net` of `wrap:net.yaml`, so that no file is called as timm's `net`.
@@ -105,11 +104,18 @@ class Classifier(nn.Module):
         self._ends: Ends | None = None
 
     def in_precision(self, precision: Precision) -> Classifier:
-        """The same network, its weights shared, that computes in another precision; itself where that is the same."""
-        if precision == self.precision or self.own_dtype is not None:
+        """The same network that computes in another precision; itself where that is the same.
+
+        The weights are shared, unless they have a type of their own: then the other network's are copies in float32.
+        """
+        if precision == self.precision:
             return self
         other = copy.copy(self)
         other.precision, other._made = precision, {}
+        if self.own_dtype is not None:
+            # What holds modules and buffers is shared as well: else this network would change with the other.
+            other._modules, other._buffers = {"net": in_float32(self.net)}, dict(self._buffers)
+            other.own_dtype = None
         return other
 
     def train(self, mode: bool = True) -> Classifier:
@@ -375,20 +381,3 @@ class Classifier(nn.Module):
         if isinstance(layer, Layer) and layer.kind != "vector":
             return named
         return self.ends().flat
-
-
-def class_names(net: nn.Module, count: int) -> tuple[list[str], list[str]]:
-    """The short names and the synsets of a network's classes; numbers where they are not ImageNet's.
-
-    A network of timm's without a head (DINOv2) is an extractor: what it puts out are features, however many.
-    """
-    headless = isinstance(getattr(net, "get_classifier", lambda: None)(), nn.Identity)
-    if headless and getattr(net, "num_classes", None) == 0:
-        return [f"dimension {i}" for i in range(count)], []
-    subset = infer_imagenet_subset(net)
-    if subset is None and count == 1000:
-        subset = "imagenet-1k"
-    info = None if subset is None else ImageNetInfo(subset)
-    if info is None or info.num_classes() != count:
-        return [f"class {i}" for i in range(count)], []
-    return [info.index_to_description(i).split(",")[0] for i in range(count)], list(info.label_names())

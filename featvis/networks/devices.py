@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Literal
 
 import torch
@@ -37,6 +38,11 @@ def own_dtype(net: nn.Module) -> torch.dtype | None:
             counts[parameter.dtype] = counts.get(parameter.dtype, 0) + parameter.numel()
     found = max(counts, key=lambda dtype: counts[dtype], default=torch.float32)
     return None if found == torch.float32 else found
+
+
+def in_float32(net: nn.Module) -> nn.Module:
+    """A copy of a network whose weights are float32; the network keeps its own."""
+    return copy.deepcopy(net).float()
 
 
 def device_text(device: torch.device, precision: str) -> str:

@@ -1,4 +1,7 @@
-"""Where a network ends: the layer that makes the logits, and the last map before its pooling, found by running it."""
+"""Where a network ends: the layer that makes the logits, and the last map before its pooling, found by running it.
+
+And the classes of these logits, by their names.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
 from torch import Tensor, nn
 
 from featvis.networks.layers import Layer, stages
@@ -119,3 +123,20 @@ def sixteenths(output: Tensor, layer: Layer) -> Float[Tensor, "n d"]:
     patches = layer.read(output, ":")[:, layer.extra :]
     maps = patches.movedim(2, 1).unflatten(2, layer.grid)
     return F.adaptive_avg_pool2d(maps, GRID).flatten(2).movedim(1, 2).flatten(1)
+
+
+def class_names(net: nn.Module, count: int) -> tuple[list[str], list[str]]:
+    """The short names and the synsets of a network's classes; numbers where they are not ImageNet's.
+
+    A network of timm's without a head (DINOv2) is an extractor: what it puts out are features, however many.
+    """
+    headless = isinstance(getattr(net, "get_classifier", lambda: None)(), nn.Identity)
+    if headless and getattr(net, "num_classes", None) == 0:
+        return [f"dimension {i}" for i in range(count)], []
+    subset = infer_imagenet_subset(net)
+    if subset is None and count == 1000:
+        subset = "imagenet-1k"
+    info = None if subset is None else ImageNetInfo(subset)
+    if info is None or info.num_classes() != count:
+        return [f"class {i}" for i in range(count)], []
+    return [info.index_to_description(i).split(",")[0] for i in range(count)], list(info.label_names())

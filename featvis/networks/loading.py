@@ -33,7 +33,7 @@ class Source:
     """
 
     def __init__(self, model: str | nn.Module) -> None:
-        self.model, self._version = model, (0, 0.0)
+        self.model, self._version = model, (0, tuple[str, ...]())
 
     @property
     def name(self) -> str:
@@ -45,7 +45,7 @@ class Source:
         return self.model.precision if isinstance(self.model, Classifier) and precision == "auto" else precision
 
     def changed(self) -> bool:
-        """Whether somebody has written to a module's weights since it was loaded."""
+        """Whether somebody has written to a module's weights since it was loaded: a pass over all of them."""
         live = not isinstance(self.model, str | Classifier)
         return live and self._version != version(cast(nn.Module, self.model))
 

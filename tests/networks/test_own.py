@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections import namedtuple
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import torchvision
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
+import featvis
 from featvis.data.gallery import ActivationJob, GalleryJob, activations
 from featvis.data.reference import BankJob, NearestJob
 from featvis.errors import UserError
@@ -220,6 +222,27 @@ def test_a_network_computes_in_the_type_of_its_weights(dtype):
     assert net[0].weight.dtype == dtype
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_float32_asked_of_a_network_of_another_type_is_float32(dtype):
+    net, x = small().to(dtype), torch.rand(2, 3, 16, 16)
+    found = classifier_of(net, **OWN)
+    before = found(x)
+    made = featvis.classifier(found, precision="float32")
+    assert (made.dtype, made.precision, made.weights_hash) == (torch.float32, "float32", found.weights_hash)
+    wanted = copy.deepcopy(net).float()((x - 0.5) / 0.25)
+    assert torch.allclose(made(x), wanted, atol=1e-6)
+    assert torch.equal(made(x), classifier_of(net, **GIVEN)(x)), "as it is loaded in float32"
+    assert made.activations(x, frozenset({"0"}))["0"].dtype == torch.float32
+    assert made.in_precision("float32") is made
+    assert featvis.classifier(found) is found.in_precision("auto") is found
+    assert Fourier(model=found, precision="float32", steps=1, canvas=48).config()["precision"] == "float32"
+    # The network itself is what it was, and stays where it is when the other is moved.
+    assert made.to("meta").device.type == "meta"
+    assert (found.dtype, found.device.type) == (dtype, "cpu")
+    assert found.net[4].bias.data_ptr() == net[4].bias.data_ptr()
+    assert torch.equal(found(x), before)
+
+
 def test_batch_norms_without_running_statistics_are_said_and_not_folded():
     net = nn.Sequential(
         nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False), nn.Flatten(), nn.Linear(784, 2)
@@ -300,6 +323,67 @@ def test_a_network_that_says_nothing_is_taken_as_it_comes_and_that_is_said():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         describe(small(), mean=0, std=1, input_size=16)
+
+
+class HeadFirst(nn.Module):
+    """A network whose head is made before its stem."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.head = nn.Conv2d(6, 4, 1)
+        self.backbone = nn.Sequential(nn.Conv2d(channels, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU())
+
+    def forward(self, x):
+        return self.head(self.backbone(x)).mean((2, 3))
+
+
+class Patches(nn.Module):
+    """A network without a convolution, whose positions have four dimensions."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.positions = nn.Parameter(torch.zeros(1, 6, 4, 4))
+        self.embed, self.head = nn.Linear(16 * channels, 6), nn.Linear(6, 4)
+
+    def forward(self, x):
+        x = self.embed(nn.functional.pixel_unshuffle(x, 4).movedim(1, -1)).movedim(-1, 1)
+        return self.head((x + self.positions).mean((2, 3)))
+
+
+class OwnKernel(nn.Module):
+    """A network that convolves by itself."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.kernel = nn.Parameter(torch.randn(4, channels, 3, 3))
+
+    def forward(self, x):
+        return nn.functional.conv2d(x, self.kernel).mean((2, 3))
+
+
+@pytest.mark.parametrize(
+    ("make", "channels", "mean"),
+    [
+        (HeadFirst, 3, 0.5), (HeadFirst, 1, 0.5), (HeadFirst, 5, (0.5,) * 5), (HeadFirst, 1, (0.4, 0.5, 0.6)),
+        (Patches, 3, 0.5), (Patches, 1, 0.5), (OwnKernel, 5, 0.5), (OwnKernel, 1, (0.4, 0.5, 0.6)),
+    ],
+)  # fmt: skip
+def test_a_network_takes_the_channels_that_it_runs_on_whatever_was_made_first(make, channels, mean):
+    torch.manual_seed(0)
+    net = make(channels).train()
+    state = {key: value.clone() for key, value in net.state_dict().items()}
+    found = classifier_of(net, "float32", mean=mean, std=0.25, input_size=16)
+    x = torch.rand(2, channels, 16, 16)
+    assert (found.channels, found.layer("logits").channels) == (channels, 4)
+    assert net.training
+    assert all(torch.equal(value, state[key]) for key, value in net.state_dict().items()), "it was not run itself"
+    assert torch.allclose(found(x), net.eval()((x - 0.5) / 0.25), atol=1e-5)
+
+
+def test_size_and_channels_are_found_together():
+    with pytest.warns(RuntimeWarning, match="28 x 28 pixels"):
+        found = describe(nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 10)))
+    assert (found.channels, found.size) == (1, (28, 28))
 
 
 @pytest.mark.parametrize(

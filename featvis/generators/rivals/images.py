@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor
 
+from featvis.data.channels import MODES, of_image
 from featvis.data.files import fit, to_tensor
 from featvis.data.sets import open_images
 from featvis.errors import UserError
@@ -25,14 +27,31 @@ class Seen:
     """Images of a class, or patches that excite a channel.
 
     Attributes:
-        images: RGB in [0, 1], of the network's input size.
+        images: in [0, 1], of the network's input size; see `as_channels`.
         digests: of their files (`featvis.data.files.digest`).
         relevance: how much each counts, above 0 for some.
     """
 
-    images: Float[Tensor, "n 3 h w"]
+    images: Float[Tensor, "n c h w"]
     digests: tuple[int, ...]
     relevance: Float[Tensor, n]
+
+
+def as_channels(image: Image.Image, channels: int) -> Float[Tensor, "c h w"]:
+    """An image for a network of 1 to 4 channels: RGB, also for one of which the network reads the luminance.
+
+    Of two channels and of four (`featvis.data.channels`) the last is alpha, 1 everywhere.
+    """
+    return to_tensor(image) if channels in (1, 3) else of_image(image, channels)
+
+
+def check_channels(network: Classifier) -> None:
+    """Raise a UserError for a network that no photograph can be shown to."""
+    if network.channels not in MODES:
+        raise UserError(
+            f"photographs have 1 to 4 channels, and {network.alias} takes {network.channels}; take a method that sees "
+            "no real images, for example maco"
+        )
 
 
 class ClassImages:
@@ -75,21 +94,36 @@ class ClassImages:
         Raises:
             UserError: see `check`; or when fewer can be decoded than are asked for.
         """
+        images, digests = [], []
+        for image, digest in self._opened(unit):
+            images.append(as_channels(fit(image, self.classifier.input_size), self.classifier.channels))
+            digests.append(digest)
+        found = torch.stack(images).to(self.classifier.device)
+        return Seen(found, tuple(digests), torch.ones(self.count, device=found.device))
+
+    def digests(self, unit: Unit) -> tuple[int, ...]:
+        """Of their files, and nothing of the images is kept: a thousand classes are looked through before a run.
+
+        Raises:
+            UserError: see `of`.
+        """
+        return tuple(digest for _, digest in self._opened(unit))
+
+    def _opened(self, unit: Unit) -> Iterator[tuple[Image.Image, int]]:
+        """One after the other, as many as are asked for: what cannot be decoded is none of them."""
         self.check([unit])
-        images: list[Tensor] = []
-        digests: list[int] = []
+        there = 0
         for row in self.source.rows[self._class(unit)]:
             try:
-                image, digest = self.source.open(row)
+                opened = self.source.open(row)
             except OSError:
                 continue
-            images.append(to_tensor(fit(image, self.classifier.input_size)))
-            digests.append(digest)
-            if len(images) == self.count:
-                found = torch.stack(images).to(self.classifier.device)
-                return Seen(found, tuple(digests), torch.ones(self.count, device=found.device))
+            yield opened
+            there += 1
+            if there == self.count:
+                return
         name = self.classifier.labels[self._class(unit)]
         raise UserError(
-            f"images {self.source.name}: {len(images)} images of {name} can be decoded, and {self.count} are asked "
+            f"images {self.source.name}: {there} images of {name} can be decoded, and {self.count} are asked "
             "for; name another set or a smaller count"
         )

@@ -10,10 +10,10 @@ from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
-from featvis.data.files import fit, to_tensor
+from featvis.data.files import fit
 from featvis.data.sets import ImageSet
 from featvis.errors import UserError
-from featvis.generators.rivals.images import Seen, Whose
+from featvis.generators.rivals.images import Seen, Whose, as_channels
 from featvis.networks.classifier import Classifier
 from featvis.networks.layers import Layer, tap
 from featvis.networks.units import Unit
@@ -59,6 +59,7 @@ class Patches:
         self.source, self.count, self.classifier, self.whose = source, count, classifier, whose
         self.rows = range(0, len(source), -(-len(source) // POOL))
         self._peaks: dict[str, Peaks] = {}
+        self._digests: tuple[int, ...] | None = None
 
     def check(self, unit: Unit) -> None:
         """Raise a UserError for a unit that is no channel of a layer with rows and columns, or for too few images."""
@@ -76,8 +77,10 @@ class Patches:
             )
 
     def digests(self) -> tuple[int, ...]:
-        """Of the files of all images that are looked at."""
-        return tuple(digest for _, _, digest in self._pool(self.classifier.input_size))
+        """Of the files of all images that are looked at, which are the same for all units."""
+        if self._digests is None:
+            self._digests = tuple(digest for _, _, digest in self._pool())
+        return self._digests
 
     def of(self, unit: Unit) -> Seen:
         """The patches of a unit, the most exciting one first, with their relevances.
@@ -103,19 +106,20 @@ class Patches:
             image, digest = self.source.open(peaks.rows[i])
             place = layer.position(int(peaks.places[i, channel]))
             assert place is not None
-            cut.append(patch(fit(image, (ENLARGED * height, ENLARGED * width)), place, layer, (height, width)))
+            part = patch(fit(image, (ENLARGED * height, ENLARGED * width)), place, layer, (height, width))
+            cut.append(as_channels(part, self.classifier.channels))
             digests.append(digest)
         device = self.classifier.device
         return Seen(torch.stack(cut).to(device), tuple(digests), relevance.to(device))
 
-    def _pool(self, size: tuple[int, int]) -> Iterator[tuple[int, Image.Image, int]]:
-        """The images that are looked at, covering a size: number, image, digest. What cannot be decoded is left out."""
+    def _pool(self) -> Iterator[tuple[int, Image.Image, int]]:
+        """The images that are looked at: number, image, digest. What cannot be decoded is left out."""
         for row in self.rows:
             try:
                 image, digest = self.source.open(row)
             except OSError:
                 continue
-            yield row, fit(image, size), digest
+            yield row, image, digest
 
     @torch.no_grad()
     def _find(self, layer: Layer) -> Peaks:
@@ -133,21 +137,22 @@ class Patches:
             batch.clear()
 
         at = tap(layer.name, ":")
-        for row, image, _ in self._pool(self.classifier.input_size):
+        digests: list[int] = []
+        for row, image, digest in self._pool():
             rows.append(row)
-            batch.append(to_tensor(image))
+            digests.append(digest)
+            batch.append(as_channels(fit(image, self.classifier.input_size), self.classifier.channels))
             if len(batch) == BATCH:
                 look()
         if batch:
             look()
         if not rows:
             raise UserError(f"images {self.source.name} holds no image that can be decoded")
+        self._digests = tuple(digests)
         return Peaks(tuple(rows), torch.cat(values), torch.cat(places))
 
 
-def patch(
-    image: Image.Image, place: tuple[int, int], layer: Layer, size: tuple[int, int]
-) -> Float[Tensor, "3 h w"]:  # fmt: skip
+def patch(image: Image.Image, place: tuple[int, int], layer: Layer, size: tuple[int, int]) -> Image.Image:
     """The part of an image about a position of a layer, moved inward where it would reach beyond the image.
 
     Args:
@@ -160,4 +165,4 @@ def patch(
     whole = (image.height, image.width)
     middle = [(at + 0.5) / cells * side for at, cells, side in zip(place, layer.grid, whole, strict=True)]
     top, left = (min(max(round(m - own / 2), 0), side - own) for m, own, side in zip(middle, size, whole, strict=True))
-    return to_tensor(image.crop((left, top, left + size[1], top + size[0])))
+    return image.crop((left, top, left + size[1], top + size[0]))

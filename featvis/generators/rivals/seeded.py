@@ -13,6 +13,7 @@ from featvis.data.files import fit
 from featvis.data.sets import ImageSet, open_images
 from featvis.errors import UserError
 from featvis.generators.rivals.accentuation import Accentuation, Seed
+from featvis.generators.rivals.images import check_channels
 from featvis.networks.units import Unit, class_of, stream_seed
 
 
@@ -63,7 +64,8 @@ class SeededAccentuation(Accentuation):
         return found
 
     def check_units(self, units: Sequence[Unit]) -> None:
-        """Raise a UserError for a layer that the network lacks, or a unit without an image of another class."""
+        """Raise a UserError for an unknown layer, five channels or more, or a unit without another class's image."""
+        check_channels(self.load_classifier())
         self.layer()
         for unit in units:
             self._others(unit)

@@ -15,16 +15,18 @@ from featvis.canvas.parametrizations import Pixel, Pyramid
 from featvis.canvas.transforms import Jitter, Transform
 from featvis.errors import UserError
 from featvis.generators.base import Generator
-from featvis.generators.rivals.images import ClassImages, Seen, Whose
+from featvis.generators.rivals.images import ClassImages, Seen, Whose, check_channels
 from featvis.generators.rivals.patches import BATCH, Patches
-from featvis.generators.state import cosine
+from featvis.generators.state import Visualizations, cosine
 from featvis.networks.classifier import NORMS, Classifier
 from featvis.networks.layers import Layer, stages, tap
 from featvis.networks.objectives import LOGITS, Objective
 from featvis.networks.units import Unit, base_of
 
 _MADE: WeakKeyDictionary[Classifier, dict[Hashable, dict[str, Tensor]]] = WeakKeyDictionary()
-"""What `mean_sorted` made, by the network, the images and the layers."""
+"""What `mean_sorted` made last, by the network, the images and the layers."""
+KEPT = 2**28
+"""Bytes of it a network, on its device: about thirty units of a ResNet-50. A thousand classes would be gigabytes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +129,7 @@ class VITAL(Generator):
         self._found: ClassImages | None = None
         self._patches: Patches | None = None
         self._targets: dict[str, list[SortedMatch]] = {}
-        self._seen: dict[str, Seen] = {}
+        self._digests: dict[str, tuple[int, ...]] = {}
 
     def seen(self, units: Sequence[Unit] = ()) -> str:
         """So many images of the class; of channels alone so many patches."""
@@ -145,9 +147,11 @@ class VITAL(Generator):
         return self._found
 
     def check_units(self, units: Sequence[Unit]) -> None:
-        """Raise a UserError for a unit without images, or a layer that the network lacks."""
+        """Raise a UserError for a unit without images, a layer that the network lacks, or more channels than four."""
+        network = self.load_classifier()
+        check_channels(network)
         for unit in units:
-            matched_layers(self.load_classifier(), self.named, unit.layer)
+            matched_layers(network, self.named, unit.layer)
             if unit.layer != LOGITS:
                 self.patches().check(unit)
         self.class_images().check([unit for unit in units if unit.layer == LOGITS])
@@ -160,14 +164,21 @@ class VITAL(Generator):
 
     def photographs(self, unit: Unit) -> tuple[int, ...]:
         """The digests of the images that are seen for a unit: of a channel all among which patches are sought."""
-        return self._seen_of(unit).digests if unit.layer == LOGITS else self.patches().digests()
+        return self._digests_of(unit) if unit.layer == LOGITS else self.patches().digests()
 
-    def _seen_of(self, unit: Unit) -> Seen:
-        """What is seen for a unit; of several pictures of one unit found once."""
+    def _digests_of(self, unit: Unit) -> tuple[int, ...]:
+        """The files that are seen for a unit; of several pictures of one unit found once, and of no image kept."""
         name = base_of(unit.id)
-        if name not in self._seen:
-            self._seen[name] = (self.class_images() if unit.layer == LOGITS else self.patches()).of(unit)
-        return self._seen[name]
+        if name not in self._digests:
+            classes = unit.layer == LOGITS
+            self._digests[name] = self.class_images().digests(unit) if classes else self._see(unit).digests
+        return self._digests[name]
+
+    def _see(self, unit: Unit) -> Seen:
+        """What is seen for a unit, for whoever reads it now: a generator that kept the images of all would fill up."""
+        seen = (self.class_images() if unit.layer == LOGITS else self.patches()).of(unit)
+        self._digests[base_of(unit.id)] = seen.digests
+        return seen
 
     def transforms(self, step: int) -> Sequence[Transform]:
         """A shift by whole pixels."""
@@ -189,22 +200,34 @@ class VITAL(Generator):
 
     def about(self, unit: Unit) -> dict[str, Any]:
         """The images that were seen, or whose patches were."""
-        return {"seen": [f"{digest:016x}" for digest in self._seen_of(unit).digests]}
+        return {"seen": [f"{digest:016x}" for digest in self._digests_of(unit)]}
+
+    def optimise(self, units: list[Unit]) -> Visualizations:
+        """See `Generator`; what the images of units of other batches did to the network is dropped before."""
+        names = {base_of(unit.id) for unit in units}
+        self._targets = {name: target for name, target in self._targets.items() if name in names}
+        self._objectives = {}
+        return super().optimise(units)
 
     def _target(self, unit: Unit) -> list[SortedMatch]:
         """What a unit's images do to each layer; of several pictures of one unit once."""
         name = base_of(unit.id)
         if name not in self._targets:
-            network, seen = self.load_classifier(), self._seen_of(unit)
+            network = self.load_classifier()
             layers = matched_layers(network, self.named, unit.layer)
+            seen = None if name in self._digests else self._see(unit)
             # Rows of a suite share a network, and most of what its images do to it.
             kept = _MADE.setdefault(network, {})
             key = (
-                seen.digests,
+                self._digests[name],
                 (name, self.whose) if unit.layer != LOGITS else None,
                 *(layer.name for layer in layers),
             )
-            targets = kept[key] = kept.get(key) or mean_sorted(network, layers, seen)
+            if key not in kept:
+                kept[key] = mean_sorted(network, layers, seen or self._see(unit))
+            targets = kept[key]
+            while len(kept) > 1 and sum(t.nbytes for one in kept.values() for t in one.values()) > KEPT:
+                del kept[next(iter(kept))]
             self._targets[name] = [SortedMatch(layer.name, targets[layer.name], layer.extra) for layer in layers]
         return self._targets[name]
 

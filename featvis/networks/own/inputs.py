@@ -18,6 +18,7 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import nn
 
 from featvis.errors import UserError
+from featvis.networks.own.outputs import is_sealed
 
 Numbers = float | int | Sequence[float | int]
 """One for all channels, or one a channel."""
@@ -55,10 +56,21 @@ def describe(
     input_size: int | Sequence[int] | None = None,
     labels: Sequence[str] | None = None,
     preprocess: Any = None,
+    run: nn.Module | None = None,
 ) -> Input:
     """What a network takes: what is given, else what `preprocess` says, else what the network says of itself.
 
-    A network that says nothing is taken to want images in [0, 1] as they are, which a warning says.
+    A network that says nothing is taken to want images in [0, 1] as they are, which a warning says. What nobody says
+    for sure, its channels and its size, are the first of what it may take that it runs on.
+
+    Args:
+        net: the network.
+        mean: see `classifier_of`, as of the next four.
+        std: see there.
+        input_size: see there.
+        labels: see there.
+        preprocess: see there.
+        run: what is run to find out, a copy of the network in eval mode; None: the network.
 
     Raises:
         UserError: for values that cannot be used, a `preprocess` of an unknown kind, or a Hugging Face network without
@@ -80,10 +92,13 @@ def describe(
             "preprocess=AutoImageProcessor.from_pretrained(...), or mean and std"
         )
     several = max(len(found.mean or ()), len(found.std or ()))
-    channels = _channels(net) or (several if several > 1 else 3)
+    channels, size = _kernel(net), found.size
+    # Where the first convolution and who describes the images agree there is nothing to find out.
+    if size is None or channels != several:
+        channels, size = _tried(net if run is None else run, _channels(net, several), size)
     unknown = [n for n, v in (("mean", found.mean), ("std", found.std), ("input_size", found.size)) if v is None]
     mean_, std_ = _each("mean", found.mean, channels, 0.0), _each("std", found.std, channels, 1.0)
-    found = replace(found, channels=channels, mean=mean_, std=std_, size=found.size or _tried(net, channels))
+    found = replace(found, channels=channels, mean=mean_, std=std_, size=size)
     if unknown:
         assert found.size is not None
         warnings.warn(
@@ -132,12 +147,25 @@ def _each(name: str, values: tuple[float, ...] | None, channels: int, otherwise:
     return (sum(values) / len(values),) * channels
 
 
-def _channels(net: nn.Module) -> int | None:
-    """Those of the first convolution, in the order in which modules were made; a script has its weights alone."""
-    first = next((m for m in net.modules() if isinstance(m, nn.Conv2d)), None)
-    if first is not None:
-        return first.in_channels
-    return next((p.shape[1] for p in net.parameters() if p.ndim == 4), None)
+def _kernel(net: nn.Module) -> int:
+    """The channels of the first convolution, in the order in which modules were made; 0 where there is none.
+
+    A script has its weights alone; of any other module those of four dimensions may be positions, say.
+    """
+    weights = (p.shape[1] for p in net.parameters() if p.ndim == 4)
+    known = weights if is_sealed(net) else (m.in_channels for m in net.modules() if isinstance(m, nn.Conv2d))
+    return next(iter(known), 0)
+
+
+def _channels(net: nn.Module, several: int) -> list[int]:
+    """What a network's channels may be, the likeliest first: its first convolution may be a part of its head.
+
+    Args:
+        net: the network.
+        several: numbers of its mean or deviation, which somebody has counted where they are more than one.
+    """
+    own = next((p.shape[1] for p in net.parameters() if p.ndim == 4), 0)
+    return [n for n in dict.fromkeys((several if several > 1 else 0, _kernel(net), 3, 1, own)) if n]
 
 
 # --- what a network says of itself ----------------------------------------------------------------------------------
@@ -279,14 +307,22 @@ def _of_processor(given: Any) -> Input:
     return Input(mean=mean, std=std, size=size)
 
 
-def _tried(net: nn.Module, channels: int) -> tuple[int, int]:
-    """A size that a network takes, where it does not say one."""
+def _tried(net: nn.Module, channels: Sequence[int], size: tuple[int, int] | None) -> tuple[int, tuple[int, int]]:
+    """The first channels, and the first size where nobody says it, that a network takes.
+
+    Raises:
+        UserError: when it takes none of the sizes.
+    """
     from featvis.networks.measuring import runs
 
-    for side in GUESSES:
-        if runs(net, (channels, side, side)):
-            return side, side
+    for count in channels:
+        for sides in [(side, side) for side in GUESSES] if size is None else [size]:
+            if runs(net, (count, *sides)):
+                return count, sides
+    likeliest = _kernel(net) or channels[0]
+    if size is not None:
+        return likeliest, size
     raise UserError(
-        f"{type(net).__name__} takes none of the sizes {', '.join(map(str, GUESSES))} with {channels} channels; "
+        f"{type(net).__name__} takes none of the sizes {', '.join(map(str, GUESSES))} with {likeliest} channels; "
         "give input_size="
     )

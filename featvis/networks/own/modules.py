@@ -60,15 +60,16 @@ def classifier_of(
         (1, (28, 28), ['cat', 'dog'], True)
     """
     found = unwrapped(net)
-    what = describe(found, mean, std, input_size, labels, preprocess)
+    sealed = is_sealed(found)
+    with torch.no_grad():
+        own = Sealed(copy.deepcopy(found).eval()) if sealed else twin(found)
+    what = describe(found, mean, std, input_size, labels, preprocess, run=own)
     where = next((t.device for t in itertools.chain(found.parameters(), found.buffers())), torch.device("cpu"))
     cfg = getattr(found, "pretrained_cfg", None)
     alias = str((cfg or {}).get("architecture") or type(found).__name__.lower())
     name = f"{type(found).__module__}.{type(found).__qualname__}"
     spec = ModelSpec(alias, name, mean=what.mean, std=what.std, input_size=what.size, labels=what.labels, own="")
-    with torch.no_grad():
-        own = Sealed(copy.deepcopy(found)) if is_sealed(found) else plain(twin(found))
-    made = Classifier(own, spec, source="a module in memory", precision=precision)
+    made = Classifier(own if sealed else plain(own), spec, source="a module in memory", precision=precision)
     return made.to(where if device is None else device)
 
 
@@ -141,12 +142,17 @@ def baked(net: nn.Module) -> nn.Module:
     return net.requires_grad_(False)
 
 
-def version(net: nn.Module) -> tuple[int, float]:
-    """Numbers that change when a module's weights or buffers are written to.
+def version(net: nn.Module) -> tuple[int, tuple[str, ...]]:
+    """Numbers that change when a module's weights or buffers are written to, as text: NaN is not equal to itself.
 
-    Fused optimisers, and whoever writes to `.data`, do not count themselves in: so what is written is looked at too.
+    Fused optimisers, and whoever writes to `.data`, do not count themselves in: so what is written is looked at too,
+    which is a pass over all weights, and a wait for the device that they are on.
     """
     tensors = [t.detach() for t in itertools.chain(net.parameters(), net.buffers())]
     counted = sum(t._version for t in tensors if not t.is_inference())
     sizes = [t for t in tensors if t.is_floating_point() and t.numel()]
-    return counted, float(sum(n.double().cpu() for n in torch._foreach_norm(sizes))) if sizes else 0.0
+    norms = torch._foreach_norm(sizes) if sizes else ()
+    # One wait, where all are on one device.
+    devices = dict.fromkeys(n.device for n in norms)
+    read = [torch.stack([n for n in norms if n.device == device]).tolist() for device in devices]
+    return counted, tuple(repr(n) for values in read for n in values)

@@ -112,3 +112,12 @@ def test_what_has_no_patches_is_refused(tiny, transformer, pictures):
     generator = VITAL(model=tiny, images=str(pictures), count=2, canvas=16)
     with pytest.raises(UserError, match="no 2 of the 9 that were looked at excite 4:1 more than the others"):
         generator.objective(parse_units("4:1", tiny)[0])
+
+
+def test_the_images_that_are_looked_at_are_opened_once_for_all_units(tiny, pictures, monkeypatch):
+    generator = VITAL(model=tiny, images=str(pictures), count=2, layers=("4",), canvas=16)
+    units, source, opened = parse_units("4:0-3", tiny), generator.class_images().source, []
+    monkeypatch.setattr(source, "open", lambda row, whole=source.open: (opened.append(row), whole(row))[1])
+    found = [generator.photographs(unit) for unit in units]
+    assert found == [tuple(map(digest, sorted(pictures.rglob("*.png"))))] * len(units)
+    assert sorted(opened) == list(range(9))

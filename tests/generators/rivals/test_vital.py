@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pytest
@@ -14,10 +16,13 @@ from tiny import LABELS, network
 import featvis
 from featvis.data.files import digest
 from featvis.errors import UserError
-from featvis.generators import VITAL
+from featvis.generators import VITAL, SeededAccentuation
+from featvis.generators.rivals import vital
 from featvis.generators.rivals.vital import SortedMatch
 from featvis.generators.state import cosine
+from featvis.networks.classifier import Classifier
 from featvis.networks.units import parse_units
+from featvis.networks.weights import ModelSpec
 
 LAYERS = ("1", "4")
 
@@ -41,6 +46,17 @@ def activations(tiny, images: np.ndarray) -> dict[str, np.ndarray]:
     for handle in handles:
         handle.remove()
     return {name: out.reshape(*out.shape[:2], -1) for name, out in found.items()}
+
+
+def of_channels(count: int) -> Classifier:
+    """A network of so many channels."""
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(count, 6, 3, padding=1), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(),
+        torch.nn.Linear(6, len(LABELS)),
+    )  # fmt: skip
+    about = {"mean": (0.5,) * count, "std": (0.25,) * count, "input_size": (16, 16), "labels": LABELS}
+    return Classifier(net, ModelSpec("many", "many", **about), precision="float32")
 
 
 def rgb(paths: list[Path]) -> np.ndarray:
@@ -135,3 +151,70 @@ def test_a_network_that_was_trained_meanwhile_is_matched_as_it_is(tiny, pictures
     after = generator.visualize("cat").canvas
     assert torch.equal(after, made(live, pictures).visualize("cat").canvas)
     assert not torch.equal(after, before)
+
+
+def live() -> int:
+    """The numbers in all tensors that somebody holds."""
+    gc.collect()
+    return sum(o.numel() for o in gc.get_objects() if type(o) is torch.Tensor)
+
+
+def test_of_a_thousand_units_no_image_is_held_and_the_targets_of_a_batch_alone(tiny, pictures, monkeypatch):
+    monkeypatch.setattr(vital, "KEPT", 0)
+    monkeypatch.setattr(vital, "_MADE", WeakKeyDictionary())
+    (pictures / "dog" / "0.png").write_bytes(b"no picture")
+    units = parse_units("cat,dog,fox", tiny)
+    files = {label: sorted((pictures / label).iterdir())[label == "dog" :][:2] for label in ("cat", "dog", "fox")}
+    generator = made(tiny, pictures)
+    generator.check_units(units)
+    before = live()
+    for unit in units:
+        assert generator.photographs(unit) == tuple(map(digest, files[unit.label])), "what can be decoded"
+    assert live() == before
+    held = []
+    for unit in (*units, *units):
+        generator.optimise([unit])
+        assert generator.about(unit)["seen"] == [f"{digest(path):016x}" for path in files[unit.label]]
+        held.append(live() - before)
+    one = 6 * 16 * 16 + 8 * 8 * 8
+    assert set(held) == {held[0]}, "no more after six batches than after one"
+    assert one <= held[0] < 2 * one, "the channels of two layers at all of their positions, of one unit"
+    for unit in units:
+        seen = {k: np.sort(a, -1).mean(0) for k, a in activations(tiny, rgb(files[unit.label])).items()}
+        for _, match in generator.objective(unit).terms:
+            assert np.allclose(match.target.numpy(), seen[match.layer], atol=1e-5)
+
+
+def test_rows_of_a_suite_share_what_images_do_to_the_network(tiny, pictures, monkeypatch):
+    first, second = made(tiny, pictures), made(tiny, pictures, logit_weight=1.0)
+    units = parse_units("cat,dog", tiny)
+    wanted = [first.objective(unit).terms[0][1].target for unit in units]
+    monkeypatch.setattr(vital, "mean_sorted", None)
+    assert all(second.objective(u).terms[0][1].target is w for u, w in zip(units, wanted, strict=True))
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_of_other_channels_it_sees_what_image_files_have(pictures, count):
+    network = of_channels(count)
+    color = rgb(sorted((pictures / "cat").iterdir())[:2])
+    grey, alpha = np.tensordot([0.299, 0.587, 0.114], color, (0, 1))[:, None], np.ones((2, 1, 16, 16))
+    seen = np.concatenate({1: [grey], 2: [grey, alpha], 4: [color, alpha]}[count], 1)
+    with torch.no_grad():
+        read = network.net[0](torch.tensor((seen - 0.5) / 0.25, dtype=torch.float32)).flatten(2).numpy()
+    generator = made(network, pictures, layers=("0",))
+    out = generator.visualize("cat,0:1")
+    assert out.canvas.shape == (2, count, 16, 16)
+    ((_, match),) = generator.objective(out.units[0]).terms
+    # An image file's luminance is on 256 levels.
+    assert np.abs(match.target.numpy() - np.sort(read, -1).mean(0)).max() < 0.02
+    begun = SeededAccentuation(model=network, images=str(pictures), layer="0", untouched=True, canvas=16).visualize(
+        "cat"
+    )
+    assert begun.canvas.shape == (1, count, 16, 16)
+
+
+@pytest.mark.parametrize("method", [VITAL, SeededAccentuation])
+@pytest.mark.parametrize("unit", ["cat", "0:1"])
+def test_of_more_channels_than_image_files_have_it_says_so(pictures, method, unit):
+    with pytest.raises(UserError, match="photographs have 1 to 4 channels, and many takes 5"):
+        method(model=of_channels(5), images=str(pictures), canvas=16, steps=1).visualize(unit)
