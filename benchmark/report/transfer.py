@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import statistics
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -62,7 +63,12 @@ def _drawing(suite: str, panels: Mapping[str, Judged], targets: Mapping[str, str
     judges = in_order(panels.values())
     methods = sorted({m for panel in panels.values() for of in panel.values() for m in of}, key=method_order)
     palette = colours(methods)
-    figure = figure_of(1.9 + 2.3 * len(panels), 1.25 + 0.33 * len(judges))
+    width = 1.9 + 2.3 * len(panels)
+    # Below the panels stand as many lines as the legend needs, and one that says what is shown.
+    columns = max(1, min(len(methods), int(width / 1.05)))
+    below = 0.3 + 0.2 * math.ceil(len(methods) / columns)
+    height = 0.9 + below + 0.33 * len(judges)
+    figure = figure_of(width, height)
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axis, (alias, panel) in zip(axes, panels.items(), strict=True):
         _panel(axis, (alias, targets[alias]), panel, judges, methods, palette)
@@ -70,16 +76,16 @@ def _drawing(suite: str, panels: Mapping[str, Judged], targets: Mapping[str, str
     axes[0].set_ylim(len(judges) - 0.4, -0.6)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(
-        handles, labels, loc="lower left", bbox_to_anchor=(0.01, 0.0), ncols=len(methods), frameon=False, fontsize=8.5,
-        handletextpad=0.2, columnspacing=1.4,
+        handles, labels, loc="lower left", bbox_to_anchor=(0.01, 0.2 / height), ncols=columns, frameon=False,
+        fontsize=8.5, handletextpad=0.2, columnspacing=1.4,
     )  # fmt: skip
     figure.suptitle(
         f"Which judges see the class? Top-1 (%) of pictures by target, suite {suite}", x=0.01, ha="left", fontsize=10,
         fontweight="bold",
     )  # fmt: skip
     text = "bars: 95 % intervals; shaded: judges of the target's own family"
-    figure.text(0.99, 0.025, text, ha="right", fontsize=7.5, color="#5A5A5A")
-    figure.tight_layout(rect=(0, 0.07, 1, 0.97))
+    figure.text(0.02, 0.08 / height, text, fontsize=7.5, color="#5A5A5A")
+    figure.tight_layout(rect=(0, below / height, 1, 0.97))
     return figure
 
 
