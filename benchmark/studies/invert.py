@@ -18,6 +18,7 @@ from featvis.errors import UserError
 from featvis.generators.inversion import Inversion, Inverted, units_of
 from featvis.networks.classifier import Classifier
 from featvis.networks.devices import default_device
+from featvis.networks.features import grey
 from featvis.networks.layers import stages, tap
 from featvis.networks.units import Unit
 
@@ -69,7 +70,7 @@ def run(made: Inversion, layers: Sequence[str], paths: Sequence[Path], batch_siz
 def agreement(network: Classifier, unit: Unit, path: Path) -> float:
     """The cosine of a layer's activations for the canvas, as read back from its file, and for the image."""
     assert isinstance(unit, Inverted)
-    seen = canvas(path, network)[None]
+    seen = grey(canvas(path, network)[None], network.channels)
     image = as_seen(unit.path, network.input_size, network.channels)[None].to(network.device)
     everywhere = tap(unit.layer, ":")
     found = network.activations(torch.cat([seen, image]), frozenset({everywhere}))[everywhere].flatten(1)

@@ -258,31 +258,25 @@ def test_a_run_that_cannot_start_is_one_sentence_and_changes_nothing(tmp_path, c
     assert "is not logged to Weights & Biases any further: --wandb offline: Weights & Biases cannot start" in lines[0]
 
 
-@pytest.fixture
-def anew(monkeypatch):
-    """W&B as a new process has it: it reads variables once."""
-    import wandb
-
-    monkeypatch.setenv("WANDB_SILENT", "true")
-    wandb.teardown()
-    yield
-    wandb.teardown()
-
-
-def test_without_an_account_online_is_refused_before_anything_is_made(tmp_path, monkeypatch, anew):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    monkeypatch.setenv("WANDB_MODE", "online")
-    for given in ("online", None):
-        with pytest.raises(UserError, match="--wandb online: Weights & Biases knows no account here"):
-            wandb_mode(given)
-
-
-def test_with_an_account_it_is_online(monkeypatch, anew):
-    monkeypatch.setenv("WANDB_MODE", "online")
-    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-    assert wandb_mode(None) == "online"
+@pytest.mark.parametrize("key", ["", "0" * 40])
+def test_without_an_account_online_is_refused_before_anything_is_made(tmp_path, key):
+    """In a process of its own: W&B reads its variables once."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(tmp_path), "NETRC": str(tmp_path / "netrc")}
+    env |= {"WANDB_MODE": "online", "WANDB_API_KEY": key}
+    code = (
+        "from benchmark.arguments import wandb_mode; from featvis.errors import UserError\n"
+        "for given in ('online', None):\n"
+        "    try: print(wandb_mode(given))\n"
+        "    except UserError as error: print(error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True, env=env
+    )
+    refused = (
+        "--wandb online: Weights & Biases knows no account here; set WANDB_API_KEY, call `wandb login` once, or log "
+        "offline"
+    )
+    assert done.stdout.splitlines() == ["online" if key else refused] * 2
 
 
 def generation(out: Path, rank_zero: bool = True) -> tuple[tracking.Logged, Any, Any]:
@@ -403,9 +397,9 @@ def test_pictures_of_others_need_no_facts(tmp_path):
         ("disabled", "nonsense", "disabled"),
     ],
 )  # fmt: skip
-def test_the_flag_goes_before_the_variable_and_that_before_the_default(monkeypatch, anew, given, said, expected):
+def test_the_flag_goes_before_the_variable_and_that_before_the_default(monkeypatch, given, said, expected):
     monkeypatch.delenv("WANDB_MODE", raising=False)
-    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setattr("wandb.login", lambda prompt, verify: True)  # there is an account
     if said is not None:
         monkeypatch.setenv("WANDB_MODE", said)
     assert wandb_mode(given) == expected
