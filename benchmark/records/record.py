@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from benchmark.records.schema import parse
+from benchmark.records.schema import FILE_NAME, parse
 from featvis.errors import UserError
 from featvis.storage.hashing import canonical
 from featvis.storage.images import write_atomic
@@ -26,7 +26,6 @@ SCHEMA: Literal[1] = 1
 # The ceilings and the floors: rows of tables, never competitors.
 REFERENCES = ("real", "natural", "real_other", "noise")
 _SHOWN = {"real_other": "real, other classes"}
-_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")  # what may become a part of a file name
 _HASH = re.compile(r"[0-9a-f]{12}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -262,7 +261,7 @@ def _check(record: Record, source: str) -> None:
 
     for key in ("suite", "alias", "method"):
         name = getattr(record, key)
-        require(_SAFE_NAME.fullmatch(name) is not None, key, f"is {name!r}, which cannot be part of a file name")
+        require(FILE_NAME.fullmatch(name) is not None, key, f"is {name!r}, which cannot be part of a file name")
     for key in ("config_hash", "units_hash"):
         digest = getattr(record, key)
         require(digest is None or _HASH.fullmatch(digest) is not None, key, f"is {digest!r}, not 12 hex digits")

@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import types
 import typing
 from collections.abc import Sequence
 from typing import Any, Literal
 
 from featvis.errors import UserError, nearest
+
+FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+"""What a suite, a network and a row may be called: their names become parts of file names."""
+
+
+def as_file_name(text: str, otherwise: str) -> str:
+    """A name after `FILE_NAME` for what people called as they liked; `otherwise` where nothing of theirs is left.
+
+    Example:
+        >>> as_file_name("my best pictures", "folder"), as_file_name("図", "folder")
+        ('my_best_pictures', 'folder')
+    """
+    return re.sub(r"[^A-Za-z0-9_.+-]", "_", text).strip("_.+-") or otherwise
 
 
 def parse(kind: type, data: Any, source: str) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from tqdm import tqdm
 from benchmark.records import record as records
 from benchmark.records.columns import scores_units
 from benchmark.records.record import Record
+from benchmark.records.schema import as_file_name
 from benchmark.scoring import extractors
 from benchmark.scoring.classes import settle
 from benchmark.scoring.evaluate import evaluate_row, record_path
@@ -61,7 +61,7 @@ def folder_plan(folder: Path, target: Classifier, sources: Sources, **options: A
     _check_overlap(folder, units, sources)
     sizes = {p.image.size for p in pictures}
     canvas = [*next(iter(sizes))][::-1] if len(sizes) == 1 else [256, 256]
-    method = re.sub(r"[^A-Za-z0-9_.+-]", "_", folder.resolve().name).strip("_.-") or "folder"
+    method = as_file_name(folder.resolve().name, "folder")
     if method in records.REFERENCES:
         method = f"{method}_images"
     ids = [unit.id for unit in units]

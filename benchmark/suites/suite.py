@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ import yaml
 from benchmark.arguments import split
 from benchmark.records import columns
 from benchmark.records import record as records
-from benchmark.records.schema import parse
+from benchmark.records.schema import FILE_NAME, parse
 from benchmark.suites.controls import check_control
 from benchmark.suites.presets import presets
 from featvis.errors import UserError, nearest
@@ -29,10 +28,6 @@ PAPER_CLASSIFIERS = (
     "densenet121.tv_in1k",
 )
 """Fel et al. 2023, section 4: the six networks of the transferability score."""
-
-
-FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
-"""What a suite, a network and a row may be called: their names become parts of file names."""
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +15,7 @@ import yaml
 from tabulate import tabulate
 
 from benchmark.records.record import Measurement, Record, units_hash
+from benchmark.records.schema import FILE_NAME, as_file_name
 from benchmark.report.drawing import figure_of, save, tidy
 from benchmark.scoring.recording import git_commit
 from benchmark.study.trials import Trials
@@ -187,6 +187,7 @@ def write_records(
         excluded: participants that were left out.
         out: the folder.
     """
+    methods = _file_names(table["condition"].unique())
     paths = []
     for _, row in table[table["network"].isin(trials.models)].iterrows():
         alias, condition = str(row["network"]), str(row["condition"])
@@ -215,16 +216,28 @@ def write_records(
                 definition = {"text": f"The same of the observer {name}, which is no person."}
                 metrics.append(Measurement(safe, name, "study", by[alias], None, len(shown), True, definition))
         record = Record(
-            suite=f"study-{trials.study}", model=trials.models[alias]["name"], alias=alias,
-            method=re.sub(r"[^A-Za-z0-9_.+-]", "_", condition).strip("_.-"), preset=None,
-            config={"study": trials.made["study"], "trials": trials.hash}, config_hash=None, units=tuple(shown),
-            labels=tuple(shown.values()), units_hash=units_hash(shown), n=int(row["participants"]), budget=None,
+            suite=f"study-{trials.study}", model=trials.models[alias]["name"], alias=alias, method=methods[condition],
+            preset=None, config={"study": trials.made["study"], "condition": condition, "trials": trials.hash},
+            config_hash=None, units=tuple(shown), labels=tuple(shown.values()), units_hash=units_hash(shown), n=int(row["participants"]), budget=None,
             failed_units=(), images=None, metrics=tuple(metrics), seconds_per_image=None, git_commit=git_commit(),
             versions=versions(), device="people", status="done", error=None,
             created=datetime.now(UTC).isoformat(timespec="seconds"), command=command,
         )  # fmt: skip
         paths.append(record.write(record.record_path(out)))
     return paths
+
+
+def _file_names(conditions: Iterable[str]) -> dict[str, str]:
+    """What the records of conditions are called: a study's by their names; a table of somebody else's has any."""
+    conditions = list(conditions)
+    names = {c: c for c in conditions if FILE_NAME.fullmatch(c)}
+    for condition in conditions:
+        if condition not in names:
+            name = as_file_name(condition, "condition")
+            while name in names.values():
+                name += "_"
+            names[condition] = name
+    return names
 
 
 def named(table: pd.DataFrame, labels: Mapping[str, str]) -> pd.DataFrame:

@@ -202,6 +202,23 @@ def test_a_table_of_somebody_elses(tmp_path, capsys):
         reading.of_table(tmp_path / "odd.csv", trials)
 
 
+def test_records_of_conditions_that_somebody_else_named(tmp_path):
+    """Beside the study's trials, which know no such conditions: a file each, whatever they are called."""
+    small_study(tmp_path / "study")
+    names = {"our maps": 4, "our_maps": 3, "図": 2, "表": 1}
+    truth = Truth({(name, "near"): logit for name, logit in names.items()}, people=0.4, units=0.5, lapse=0.05)
+    table = simulate(truth, 8, 5, 2, np.random.default_rng(0)).drop(columns="trial")
+    table.to_csv(tmp_path / "all.csv", index=False)
+    args = ["--study", str(tmp_path / "study"), "--rules", "none", "--out", str(tmp_path / "out")]
+    assert main(["study", "analyse", str(tmp_path / "all.csv"), *args]) == 0
+    made = {path.stem: Record.read(path) for path in (tmp_path / "out" / "records" / "near").iterdir()}
+    called = {"our_maps_": "our maps", "our_maps": "our_maps", "condition": "図", "condition_": "表"}
+    assert {method: record.config["condition"] for method, record in made.items()} == called
+    right = table.groupby("condition")["correct"].mean()
+    assert {m: r.metrics[0].value for m, r in made.items()} == pytest.approx({m: right[c] for m, c in called.items()})
+    assert right["our maps"] != right["our_maps"]
+
+
 def test_times_that_are_no_numbers_are_not_known_and_said(tmp_path, capsys):
     table = simulate(TRUTH, 8, 5, 2, np.random.default_rng(0))
     table["instructions_s"] = [f"{25 + i % 3} s" if i % 2 else str(30 + i % 3) for i in range(len(table))]
