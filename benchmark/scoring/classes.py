@@ -14,8 +14,9 @@ from featvis.networks.units import classes_of
 def settle(plan: Plan, networks: Mapping[str, Classifier]) -> None:
     """Leave only judges in a plan that know the target's classes, by synset or by label.
 
-    The others are `unavailable`. Where the network whose features stand in for Inception's is one of them, and there
-    are real images of the target's own classes, the next judge stands in, or else the target itself.
+    The others are `foreign`, and `unavailable` if they cannot take the pictures. Where the network whose features stand
+    in for Inception's is one of them, and there are real images of the target's own classes, the next judge stands in,
+    or else the target itself.
 
     Args:
         plan: changed.
@@ -49,14 +50,15 @@ def settle(plan: Plan, networks: Mapping[str, Classifier]) -> None:
         )
     if target.channels not in (1, 3):
         others = {n: networks[n] for n in plan.networks() if n in networks}
-        foreign |= {
+        plan.unavailable |= {
             n: f"{other.alias} takes {other.channels} channels, the pictures have {target.channels}"
             for n, other in others.items()
             if other is not target
         }
-    if plan.frechet in foreign and plan.data is not None:
-        plan.frechet = next((n for n in plan.classifiers if n in networks and n not in foreign), plan.model)
-    plan.unavailable |= {name: reason for name, reason in foreign.items() if name in plan.networks()}
+    unable = {*foreign, *plan.unavailable}
+    if plan.frechet in unable and plan.data is not None:
+        plan.frechet = next((n for n in plan.classifiers if n in networks and n not in unable), plan.model)
+    plan.foreign |= {name: reason for name, reason in foreign.items() if name in plan.networks()}
 
 
 def _once(plan: Plan, networks: Mapping[str, Classifier]) -> None:

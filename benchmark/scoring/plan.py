@@ -68,6 +68,7 @@ class Plan:
         sets: what was found of them: for each role its name, number of images and fingerprint.
         cache: folder of the features of real images.
         unavailable: networks that are not to be had, and why; their columns are absent.
+        foreign: networks whose classes are not the target's, and why they judge nothing; they may observe.
         extractors: those whose columns are scored (`benchmark.scoring.extractors`), by their aliases.
         seed: of the row `noise`.
         units: ids of the units.
@@ -106,6 +107,7 @@ class Plan:
     sets: dict[str, dict[str, Any]] = field(default_factory=dict)
     cache: str = "runs/reference"
     unavailable: dict[str, str] = field(default_factory=dict)
+    foreign: dict[str, str] = field(default_factory=dict)
     extractors: list[str] = field(default_factory=list)
     given: str | None = None
     channels: int = 3
@@ -121,6 +123,14 @@ class Plan:
     def networks(self) -> list[str]:
         """The networks of the plan by name, each once: the target first, then those that judge."""
         return list(dict.fromkeys((self.model, *self.classifiers, self.frechet, *self.observers)))
+
+    def why_no_judge(self, name: str) -> str | None:
+        """Why nothing is scored by what a network says of classes; None: it is here and knows the target's."""
+        return self.unavailable.get(name) or self.foreign.get(name)
+
+    def idle(self) -> set[str]:
+        """The networks by which nothing is scored, nor anything seen: they are not loaded."""
+        return {*self.unavailable, *(self.foreign.keys() - set(self.observers))}
 
     def loads(self, name: str) -> str:
         """What loads a network of the plan."""

@@ -149,7 +149,7 @@ def definition(plan: Plan, row: Row) -> dict[str, Any]:
         "seed": plan.seed,
         "canvas": list(plan.canvas),
         "transparency": row.transparency,
-        "unavailable": sorted(plan.unavailable),
+        "unavailable": sorted({*plan.unavailable, *plan.foreign}),
     } | {key: value for key, value in (("extractors", plan.extractors), ("weights", plan.weights)) if value}
 
 
@@ -167,7 +167,8 @@ def weights_of(
         A hash a network, by alias, with its setting where it has one; of the files of Inception and of CLIP's words,
         where they would be read, by what they are, None for one that is not here.
     """
-    scoring = [networks[n] for n in plan.networks() if n in networks and n not in plan.unavailable]
+    idle = plan.idle()
+    scoring = [networks[n] for n in plan.networks() if n in networks and n not in idle]
     found: dict[str, str | None] = {n.alias: "-".join((n.weights_hash, *n.setting.values())) for n in scoring}
     found |= {name: extractors[name] for name in plan.extractors}
     asked, directory = {c.evaluator for c in wanted(plan.metrics)}, weights_directory()

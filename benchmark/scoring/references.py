@@ -251,7 +251,8 @@ def passes(plan: Plan) -> list[Task]:
     if "frechet" in asked and find_inception([directory] if directory else []) is not None:
         tasks.append(Task("inception", frechet, "frechet", plan.cache, None, classes, target=target))
     looking += extractors.compared(plan)
-    for name in (n for n in dict.fromkeys(looking) if n not in plan.unavailable or n in plan.extractors):
+    idle = plan.idle()
+    for name in (n for n in dict.fromkeys(looking) if n not in idle or n in plan.extractors):
         tasks.append(Task("bank", frechet, "frechet", plan.cache, name, given=plan.loads(name), target=target))
     if "spectrum" in asked:
         tasks.append(Task("spectrum", plan.spectrum_data or plan.data, "spectrum", plan.cache, target=target))

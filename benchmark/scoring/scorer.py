@@ -89,7 +89,8 @@ class Scorer:
         self.plan, self.wanted = plan, wanted(plan.metrics)
         device, given = default_device(), networks or {}
         asked = dict.fromkeys((plan.model, *plan.classifiers, plan.frechet, *plan.observers, *plan.extractors))
-        names = [n for n in asked if n not in plan.unavailable or n in plan.extractors]
+        idle = plan.idle()
+        names = [n for n in asked if n not in idle or n in plan.extractors]
         self.networks: dict[str, Classifier] = {
             name: given[name].in_precision("float32").to(device)
             if name in given

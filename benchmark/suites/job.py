@@ -223,7 +223,7 @@ def findings(job: Job) -> list[str]:
     found = [f"data      {text}" for text in job.sources.describe()]
     found += [weights_line(network) for network in job.networks.values()]
     found += [f"weights   {name}: {locate(resolve(name)).note}" for name in job.plan.extractors]
-    return found + [f"absent    {reason}" for reason in job.plan.unavailable.values()]
+    return found + [f"absent    {reason}" for reason in (job.plan.unavailable | job.plan.foreign).values()]
 
 
 def check_devices(devices: int) -> None:

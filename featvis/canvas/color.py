@@ -74,10 +74,15 @@ def transparency(alpha: Float[Tensor, "h w"]) -> tuple[np.ndarray, float]:
         ([[0, 128], [255, 255]], 4.0)
     """
     values = alpha.flatten().float()
-    # Older versions of PyTorch take no more values; NumPy's quantile differs in the last bit, and so would images.
-    scale = float(torch.quantile(values, 0.95) if len(values) <= 2**24 else np.quantile(values.numpy(), 0.95))
+    scale = _high(values)
     if not scale > 0 and len(values := values[values > 0]):
-        scale = float(torch.quantile(values, 0.95) if len(values) <= 2**24 else np.quantile(values.numpy(), 0.95))
+        scale = _high(values)
     if not scale > 0:
         return np.full(alpha.shape, 255, np.uint8), 0.0
     return ((alpha / scale).clamp(0, 1) * 255).round().byte().numpy(), scale
+
+
+def _high(values: Tensor) -> float:
+    """The 95th percentile."""
+    # Older versions of PyTorch take no more values; NumPy's quantile differs in the last bit, and so would images.
+    return float(torch.quantile(values, 0.95) if len(values) <= 2**24 else np.quantile(values.numpy(), 0.95))

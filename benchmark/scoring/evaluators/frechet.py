@@ -37,10 +37,10 @@ def _over_network(scorer: Scorer, seen: Seen) -> list[Measurement]:
     found = []
     for cls, kind, word in kinds:
         name, text = f"{kind}_{short}", f"{word} distance over the features of {short}."
-        if network is None or bank is None or "pooled" not in features:
+        unable = scorer.plan.why_no_judge(scorer.plan.frechet)
+        if unable or network is None or bank is None or "pooled" not in features:
             nothing = f"the reference holds no features of {short}; {give_data(scorer)}"
-            why = scorer.plan.unavailable.get(scorer.plan.frechet, nothing)
-            found.append(absent(name, text, why, short))
+            found.append(absent(name, text, unable or nothing, short))
             continue
         ids = features.get("ids", seen.ids)
         reference, what = scorer.set_reference(scorer.plan.frechet, ids[ids != 0])

@@ -21,10 +21,11 @@ def evaluate(scorer: Scorer, seen: Seen) -> list[Measurement]:
 
 def _one(scorer: Scorer, seen: Seen, name: str) -> Measurement:
     network, features = scorer.networks.get(name), seen.features.get(name, {})
-    if network is None or name in scorer.plan.unavailable:
+    why = scorer.plan.why_no_judge(name)
+    if network is None or why is not None:
         alias = alias_of(name)
         metric = metrics.Transferability(alias)
-        return without(measured(f"top1_{alias}", metric.result(), alias), scorer.plan.unavailable[name])
+        return without(measured(f"top1_{alias}", metric.result(), alias), why or f"{alias} is not here")
     metric = metrics.Transferability(network.name, facts={"resize": SEEN})
     broken = not_finite(features["logits"], network.alias) if "logits" in features else ""
     if "correct" in features:

@@ -218,10 +218,10 @@ def write_records(
         record = Record(
             suite=f"study-{trials.study}", model=trials.models[alias]["name"], alias=alias, method=methods[condition],
             preset=None, config={"study": trials.made["study"], "condition": condition, "trials": trials.hash},
-            config_hash=None, units=tuple(shown), labels=tuple(shown.values()), units_hash=units_hash(shown), n=int(row["participants"]), budget=None,
-            failed_units=(), images=None, metrics=tuple(metrics), seconds_per_image=None, git_commit=git_commit(),
-            versions=versions(), device="people", status="done", error=None,
-            created=datetime.now(UTC).isoformat(timespec="seconds"), command=command,
+            config_hash=None, units=tuple(shown), labels=tuple(shown.values()), units_hash=units_hash(shown),
+            n=int(row["participants"]), budget=None, failed_units=(), images=None, metrics=tuple(metrics),
+            seconds_per_image=None, git_commit=git_commit(), versions=versions(), device="people", status="done",
+            error=None, created=datetime.now(UTC).isoformat(timespec="seconds"), command=command,
         )  # fmt: skip
         paths.append(record.write(record.record_path(out)))
     return paths

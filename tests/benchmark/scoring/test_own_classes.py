@@ -247,8 +247,8 @@ def test_classes_that_are_shared_by_label_are_judged_by_the_judges_numbers(tmp_p
     shared, partly = plan_for(OWN, ["0", "2"]), plan_for(OWN, ["0", "1"])
     for plan in (shared, partly):
         settle(plan, networks)
-    assert shared.unavailable == {}
-    assert "do not share their classes (my cat)" in partly.unavailable["lite1"]
+    assert shared.unavailable == shared.foreign == partly.unavailable == {}
+    assert "do not share their classes (my cat)" in partly.foreign["lite1"]
     from benchmark.scoring.scorer import Scorer
 
     scorer = Scorer(shared, None, networks)
@@ -267,13 +267,36 @@ def test_the_target_stands_in_where_no_judge_shares_its_classes_and_has_images_t
         with_data, without = plan_for(OWN, units, data="somewhere"), plan_for(OWN, units)
         settle(with_data, networks)
         settle(without, networks)
-        assert (with_data.frechet, list(with_data.unavailable)) == (OWN, ["lite1"])
-        assert (without.frechet, list(without.unavailable)) == ("lite1", ["lite1"])
+        assert (with_data.frechet, list(with_data.foreign)) == (OWN, ["lite1"])
+        assert (without.frechet, list(without.foreign)) == ("lite1", ["lite1"])
     # A judge that shares them comes before the target.
     plan = plan_for("lite1", ["301"], data="somewhere", frechet=OWN)
     plan.classifiers = ["lite2", "lite0"]
     settle(plan, networks | {"lite0": load("efficientnet_lite0", "float32")})
-    assert (plan.frechet, plan.unavailable) == ("lite0", {})
+    assert (plan.frechet, plan.unavailable, plan.foreign) == ("lite0", {}, {})
+
+
+def test_a_judge_of_other_classes_observes_as_one_that_judges_nothing(tmp_path, monkeypatch):
+    path = own(tmp_path)
+    data = pictures(tmp_path / "own", ["0", "1"])
+    monkeypatch.chdir(tmp_path)
+    networks = {OWN: load(f"wrap:{path}", "float32"), "lite1": load("efficientnet_lite1", "float32")}
+    from benchmark.scoring.scorer import Scorer
+
+    said = []
+    for judges in ([], ["lite1"]):
+        plan = plan_for(OWN, ["0", "1"], data=str(data), frechet=OWN)
+        plan.classifiers, plan.observers = judges, ["lite1"]
+        settle(plan, networks)
+        measured, _ = Scorer(plan, None, networks).real()
+        said.append({m.name: m for m in measured})
+    alone, both = said
+    top1 = both.pop("top1_lite1")
+    assert top1.value is None
+    assert "do not share their classes" in str(top1.absent)
+    assert both == alone
+    observed = {name for name, m in both.items() if "efficientnet_lite1" in name and m.value is not None}
+    assert {"identification_efficientnet_lite1", "sphere_efficientnet_lite1"} <= observed
 
 
 def test_two_files_of_one_name_are_refused(tmp_path, monkeypatch):
