@@ -74,14 +74,16 @@ def image_of(
     """What is written of a batch's i-th unit: RGB (H, W, 3) and alpha (H, W), uint8, and the facts."""
     unit, canvas, value = prediction.units[i], prediction.canvas[i], float(prediction.activations[i])
     alpha, scale = transparency(prediction.alpha[i])
+    # Of another objective, as VITAL's, the value is no activation.
+    own = generator.maximises(unit)
     facts = {
         "unit": unit.id,
         "label": unit.label,
         "seed": generator.seed,
         "config_hash": config_hash,
         "score": float(prediction.scores[-1, i]) if len(prediction.scores) else value,
-        "logit": value if unit.layer == LOGITS and generator.maximises(unit) else None,
-        "activation": value,
+        "logit": value if own and unit.layer == LOGITS else None,
+        "activation": value if own else None,
         "steps": generator.steps,
         "views": generator.views,
         "alpha_scale": scale,

@@ -44,7 +44,7 @@ def visualize(
 
     Returns:
         By the id of a unit (without its repeat), what the methods made of it, in their order; by the same the
-        activation that the first method's first picture reaches; and what is missing, in words.
+        activation that the first picture of one reaches whose method maximises it; and what is missing, in words.
     """
     shown: dict[str, list[Shown]] = {}
     reached: dict[str, float] = {}
@@ -61,7 +61,8 @@ def visualize(
             if facts := images.facts(path):
                 command = line(subject, method, unit, options)
                 pictures.setdefault(base_of(unit.id), []).append(picture(shelf, path, facts, method, unit, command))
-                reached.setdefault(base_of(unit.id), float(facts["activation"]))
+                if facts.get("activation") is not None:
+                    reached.setdefault(base_of(unit.id), float(facts["activation"]))
             else:
                 missing.append(absent(subject, unit.text, method))
         for name, found in pictures.items():

@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 from places import SHARED
+from tiny import network
 
 from benchmark.cli import main
 from benchmark.running import produce
 from benchmark.site import model
-from benchmark.site.making import embedding, maps
+from benchmark.site.making import embedding, maps, visualizations
 from benchmark.site.making import run as making_run
 from benchmark.site.making.embedding import embed, principal
 from benchmark.site.making.options import Options, Subject
@@ -31,10 +32,13 @@ from featvis.concepts.craft import Concepts, Place
 from featvis.concepts.sobol import Effects
 from featvis.data.files import as_seen
 from featvis.data.sets import open_images
+from featvis.generators import Fourier
 from featvis.generators.batches import unfinished
 from featvis.generators.callbacks import ImageWriter
 from featvis.networks.layers import Layer
 from featvis.networks.loading import load
+from featvis.networks.units import parse_units
+from featvis.storage import images
 
 pytestmark = pytest.mark.usefixtures("plain_engine")
 ALIAS, LAYER = "efficientnet_lite0", "blocks.1"
@@ -113,6 +117,26 @@ def test_units_say_what_the_network_says_of_the_photographs(site, photographs, c
     for channel in made:
         d = page(site, model.UnitPage, f"{LAYER}-{channel}").distribution
         assert d.below == pytest.approx((expected[:, channel] < d.reached).mean())
+
+
+def test_the_line_of_a_unit_is_of_the_first_method_that_maximises_it(tmp_path, monkeypatch):
+    tiny = network()
+    settings = {"model": tiny, "canvas": 16, "steps": 1, "chain": "none"}
+    other = Fourier(**settings)
+    monkeypatch.setattr(other, "objective", lambda unit: -unit.objective)
+    methods = {"other": other, "fourier": Fourier(**settings, seed=1)}
+    monkeypatch.setattr(visualizations, "generator", lambda subject, method, options: methods[method])
+    units = parse_units("cat,dog", tiny)
+    subject = SimpleNamespace(network=tiny, model="tiny", alias="tiny")
+    options = SimpleNamespace(batch_size=2, seed=0, budget={})
+    shown, reached, missing = visualizations.visualize(
+        subject, [*methods], units, options, tmp_path / "work", Shelf(tmp_path / "out")
+    )
+    assert missing == []
+    assert [[s.method for s in shown[unit.id]] for unit in units] == [["other", "fourier"]] * 2
+    (folder,) = (tmp_path / "work" / "tiny" / "fourier").iterdir()
+    files = {unit.id: images.facts(folder / f"{unit.id}.png") for unit in units}
+    assert reached == {unit: facts["activation"] for unit, facts in files.items()}
 
 
 def test_units_at_the_same_depth_of_another_network(photographs, classifier, tmp_path):

@@ -16,7 +16,8 @@ from tiny import LABELS, network
 import featvis
 from featvis.data.files import digest
 from featvis.errors import UserError
-from featvis.generators import VITAL, SeededAccentuation
+from featvis.generators import VITAL, Fourier, SeededAccentuation
+from featvis.generators.callbacks import image_of
 from featvis.generators.rivals import vital
 from featvis.generators.rivals.vital import SortedMatch
 from featvis.generators.state import cosine
@@ -103,6 +104,18 @@ def test_it_comes_nearer_and_says_what_it_saw(tiny, pictures):
     pictures.rename(moved)
     assert made(tiny, moved, steps=30, lr=0.1).config_hash() == generator.config_hash()
     assert made(tiny, moved, steps=30, lr=0.1, whose="next").config_hash() != generator.config_hash()
+
+
+def test_its_loss_is_no_activation_of_the_unit(tiny, pictures):
+    told = {}
+    for generator in (made(tiny, pictures), Fourier(model=tiny, canvas=16, steps=1, chain="none")):
+        out = generator.visualize("cat")
+        told[type(generator)] = image_of(generator, "", out, 0)[2]
+        assert told[type(generator)]["score"] == pytest.approx(float(out.scores[-1, 0]))
+    assert told[VITAL]["activation"] is told[VITAL]["logit"] is None
+    canvas = out.canvas[:1]
+    logit = tiny(canvas)[0, 0].item()
+    assert told[Fourier]["activation"] == told[Fourier]["logit"] == pytest.approx(logit, abs=1e-4)
 
 
 def test_a_rate_rises_and_falls_as_a_cosine():
