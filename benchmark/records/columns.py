@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 
 from featvis.errors import UserError, nearest
 
+CLASSES = 1000
+"""Of ImageNet, which judges know where the definition of their column says no other number."""
+
 
 @dataclass(frozen=True)
 class Column:

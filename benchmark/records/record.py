@@ -25,6 +25,8 @@ from featvis.storage.images import write_atomic
 SCHEMA: Literal[1] = 1
 # The ceilings and the floors: rows of tables, never competitors.
 REFERENCES = ("real", "natural", "real_other", "noise")
+OPAQUE, BLENDED = "without transparency", "over a middle grey by its transparency"
+"""How an image is scored, in the texts of definitions."""
 _SHOWN = {"real_other": "real, other classes"}
 _HASH = re.compile(r"[0-9a-f]{12}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -183,6 +185,11 @@ class Record:
     def record_path(self, out: Path | str) -> Path:
         """`<out>/records/<alias>/<method>.json`."""
         return Path(out) / "records" / self.alias / f"{self.method}.json"
+
+    @property
+    def blended(self) -> bool:
+        """Whether its images were scored over a middle grey by their transparency."""
+        return bool((self.config.get("evaluation") or {}).get("transparency"))
 
     def metric(self, name: str) -> Measurement | None:
         """The measurement of that name, or None where this cell was not given that metric."""

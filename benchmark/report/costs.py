@@ -35,12 +35,19 @@ def budgets(records: Iterable[Record], path: Path | str) -> list[Path]:
     return [
         drawn(
             named(path, name, len(groups)),
-            f"budgets {first.n} {data.to_csv()}",
-            functools.partial(_budgets, data, f"{first.alias}, suite {first.suite}, {first.n} classes"),
+            f"budgets {_count(first)} {data.to_csv()}",
+            functools.partial(_budgets, data, f"{first.alias}, suite {first.suite}, {_count(first)}"),
         )
         for name, data, first in found
         if data is not None
     ]
+
+
+def _count(record: Record) -> str:
+    """How many units a row is of: a unit may have several images."""
+    units = {unit.partition("@")[0] for unit in record.units}
+    one, more = ("class", "classes") if all(unit.isdecimal() for unit in units) else ("unit", "units")
+    return f"{len(units)} {one if len(units) == 1 else more}"
 
 
 def _budgets(data: Any, title: str) -> Figure:

@@ -26,6 +26,7 @@ from benchmark.records.seen import is_control
 from benchmark.report.drawing import drawn, figure_of, named, save, tidy
 from benchmark.report.tables import arrow, frame
 from benchmark.report.tables.numbers import by_model
+from featvis.storage.images import over_grey
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,6 +68,8 @@ def colours(methods: Iterable[str]) -> dict[str, str]:
 def grid(records: Iterable[Record], out_dir: Path | str, path: Path | str, max_units: int = 8) -> list[Path]:
     """The images side by side: methods down, units across, each at its own aspect ratio, without transparency.
 
+    But over grey by it in rows that were scored so.
+
     Args:
         records: of any number of models; those without images are left out.
         out_dir: the run's folder, which `Record.images` is relative to.
@@ -83,7 +86,7 @@ def grid(records: Iterable[Record], out_dir: Path | str, path: Path | str, max_u
         labels = {unit: label for record in group for unit, label in zip(record.units, record.labels, strict=True)}
         units = list(labels)[:max_units]
         pictures = {
-            (record.method, unit): _opaque(Path(out_dir) / str(record.images) / f"{unit}.png")
+            (record.method, unit): rgb(Path(out_dir) / str(record.images) / f"{unit}.png", record.blended)
             for record in group
             for unit in units
         }
@@ -130,10 +133,12 @@ def grid(records: Iterable[Record], out_dir: Path | str, path: Path | str, max_u
     return written
 
 
-def _opaque(path: Path) -> NDArray[np.uint8] | None:
-    """RGB of an image file (H, W, 3), uint8, alpha ignored; None where there is none."""
+def rgb(path: Path, blended: bool = False) -> NDArray[np.uint8] | None:
+    """RGB of an image file (H, W, 3), uint8: alpha ignored, or over a middle grey by it; None where there is none."""
     if not path.is_file():
         return None
+    if blended:
+        return np.asarray(over_grey(path))
     with Image.open(path) as image:
         # Not convert("RGBA") and paste: the colours under transparent pixels are the canvas and must show.
         return np.asarray(image.convert("RGB"))

@@ -55,16 +55,23 @@ def draw(
         made += plots.grid(found, images_root, out / "visualizations.png")
     for name, (group, files) in groups.items():
         if files:
-            made += spectra(files, _natural(group), named(out / "spectra.png", name, len(groups)))
+            # Scores and methods may have had the spectrum of a set, which is not here.
+            sets = any((r.config.get("evaluation") or {}).get("data") for r in group)
+            called = "natural (embedded)" if sets else "natural"
+            made += spectra(files, _natural(group), named(out / "spectra.png", name, len(groups)), called)
     remove_others(out, (*OF_NUMBERS, *(OF_IMAGES if any(files for _, files in groups.values()) else ())), made)
     return made
 
 
-def _files(group: Sequence[records.Record], root: Path) -> dict[str, list[Path]]:
-    """The pictures of a network's finished rows, where they are there."""
-    folders = {r.method: (root / r.images, r.units) for r in group if r.images is not None and r.status == "done"}
-    found = {method: sorted(p for p in folder.glob("*.png") if p.stem in u) for method, (folder, u) in folders.items()}
-    return {method: paths for method, paths in found.items() if paths}
+def _files(group: Sequence[records.Record], root: Path) -> dict[str, list[Any]]:
+    """The pictures of a network's finished rows, where they are there; of rows over grey as they were scored."""
+    found: dict[str, list[Any]] = {}
+    for record in group:
+        if record.images is not None and record.status == "done":
+            paths = [p for unit in record.units if (p := root / record.images / f"{unit}.png").is_file()]
+            pictures = [plots.rgb(p, True) / 255.0 for p in paths] if record.blended else paths
+            found |= {record.method: pictures} if paths else {}
+    return found
 
 
 def _numbers(found: Sequence[records.Record], compared: Sequence[Agreement | str], out: Path) -> list[Path]:

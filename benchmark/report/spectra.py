@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmark.report.drawing import figure_of, save, tidy
-from benchmark.report.figures import Array, _opaque, _short, colours
+from benchmark.report.figures import Array, _short, colours, rgb
 from benchmark.report.tables import method_order
 from featvis.canvas.matrix import RECORRELATE
 from featvis.errors import UserError
@@ -85,14 +85,17 @@ def radial_average(half: Array, width: int) -> tuple[Array, Array]:
 def read_rgb(paths: Iterable[Path | str]) -> Iterable[Array]:
     """The images of files, one at a time: (H, W, 3) in [0, 1], alpha ignored."""
     for path in paths:
-        picture = _opaque(Path(path))
+        picture = rgb(Path(path))
         if picture is None:
             raise UserError(f"There is no image {path}.")
         yield picture / 255.0
 
 
 def spectra(
-    images: Mapping[str, Iterable[Path | str | Array]], reference: Array | Path | str | None, path: Path | str
+    images: Mapping[str, Iterable[Path | str | Array]],
+    reference: Array | Path | str | None,
+    path: Path | str,
+    called: str = "natural",
 ) -> list[Path]:
     """Fel et al. 2023, Figure 2: each method's mean log-magnitude spectrum, and all radial averages in one plot.
 
@@ -102,6 +105,7 @@ def spectra(
         images: method name to image files or arrays (H, W, 3) in [0, 1]; a method without images is left out.
         reference: the natural spectrum (3, H, W//2+1), as an array or an .npz that holds it; None: not drawn.
         path: the figure.
+        called: what the natural spectrum is called.
 
     Returns:
         The files written; none where there is nothing to draw.
@@ -136,19 +140,19 @@ def spectra(
         # Pixel edges in cycles per image: equal frequencies take equal room whatever the canvas.
         extent = (-(cols // 2) - 0.5, cols - cols // 2 - 0.5, rows - rows // 2 - 0.5, -(rows // 2) - 0.5)
         drawn = axis.imshow(log, vmin=low, vmax=high, cmap="magma", extent=extent, interpolation="antialiased")
-        axis.set_title(_short(name, 20), fontsize=9)
+        axis.set_title(_short(called if name == "natural" else name, 20), fontsize=9)
     left.suptitle("Mean magnitude spectrum", fontsize=9, x=0.43, y=0.975)
     bar = left.colorbar(drawn, cax=left.add_axes((0.87, 0.12, 0.022, 0.68)))
     bar.set_label("log₁₀ magnitude per pixel", fontsize=8)
     bar.ax.tick_params(labelsize=8)
     bar.ax.yaxis.set_major_locator(MaxNLocator(5))
     bar.outline.set_visible(False)
-    _radial(right.subplots(), planes)
+    _radial(right.subplots(), planes, called)
     right.subplots_adjust(left=0.19, right=0.97, top=0.86, bottom=0.15)
     return [save(figure, Path(path), "spectra")]
 
 
-def _radial(axis: Axes, planes: Mapping[str, tuple[Array, int]]) -> None:
+def _radial(axis: Axes, planes: Mapping[str, tuple[Array, int]], called: str) -> None:
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     palette = colours(planes)
@@ -161,7 +165,7 @@ def _radial(axis: Axes, planes: Mapping[str, tuple[Array, int]]) -> None:
             color=palette[name],
             lw=2.2 if natural else 1.6,
             ls=(0, (4, 2)) if natural else "-",
-            label=name,
+            label=called if natural else name,
         )
     axis.set_xlabel("spatial frequency (cycles per image)", fontsize=9)
     axis.set_ylabel("magnitude per pixel", fontsize=9)

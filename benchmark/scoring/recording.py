@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -112,6 +113,8 @@ def silent(path: Path) -> bool:
 
 def of_row(plan: Plan, row: Row, target: Classifier, **facts: Any) -> Record:
     """The record of a row of a plan; `facts` as `record_of` takes them."""
+    if row.transparency:
+        facts["metrics"] = [_blended(m) for m in facts.get("metrics", ())]
     return record_of(
         target,
         suite=plan.suite,
@@ -127,6 +130,11 @@ def of_row(plan: Plan, row: Row, target: Classifier, **facts: Any) -> Record:
         sees=row.sees,
         **facts,
     )
+
+
+def _blended(m: Measurement) -> Measurement:
+    text = m.definition["text"].replace(records.OPAQUE, records.BLENDED)
+    return dataclasses.replace(m, definition=m.definition | {"text": text})
 
 
 def budget_of(config: Mapping[str, Any], canvas: Sequence[int]) -> Budget:

@@ -41,7 +41,7 @@ def budget_frame(records: Sequence[Record]) -> pd.DataFrame | None:
         passes), timed (whether those are seconds), seconds, passes, steps, views, canvas (pixels of the longer side),
         transferability (mean top-1 of the classifiers of other families, a fraction; where none judged, of all others),
         mean (what that is called), logit, family (the first word of the preset; where rows see different things, what
-        they see), front (whether no row of its family that costs less has as much of both).
+        they see), front (whether no row of its family has as much of both for less, or more for as much).
     """
     rows = []
     several = grouped(records)
@@ -82,12 +82,14 @@ def budget_frame(records: Sequence[Record]) -> pd.DataFrame | None:
     data = data.assign(cost=data["seconds" if timed else "passes"], timed=timed)
     data = data.sort_values("cost", ignore_index=True, kind="stable")
     scores = ["transferability", "logit"]
-    data["front"] = [
-        not (data.loc[(data["cost"] < r["cost"]) & (data["family"] == r["family"]), scores] >= r[scores])
-        .all(axis=1)
-        .any()
-        for _, r in data.iterrows()
-    ]
+    front = []
+    for _, row in data.iterrows():
+        others = data[(data["family"] == row["family"]) & (data["cost"] <= row["cost"])]
+        as_good = (others[scores] >= row[scores]).all(axis=1)
+        # Rows may cost the same, as where passes are counted.
+        less = (others["cost"] < row["cost"]) | (others[scores] > row[scores]).any(axis=1)
+        front.append(not (as_good & less).any())
+    data["front"] = front
     return data
 
 
@@ -124,7 +126,7 @@ def budget_sheet(records: Sequence[Record]) -> tuple[Sheet, pd.DataFrame] | None
     same = "that sees the same" if grouped(records) else "of the same method"
     front = ", ".join(data.loc[data["front"], "method"])
     timed = bool(data["timed"].all())
-    cost, less = ("seconds", "faster") if timed else ("forward-backward passes", "cheaper")
+    cost = "seconds" if timed else "forward-backward passes"
     sheet = Sheet(
         suite=first.suite,
         alias=first.alias,
@@ -137,7 +139,7 @@ def budget_sheet(records: Sequence[Record]) -> tuple[Sheet, pd.DataFrame] | None
         definitions=((mean, f"{_TEXT}."), *((m.label, definition_of(m, records)) for m in judges)),
         runs=tuple(runs_of([r for r in records if r.method in cells])),
         caption=f"What quality costs, {first.alias}, suite {first.suite}",
-        legend=f"Rows by the {cost} that an image takes. Bold, where no {less} row {same} has as much of "
-        f"both scores: {front}. In brackets the 95 % interval.",
+        legend=f"Rows by the {cost} that an image takes. Bold, where no row {same} has as much of both scores for "
+        f"less, or more for as much: {front}. In brackets the 95 % interval.",
     )
     return sheet, data

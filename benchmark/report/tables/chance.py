@@ -7,18 +7,17 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import binomtest, permutation_test
 
+from benchmark.records.columns import CLASSES
 from benchmark.records.record import Measurement, Record
 from benchmark.records.seen import RANDOM_NETWORK, is_control
 from featvis.intervals import share_interval
-
-CLASSES = 1000
-"""Of ImageNet, whose networks the judges are: a judge that sees nothing is right once in so many images."""
 
 
 def chance_lines(records: Sequence[Record]) -> tuple[str, ...]:
     """A sentence for each row of the control `random network`: which judges are at chance, and how far they may be.
 
-    A judge is at chance where the 95 % interval of its top-1, which the table has too, holds 1 in 1000.
+    A judge is at chance where the 95 % interval of its top-1, which the table has too, holds 1 in as many as its
+    classes.
 
     Args:
         records: of one table.
@@ -33,12 +32,16 @@ def _line(record: Record) -> str | None:
     if record.status != "done" or not judges:
         return None
     bounds = [m.interval or share_interval(np.arange(m.n) < _hits(m), np.ones(m.n)) for m in judges]
-    above = [_result(m, bound) for m, bound in zip(judges, bounds, strict=True) if bound[0] > 1 / CLASSES]
+    classes = [int(m.definition.get("classes", CLASSES)) for m in judges]
+    found = list(zip(judges, bounds, classes, strict=True))
+    above = [_result(m, bound) for m, bound, count in found if bound[0] > 1 / count]
     said = [f"above chance for {', '.join(above)}"] * bool(above)
-    if within := [high for low, high in bounds if low <= 1 / CLASSES]:
+    if within := [high for _, (low, high), count in found if low <= 1 / count]:
         who = "the other judges" if above else f"all {len(judges)} judges" if len(judges) > 1 else "the judge"
         said.insert(0, f"within chance for {who}, whose top-1 is {100 * max(within):.1f} % at most")
-    how = f"chance is 1 in {CLASSES}; 95 % intervals"
+    usual = max(dict.fromkeys(classes), key=classes.count)
+    other = "".join(f", and for {m.label} 1 in {count}" for m, _, count in found if count != usual)
+    how = f"chance is 1 in {usual}{other}; 95 % intervals"
     return f"{record.method}, of a network with random weights: {'; '.join(said)} ({how})."
 
 

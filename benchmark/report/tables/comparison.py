@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 
 from benchmark.records.columns import SAME_FAMILY, unmarked
-from benchmark.records.record import REFERENCES, Measurement, Record, shown
+from benchmark.records.record import REFERENCES, Measurement, Record, listed, shown
+from benchmark.records.seen import grouped, order, seen
 from benchmark.report.tables.numbers import (
     FIRST_METHODS,
     complete,
@@ -20,6 +21,9 @@ from benchmark.report.tables.numbers import (
 )
 from benchmark.report.tables.orderings import ordering
 from benchmark.report.tables.sheet import (
+    LEGEND,
+    LEGEND_BY_GROUP,
+    SEES,
     Cell,
     Column,
     Footnotes,
@@ -199,6 +203,8 @@ def _sheet(
         (head, " ".join(_merged(records, lambda group, m=metric: [definition_of(m, group)])))  # type: ignore[misc]
         for head, metric in zip(heads, metrics, strict=True)
     ]
+    several = any(map(grouped, groups.values()))
+    definitions += [(SEES, f"what a method may see besides the network: {_sights(records)}.")] * several
     where = f"{paper()['source']}, {paper()['comparison_where']}; empty where it has no number"
     definitions += [("paper", f"{where}.")] * any(c.head == "paper" for c in columns)
     definitions += [("the paper's usual order", f"{_USUAL}.")] * any("usual order" in line for line in orderings)
@@ -214,5 +220,15 @@ def _sheet(
         definitions=tuple(definitions),
         runs=_merged(records, runs_of),
         caption=name or heads[0],
+        legend=LEGEND_BY_GROUP if several else LEGEND,
         corner="classifier" if name else "method",
     )
+
+
+def _sights(records: Sequence[Record]) -> str:
+    """Which methods see what: there is no room for a column of it in these tables."""
+    methods: dict[str, list[str]] = {}
+    for record in sorted(records, key=lambda r: (order(seen(r)), method_order(r.method))):
+        if (what := seen(record)) is not None and record.method not in methods.setdefault(what, []):
+            methods[what].append(record.method)
+    return "; ".join(f"{listed(names)}: {what}" for what, names in methods.items())

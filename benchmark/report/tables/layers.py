@@ -62,7 +62,8 @@ def layer_sheets(records: Sequence[Record]) -> list[tuple[str, Sheet, list[Recor
     found = []
     for layer, part in by_layer(records).items():
         sheet = lay_out(part)
-        caption = f"Suite {sheet.suite}: {len(part[0].units)} units of {sheet.alias}, {layer}"
+        count = len({unit.partition("@")[0] for unit in part[0].units})
+        caption = f"Suite {sheet.suite}: {count} units of {sheet.alias}, {layer}"
         found.append((layer, dataclasses.replace(sheet, caption=caption), part))
     return found
 
@@ -71,7 +72,8 @@ def _part(record: Record, layer: str) -> Record:
     at = [i for i, unit in enumerate(record.units) if layer_of(unit) == layer]
     units = tuple(record.units[i] for i in at)
     metrics = [m for metric in record.metrics if (m := _mean(metric, units, at)) is not None]
-    n = max((m.n for m in metrics), default=len(at))
+    known = [m.values for m in metrics if m.values is not None]
+    n = sum(any(values[i] is not None for values in known) for i in range(len(at))) if known else len(at)
     labels = tuple(record.labels[i] for i in at)
     return dataclasses.replace(
         record, units=units, labels=labels, units_hash=units_hash(units), metrics=tuple(metrics), n=n,

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from benchmark.records import columns
-from benchmark.records.record import Measurement, Record, listed, shown
+from benchmark.records.record import BLENDED, OPAQUE, Measurement, Record, listed, shown
 
 DASH = "—"
 SEES = "sees"
@@ -151,7 +151,9 @@ def definition_of(metric: Measurement, records: Sequence[Record]) -> str:
             knobs = "; ".join(
                 f"{k}: {v}" for k, v in m.definition.items() if k not in ("text", "unit") and v is not None
             )
-            text = m.definition["text"].rstrip(".") + (f" ({knobs})" if knobs else "")
+            # Records of before say of what was blended that it was not.
+            said = m.definition["text"].replace(OPAQUE, BLENDED) if record.blended else m.definition["text"]
+            text = said.rstrip(".") + (f" ({knobs})" if knobs else "")
             wordings.setdefault(text, []).append(record.method)
     column = columns.column_of(metric.name)
     unit = metric.definition.get("unit") or (column.unit if column is not None else "none stated")
@@ -226,6 +228,7 @@ def runs_of(records: Sequence[Record]) -> list[str]:
     for record in records:
         own = [f"preset {record.preset}"] if record.preset else []
         own += [f"configuration {record.config_hash}"] if record.config_hash else []
+        own += [f"scored {BLENDED}"] if record.blended else []
         own += [f"{k} {f(record)}" for k, f in facts.items() if k not in shared and f(record)]
         own += [f"{record.created}"]
         if record.failed_units:

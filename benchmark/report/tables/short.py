@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from benchmark.records.record import Record
 from benchmark.report.tables.model import sheets
-from benchmark.report.tables.sheet import SEES, Cell, Sheet
+from benchmark.report.tables.sheet import LEGEND_BY_GROUP, SEES, Cell, Sheet
 from benchmark.report.tables.writers import md, md_table
 
 
@@ -35,7 +35,10 @@ def text_block(records: Iterable[Record]) -> str:
         lines += ["", *(f"({i}) {note}" for i, note in enumerate(sheet.notes, 1))]
         lines += [f"{row.method} failed: {row.failed}" for row in sheet.rows if row.failed is not None]
         lines += [f"warning: {warning}" for warning in sheet.warnings] + list(sheet.orderings)
-        lines += ["* best method"] * starred
+        lines += list(sheet.remarks)
+        lines += [
+            "* best of the methods that see the same" if sheet.legend == LEGEND_BY_GROUP else "* best method"
+        ] * starred
         blocks.append("\n".join(lines).rstrip())
     return "\n\n".join(blocks) + "\n"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from benchmark.records.columns import CLASSES
 from benchmark.records.record import Measurement
 from benchmark.scoring.evaluators import NO_CLASSES, SEEN, give_data, marked, measured, not_finite, without
 from featvis import metrics
@@ -26,7 +27,9 @@ def _one(scorer: Scorer, seen: Seen, name: str) -> Measurement:
         alias = alias_of(name)
         metric = metrics.Transferability(alias)
         return without(measured(f"top1_{alias}", metric.result(), alias), why or f"{alias} is not here")
-    metric = metrics.Transferability(network.name, facts={"resize": SEEN})
+    # ImageNet's thousand go without saying; what chance is follows from any other number.
+    count = {} if network.num_classes == CLASSES else {"classes": network.num_classes}
+    metric = metrics.Transferability(network.name, facts={"resize": SEEN} | count)
     broken = not_finite(features["logits"], network.alias) if "logits" in features else ""
     if "correct" in features:
         metric.add(features["correct"].double(), seen.labels)

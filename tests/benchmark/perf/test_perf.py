@@ -295,6 +295,17 @@ def test_seconds_of_several_devices_are_not_compared(tmp_path):
     (figure,) = costs.budgets(rows, tmp_path / "costs.svg")
     assert "forward-backward passes an image" in figure.read_text()
     assert "seconds" not in figure.read_text()
+    # At one cost, 64 passes, the slow one has less of a score than maco_64x1 has, and no more of the other.
+    assert [m for m, front in zip(found["method"], found["front"], strict=True) if not front] == ["maco_64x1_slow"]
+    twins = [*rows, row("maco_twin", 2.0, 64, 0.5, 9.0)]
+    assert tables.budget_frame(twins).set_index("method")["front"][["maco_64x1", "maco_twin"]].all()
+
+
+def test_the_figure_of_costs_counts_classes_and_not_their_images(tmp_path):
+    several = ("301@0", "301@1", "323@0", "323@1")
+    rows = [dataclasses.replace(r, units=several, labels=several, n=4) for r in ROWS]
+    (figure,) = costs.budgets(rows, tmp_path / "costs.svg")
+    assert "suite budget, 2 classes" in figure.read_text()
 
 
 def test_a_suite_of_one_budget_has_no_such_table_and_no_figure(tmp_path):

@@ -54,6 +54,31 @@ def test_each_random_row_says_which_judges_are_at_chance():
     assert "- maco_random, of a network with random weights" in tables.markdown(sheet)
 
 
+def test_chance_is_one_in_the_classes_of_each_judge():
+    """Five of fifty are what a judge of ten classes guesses, and far above what one of a thousand does."""
+
+    def top1(name: str, **facts):
+        about = {"text": "Top-1.", **facts}
+        return metric(name, 0.1, 0.08, label=name, group="transferability", n=50, definition=about)
+
+    (line,) = chance_lines([record("maco_random", top1("top1_a"), top1("top1_own", classes=10), sees=RANDOM)])
+    assert "within chance for the other judges, whose top-1 is 18.0 % at most" in line
+    assert "above chance for top1_a (5 of 50, 2.0 to 18.0 %)" in line
+    assert line.endswith("(chance is 1 in 1000, and for top1_own 1 in 10; 95 % intervals).")
+    (line,) = chance_lines([record("maco_random", top1("top1_own", classes=10), sees=RANDOM)])
+    assert line.endswith(
+        "within chance for the judge, whose top-1 is 18.0 % at most (chance is 1 in 10; 95 % intervals)."
+    )
+
+
+def test_the_terminal_says_what_the_table_says_of_chance():
+    rows = [
+        record("maco", metric(TOP1, 1.0, n=20)), record("maco_random", metric(TOP1, 0.0, n=20), sees=RANDOM),
+    ]  # fmt: skip
+    (line,) = chance_lines(rows)
+    assert line in tables.text_block(rows)
+
+
 def test_what_is_said_of_chance_is_what_the_table_has():
     """Five pictures a class are fewer than fifty independent ones: the record's own interval says how many fewer."""
     row = record("maco_random", metric(TOP1, 0.0, group="transferability", n=50, interval=(0.0, 0.093)), sees=RANDOM)

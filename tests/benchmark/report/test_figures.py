@@ -133,6 +133,33 @@ def test_each_model_has_a_figure_of_its_own_spectra(tmp_path: Path) -> None:
     assert {m: {p.relative_to(tmp_path).parts[0] for p in paths} for m, paths in found.items()} == {"maco": {"vit"}}
 
 
+def test_a_row_that_was_scored_over_grey_is_drawn_over_grey(tmp_path: Path) -> None:
+    """Both rows have one folder: opaque (200, 40, 90); over 128 with half of alpha, 164, 84, 109, and 128 with none."""
+    seen = record("maco", config={"evaluation": {"transparency": True}}, images="flexivit/maco/0")
+    opaque = record("maco_no_transparency", images="flexivit/maco/0")
+    write_images(seen, tmp_path, {"config_hash": "0"})
+    found = report._files([seen, opaque], tmp_path)
+    over, path = found["maco"][0] * 255, found["maco_no_transparency"][0]
+    assert isinstance(path, Path)
+    assert np.abs(over[:, :16] - [164, 84, 109]).max() <= 1
+    assert np.abs(over[:, 16:] - 128).max() == 0
+    (file,) = plots.grid([seen], tmp_path, tmp_path / "grid.png")
+    with Image.open(file) as figure:
+        pixels = np.asarray(figure.convert("RGB")).astype(int)
+    for colour, hits in (((200, 40, 90), False), ((164, 84, 109), True), ((128, 128, 128), True)):
+        assert bool((np.abs(pixels - np.array(colour)).max(axis=2) < 3).sum() > 100) is hits
+
+
+def test_the_natural_spectrum_is_called_embedded_where_rows_had_another(tmp_path: Path, monkeypatch) -> None:
+    called = []
+    monkeypatch.setattr(report, "spectra", lambda files, natural, path, name: called.append(name) or [])
+    for evaluation in ({"data": None}, {"data": {"spectrum": {"name": "mine"}}}):
+        made = record("maco", config={"evaluation": evaluation})
+        write_images(made, tmp_path)
+        DRAW([made], [], tmp_path, tmp_path / "figures")
+    assert called == ["natural", "natural (embedded)"]
+
+
 def test_figures_of_other_tables_do_not_stay_in_the_folder_of_a_run(tmp_path: Path) -> None:
     """The page shows every figure that lies there: with one table they are called otherwise than with two."""
     folder = tmp_path / "figures"

@@ -37,6 +37,10 @@ def test_a_layers_mean_is_that_of_its_units_and_seeds_are_one_draw():
     assert channels.value == pytest.approx(np.mean([np.mean([0.1, 0.3]), 0.6]))
     assert channels.n == 2
     assert parts["block-s.1"][0].metrics[0].interval is None
+    # Of units in the caption, of images in the column: two channels, four pictures, of which one has no score.
+    assert parts["blocks.4"][0].n == 3
+    captions = [sheet.caption for _, sheet, _ in tables.layer_sheets([of("maco")])]
+    assert captions[1] == "Suite quick: 2 units of flexivit, blocks.4"
 
 
 def test_a_share_of_a_layers_units_has_a_shares_interval():

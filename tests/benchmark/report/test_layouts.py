@@ -288,6 +288,37 @@ def test_unequal_budgets_are_warned_of_in_every_layout(tmp_path: Path) -> None:
     assert not any("Warning" in text for text in equal.values())
 
 
+def test_the_comparison_is_among_those_that_see_the_same_and_says_who_sees_what(tmp_path: Path) -> None:
+    rows = [
+        record(name, metric("plausibility", value, 0.01), metric("logit", 1.0), sees=sees)
+        for name, value, sees in (
+            ("maco", 0.6, "natural spectrum"), ("fourier", 0.7, "nothing"), ("cbr", 0.65, "nothing"),
+            ("vital", 0.5, "50 images of the class"), ("vital_b", 0.55, "50 images of the class"),
+        )
+    ]  # fmt: skip
+    page = made(rows, tmp_path)["comparison.md"]
+    best = [name for name, cells in block(page, "plausibility ↓")[0].items() if "**" in cells[0]]
+    assert best == ["cbr", "vital"]
+    assert "In bold the best of the methods that see the same" in page
+    assert "Best method in bold" not in page
+    said = "fourier, cbr: nothing; maco: natural spectrum; vital, vital_b: 50 images of the class."
+    assert page.count(f"what a method may see besides the network: {said}") == page.count("In bold the best")
+    assert "* best of the methods that see the same" in tables.text_block(rows)
+    alike = [record(r.method, *r.metrics, sees="nothing") for r in rows]
+    assert "Best method in bold" in made(alike, tmp_path / "alike")["comparison.md"]
+    assert "* best method" in tables.text_block(alike)
+
+
+def test_a_row_that_was_scored_over_grey_says_so(tmp_path: Path) -> None:
+    opaque = metric(TOP1, 0.5, definition={"text": "Top-1 on the whole canvas, without transparency."})
+    through = record("maco", opaque, config={"evaluation": {"transparency": True}})
+    page = made([through, record("cbr", opaque)], tmp_path)["flexivit.md"]
+    assert "for maco: Top-1 on the whole canvas, over a middle grey by its transparency" in page
+    assert "for cbr: Top-1 on the whole canvas, without transparency" in page
+    (line,) = re.findall("^- maco: .*$", page, re.MULTILINE)
+    assert "scored over a middle grey by its transparency" in line
+
+
 def test_a_suite_with_one_of_the_methods_has_no_comparison(tmp_path: Path) -> None:
     assert "comparison.md" not in made(
         [record("maco", metric("fid", 1.0)), record("zeta", metric("fid", 2.0))], tmp_path

@@ -83,6 +83,8 @@ FILLED = {
     "plausibility", "plausibility_flat", "plausibility_pooled", "plausibility_deep_knn", f"frechet_{OWN}",
     f"kernel_{OWN}", f"sphere_{OWN}", "top1_ownnet.Net", "logit", "spectrum_deviation", "excess_activation",
     "dead_share",
+    # The judges observe: what they see of units and sets asks for no class.
+    *(f"{column}_efficientnet_lite{i}" for column in ("identification", "sphere") for i in (1, 2)),
 }  # fmt: skip
 
 
@@ -95,6 +97,7 @@ def test_what_needs_no_foreign_judge_is_filled_and_the_rest_says_why_not(run):
         sets = {name for name in FILLED if name.startswith(("frechet", "kernel", "sphere"))}
         filled = FILLED - sets if record.method == "real_other" else FILLED
         assert {name for name, m in values.items() if m.value is not None} - {"fid", "kid"} == filled
+        assert values["top1_ownnet.Net"].definition["classes"] == 10
         for judge in ("efficientnet_lite1", "efficientnet_lite2"):
             reason = str(values[f"top1_{judge}"].absent)
             assert f"{judge} and {OWN} do not share their classes (class 0, class 1, class 2, …)" in reason

@@ -9,7 +9,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from sample_records import record
+import torch
+from sample_records import TOP1, metric, record
 
 from benchmark.running import runner
 from benchmark.scoring import evaluate, recording
@@ -19,6 +20,7 @@ from benchmark.suites.suite import Suite
 from featvis import __version__
 from featvis.errors import UserError
 from featvis.generators.arguments import public_path
+from featvis.metrics import Transferability
 from featvis.storage import images
 
 PLAN = Plan(
@@ -103,6 +105,15 @@ def test_class_paths_of_before_the_modules_moved_are_known():
     assert public_path("featvis.attacks.Attack") == "featvis.generators.Attack"
     assert public_path("featvis.inversion.Inversion") == "featvis.generators.Inversion"
     assert public_path("my_file.Mine") == "my_file.Mine"
+
+
+def test_a_record_of_what_was_scored_over_grey_does_not_say_without_transparency():
+    scored = [metric(TOP1, 0.5, definition={"text": Transferability("vgg16.tv_in1k").text, "classifier": "vgg16"})]
+    network = SimpleNamespace(name="vit", alias="vit", given="vit", device=torch.device("cpu"))
+    rows = (Row("maco", "generated", transparency=True), Row("maco_no_transparency", "generated"))
+    texts = [recording.of_row(PLAN, row, network, metrics=scored, n=2).metrics[0].definition["text"] for row in rows]
+    assert ["over a middle grey by its transparency" in text for text in texts] == [True, False]
+    assert ["without transparency" in text for text in texts] == [False, True]
 
 
 def test_a_record_says_where_its_images_were_made_not_where_they_are_scored():
