@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmark.records import record as records
 from benchmark.report import agreement, costs, transfer
 from benchmark.report import figures as plots
@@ -69,7 +71,7 @@ def _files(group: Sequence[records.Record], root: Path) -> dict[str, list[Any]]:
     for record in group:
         if record.images is not None and record.status == "done":
             paths = [p for unit in record.units if (p := root / record.images / f"{unit}.png").is_file()]
-            pictures = [plots.rgb(p, True) / 255.0 for p in paths] if record.blended else paths
+            pictures = [np.asarray(images.over_grey(p)) / 255.0 for p in paths] if record.blended else paths
             found |= {record.method: pictures} if paths else {}
     return found
 
@@ -83,7 +85,6 @@ def _numbers(found: Sequence[records.Record], compared: Sequence[Agreement | str
 
 def _natural(found: Sequence[records.Record]) -> Any:
     """The embedded natural spectrum, at the methods' canvas where that is a smaller square; or None."""
-    import numpy as np
     from safetensors.numpy import load_file
 
     from featvis.paths import ASSETS

@@ -83,11 +83,11 @@ def budget_frame(records: Sequence[Record]) -> pd.DataFrame | None:
     data = data.sort_values("cost", ignore_index=True, kind="stable")
     scores = ["transferability", "logit"]
     front = []
-    for _, row in data.iterrows():
-        others = data[(data["family"] == row["family"]) & (data["cost"] <= row["cost"])]
-        as_good = (others[scores] >= row[scores]).all(axis=1)
+    for _, r in data.iterrows():
+        others = data[(data["family"] == r["family"]) & (data["cost"] <= r["cost"])]
+        as_good = (others[scores] >= r[scores]).all(axis=1)
         # Rows may cost the same, as where passes are counted.
-        less = (others["cost"] < row["cost"]) | (others[scores] > row[scores]).any(axis=1)
+        less = (others["cost"] < r["cost"]) | (others[scores] > r[scores]).any(axis=1)
         front.append(not (as_good & less).any())
     data["front"] = front
     return data
