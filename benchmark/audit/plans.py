@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from benchmark.records import record as records
 from benchmark.records.record import Record
@@ -123,13 +125,31 @@ def _others(
 
 
 def reasons(plan: Plan, networks: Mapping[str, Classifier]) -> dict[str, str]:
-    """Why something of a plan computes nothing here, by what columns call it: a network by its alias, or by its tag."""
-    found = {}
+    """Why something of a plan computes nothing here, by what columns call it."""
+    found: dict[str, str] = {}
     for name, reason in plan.unavailable.items():
-        network = networks.get(name)
-        found |= dict.fromkeys((name, alias_of(name)), reason)
-        if network is not None:
-            found |= dict.fromkeys((network.alias, network.name), reason)
-        elif name in plan.networks():
-            found[resolve(alias_of(name)).name] = reason
+        found |= dict.fromkeys(called(name, plan, networks), reason)
     return found
+
+
+def gone(plan: Plan, networks: Mapping[str, Classifier], evaluation: Mapping[str, Any]) -> set[str]:
+    """What computed nothing where records were scored, as they say themselves, by what columns call it.
+
+    Args:
+        plan: that they were scored by.
+        networks: by its names.
+        evaluation: the records' definition of scores.
+    """
+    found = {what for what, was in (evaluation.get("weights") or {}).items() if was is None}
+    return found.union(*(called(name, plan, networks) for name in evaluation.get("unavailable") or []))
+
+
+def called(name: str, plan: Plan, networks: Mapping[str, Classifier]) -> set[str]:
+    """What columns may call a network of a plan: by its alias, or by its full tag."""
+    network, names = networks.get(name), {name, alias_of(name)}
+    if network is not None:
+        return names | {network.alias, network.name}
+    if name in plan.networks():
+        with suppress(UserError):  # a name that means nothing here
+            names.add(resolve(name).name)
+    return names

@@ -13,7 +13,7 @@ import yaml
 from tqdm import tqdm
 
 from benchmark.audit.compare import compare
-from benchmark.audit.plans import is_elsewhere, plan_of, reasons
+from benchmark.audit.plans import gone, is_elsewhere, plan_of, reasons
 from benchmark.records import record as records
 from benchmark.records.record import Record
 from benchmark.records.seen import RANDOM_NETWORK, is_control
@@ -207,8 +207,8 @@ def _numbers(run: Path, group: Sequence[Record], data: dict[str, str | None], re
                 f"{record.alias} / {record.method}: it is of weights {generator['weights']}, "
                 f"and {record.alias} has {weights} here"
             )
-        for m in record.metrics:
-            compare(record, m, again.metric(m.name), away, report)
+        lacked = gone(plan, networks, record.config["evaluation"])
+        compare(record, {m.name: m for m in again.metrics}, report, away, lacked)
 
 
 def weights_of(record: Record, target: Classifier) -> str:
@@ -235,5 +235,4 @@ def _attacks(run: Path, group: Sequence[Record], report: Report) -> None:
         except (UserError, OSError) as error:
             report.problems.append(f"{record.alias} / {record.method} cannot be scored: {error}")
             continue
-        for m in record.metrics:
-            compare(record, m, again.get(m.name), {}, report)
+        compare(record, again, report)

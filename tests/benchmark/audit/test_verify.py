@@ -7,7 +7,6 @@ import json
 import shlex
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,10 +19,8 @@ from sample_records import record
 from tiny import put
 
 from benchmark.audit import plans, verify
-from benchmark.audit.compare import source_of
 from benchmark.cli import main
 from benchmark.records import record as records
-from benchmark.scoring.plan import Plan
 from featvis.errors import Unreachable
 from featvis.networks.loading import load
 from featvis.storage import images
@@ -307,19 +304,32 @@ def test_where_a_judge_is_not_here_no_other_is_compared_in_its_place(judged, mon
     assert {f"test_resnet / fourier: {label}: {gone}" for label in its} <= {*report.unchecked}
 
 
-def test_columns_of_a_judge_are_found_by_its_alias_and_by_its_tag(classifier):
-    plan = Plan(
-        out="", suite="quick", model="efficientnet_lite0", classifiers=["efficientnet_lite1", "wrap:nets/mine.yaml"],
-        frechet="efficientnet_lite0", data=None, seed=0, units=[], labels=[], canvas=[8, 8], rows=[],
-        unavailable={"efficientnet_lite1": "a", "wrap:nets/mine.yaml": "b", "inception": "c"},
-    )  # fmt: skip
-    mine = SimpleNamespace(alias="wrap-mine", name="nets.Mine")
-    found = plans.reasons(plan, {"efficientnet_lite0": classifier, "wrap:nets/mine.yaml": mine})
-    said = {
-        "top1_tf_efficientnet_lite1.in1k": "a", "frechet_efficientnet_lite1": "a", "top1_wrap-mine": "b", "fid": "c",
-        "logit": None, "top1_tf_efficientnet_lite0.in1k": None, "clip_top1": None,
-    }  # fmt: skip
-    assert {name: found.get(str(source_of(name))) for name in said} == said
+def test_numbers_of_units_and_numbers_that_were_taken_away_are_checked(judged, tmp_path, monkeypatch):
+    """The means are left as they are: tables of layers and rank correlations are made of the units' own."""
+    monkeypatch.setenv("FEATVIS_WEIGHTS", str(judged / "weights"))
+    data = {"data": str(judged / "data"), "frechet_data": None, "spectrum_data": None}
+    run = Path(shutil.copytree(judged / "run", tmp_path / "run")) / "out"
+    path = run / "records" / "test_resnet" / "fourier.json"
+    record = json.loads(path.read_text())
+    metrics = {m["name"]: m for m in record["metrics"]}
+    a, b = metrics["logit"]["values"]
+    assert a != pytest.approx(b, rel=0.01)
+    metrics["logit"]["values"] = [b, a]
+    nothing = {"value": None, "interval": None, "n": 0, "values": None, "absent": "the network was not there"}
+    metrics["top1_test_vit"] |= nothing
+    del metrics["top1_test_efficientnet"]
+    path.write_text(json.dumps(record | {"metrics": list(metrics.values())}))
+    report = verify.verify(run, data)
+    logit, top1 = sorted(report.problems)
+    assert "fourier: Logit: 2 of 2 values are not those that follow from the images" in logit
+    assert "fourier: Top-1, test_vit, same family has no value in the record (the network was not there)" in top1
+    (lacking,) = report.unchecked
+    assert lacking.endswith("lacks numbers that follow from its images: Top-1, test_efficientnet, same family")
+    # A record that says itself that the network was not there is believed.
+    record["config"]["evaluation"] |= {"unavailable": ["test_vit"]}
+    metrics["logit"]["values"] = [a, b]
+    path.write_text(json.dumps(record | {"metrics": list(metrics.values())}))
+    assert verify.verify(run, data).problems == []
 
 
 def test_what_only_its_own_command_makes_anew_is_said_to_be_unchecked(run, capsys):
