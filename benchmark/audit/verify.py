@@ -12,28 +12,23 @@ from typing import Any
 import yaml
 from tqdm import tqdm
 
+from benchmark.audit.compare import compare
+from benchmark.audit.plans import gone, is_elsewhere, plan_of, reasons
 from benchmark.records import record as records
-from benchmark.records.columns import share_groups
-from benchmark.records.record import Measurement, Record
+from benchmark.records.record import Record
 from benchmark.records.seen import RANDOM_NETWORK, is_control
-from benchmark.scoring import extractors
-from benchmark.scoring.classes import settle
 from benchmark.scoring.evaluate import evaluate_row
 from benchmark.scoring.pictures import flat_distances
-from benchmark.scoring.plan import Plan, Row, Sources, kind_of
 from benchmark.scoring.scorer import Scorer
 from benchmark.studies.attacks.run import SUITE as ATTACK
 from benchmark.studies.attacks.run import remeasure
 from featvis.canvas.montage import grid
-from featvis.errors import Unreachable, UserError
+from featvis.errors import UserError
 from featvis.networks.classifier import Classifier
 from featvis.networks.devices import default_device
 from featvis.networks.loading import RANDOM, load
 from featvis.storage import images
 from featvis.storage.hashing import config_hash
-
-TOLERANCE = 1e-3
-"""Relative: another processor rounds otherwise; what follows from other images differs by far more."""
 
 
 @dataclass
@@ -103,7 +98,7 @@ def verify(run: Path, data: dict[str, str | None], files_only: bool = False, mod
 def _files(run: Path, record: Record, report: Report) -> Iterator[str]:
     """What is wrong with the images of a record, or between them and it."""
     if record.images is None:
-        if _is_elsewhere(record):
+        if is_elsewhere(record):
             text = "its pictures are a folder elsewhere; `featvis evaluate` scores it anew"
             report.unchecked.append(f"{record.alias} / {record.method}: {text}")
         elif record.method not in records.REFERENCES and record.status == "done":
@@ -133,12 +128,6 @@ def _files(run: Path, record: Record, report: Report) -> Iterator[str]:
             yield f"the pixels in {folder} are not those that it was made from (images_sha256)"
     if record.method not in records.REFERENCES:
         yield from _configuration(folder, record)
-
-
-def _is_elsewhere(record: Record) -> bool:
-    """Whether a record is of anyone's folder of pictures, which is not below the run's."""
-    made = record.images is not None or record.config.get("generator") is not None
-    return not made and record.method not in records.REFERENCES
 
 
 def _facts(record: Record, unit: str, label: str, pixels: Any, facts: dict[str, Any]) -> Iterator[str]:
@@ -188,69 +177,6 @@ def _groups(found: Sequence[Record]) -> list[list[Record]]:
     return list(groups.values())
 
 
-def plan_of(
-    run: Path, group: Sequence[Record], data: dict[str, str | None]
-) -> tuple[Plan, Sources, dict[str, Classifier]]:
-    """The plan that the records of a group were scored by, its real images and its networks.
-
-    Raises:
-        UserError: when the real images are not given, or are others; or the networks cannot be had.
-    """
-    first = next((r for r in group if r.budget is not None), group[0])
-    said = first.config.get("evaluation") or {}
-    target = load(first.given or first.alias, "float32")
-    networks, unavailable = {first.alias: target, target.given: target}, dict[str, str]()
-    sources = Sources()
-    if said.get("data"):
-        sources = Sources.open(data.get("data"), data.get("frechet_data"), data.get("spectrum_data"), target)
-    for role, facts in (said.get("data") or {}).items():
-        source = sources.of(role)
-        if source is None:
-            raise UserError(f"the real images of {first.suite} are not given: --data {facts['name']}")
-        if source.fingerprint[:12] != facts["fingerprint"]:
-            raise UserError(
-                f"--data: {source.name} is not the set that {first.suite} was scored with "
-                f"({facts['images']} images of {facts['name']}, fingerprint {facts['fingerprint']})"
-            )
-    observers = said.get("observers", [])
-    for name in dict.fromkeys([*said.get("classifiers", []), said.get("frechet"), *observers]):
-        if name not in networks:
-            try:
-                networks[name] = load(name, "float32")
-            except Unreachable as error:
-                unavailable[name] = error.reason
-    rows = [
-        Row(
-            method=r.method,
-            kind=kind_of(r),
-            folder=r.images,
-            preset=r.preset,
-            config=r.config.get("generator"),
-            config_hash=r.config_hash,
-            transparency=bool((r.config.get("evaluation") or {}).get("transparency")),
-        )
-        for r in group
-        if r.status == "done" and not _is_elsewhere(r)
-    ]
-    # An older record does not say it: one of the methods' is as good a guess as any.
-    canvas = said.get("canvas") or (list(first.budget.canvas) if first.budget is not None else [256, 256])
-    given = {key: value if said.get("data") else None for key, value in data.items()}
-    plan = Plan(
-        out=str(run), suite=first.suite, model=first.alias, classifiers=list(said.get("classifiers", [])),
-        frechet=str(said.get("frechet")), observers=list(observers), seed=int(said.get("seed", 0)),
-        units=list(first.units), labels=list(first.labels), canvas=canvas, rows=rows,
-        metrics=list(said.get("metrics") or []),
-        data=given.get("data"), frechet_data=given.get("frechet_data"), spectrum_data=given.get("spectrum_data"),
-        sets=sources.facts(), cache=str(run.parent / "reference"), unavailable=unavailable, given=target.given,
-    )  # fmt: skip
-    settle(plan, networks)
-    if said.get("extractors"):
-        found, missing = extractors.find(plan.metrics)
-        plan.extractors = [name for name in said["extractors"] if name in found]
-        plan.unavailable |= missing
-    return plan, sources, networks
-
-
 def _here(record: Record, model: str | None) -> Record:
     """A record whose network lies elsewhere here."""
     return record if model is None or record.given is None else dataclasses.replace(record, given=model)
@@ -267,7 +193,7 @@ def _numbers(run: Path, group: Sequence[Record], data: dict[str, str | None], re
         report.unchecked.append(f"the numbers of {name}: {error}")
         report.unscored += 1
         return
-    by_method = {r.method: r for r in group}
+    by_method, away = {r.method: r for r in group}, reasons(plan, networks)
     for row in tqdm(plan.rows, desc=f"scores of {name}", unit="row"):
         record = by_method[row.method]
         try:
@@ -281,8 +207,8 @@ def _numbers(run: Path, group: Sequence[Record], data: dict[str, str | None], re
                 f"{record.alias} / {record.method}: it is of weights {generator['weights']}, "
                 f"and {record.alias} has {weights} here"
             )
-        for m in record.metrics:
-            compare(record, m, again.metric(m.name), plan.unavailable, report)
+        lacked = gone(plan, networks, record.config["evaluation"])
+        compare(record, {m.name: m for m in again.metrics}, report, away, lacked)
 
 
 def weights_of(record: Record, target: Classifier) -> str:
@@ -309,33 +235,4 @@ def _attacks(run: Path, group: Sequence[Record], report: Report) -> None:
         except (UserError, OSError) as error:
             report.problems.append(f"{record.alias} / {record.method} cannot be scored: {error}")
             continue
-        for m in record.metrics:
-            compare(record, m, again.get(m.name), {}, report)
-
-
-def compare(
-    record: Record, said: Measurement, follows: Measurement | None, unavailable: dict[str, str], report: Report
-) -> None:
-    """One number of a record and what follows from its images."""
-    where = f"{record.alias} / {record.method}: {said.label}"
-    if said.value is None:
-        return
-    if follows is None or follows.value is None:
-        why = follows.absent if follows is not None else "this metric is not known here"
-        report.unchecked.append(f"{where}: {why}")
-        return
-    report.numbers += 1
-    report.follows[record.suite, record.alias, record.method, said.name] = follows.value
-    # One image more or less is what rounding can do to a share.
-    slack = 1 / max(1, said.n) if said.group in share_groups() else 0.0
-    if said.n != follows.n or abs(said.value - follows.value) > slack + TOLERANCE * max(1e-3, abs(follows.value)):
-        report.problems.append(
-            f"{where} is {said.value:.6g} of {said.n} in the record, "
-            f"but {follows.value:.6g} of {follows.n} follows from its images"
-        )
-    if (said.interval is None) != (follows.interval is None):
-        report.problems.append(f"{where}: the interval does not follow from its images")
-    elif said.interval is not None and follows.interval is not None:
-        width = max(abs(follows.interval[1] - follows.interval[0]), abs(follows.value)) * 0.02 + slack
-        if any(abs(a - b) > width for a, b in zip(said.interval, follows.interval, strict=True)):
-            report.problems.append(f"{where}: the interval does not follow from its images")
+        compare(record, again, report)

@@ -184,7 +184,7 @@ def evaluate(job: Job, devices: int) -> int:
 
 
 def run(job: Job, devices: int, wandb: str) -> int:
-    """Do what is missing of a suite; 0 done, 1 when some cell failed.
+    """Do what is missing of a suite; 0 done, 1 when some cell failed, or a pass over real images did.
 
     Under a launcher every rank comes here, and goes through all cells, since each rank's process waits for the others'.
 
@@ -203,7 +203,12 @@ def run(job: Job, devices: int, wandb: str) -> int:
         first = {cell.folder: cell for cell in reversed(todo)}
         failed = generate(job, [c for c in todo if first[c.folder] is c], devices, wandb)
         job.plan.failed = failed
-        code = evaluate(job, devices)
+        try:
+            code = evaluate(job, devices)
+        except UserError as error:
+            # Nothing is wrong with what was given, which is checked by now, and the images are there: work failed.
+            print(f"featvis: {error}", file=sys.stderr, flush=True)
+            code = 1
         if launch.rank() == 0:
             print(f"finished in {time.monotonic() - start:.0f} s", flush=True)
         return 1 if failed or code else 0

@@ -62,21 +62,21 @@ def imagenet_synsets() -> list[str]:
 
 
 def folder_of(source: ImageSet, root: Path) -> Path:
-    """Where everything about an image set lies; its provenance is written the first time.
+    """Where everything about an image set lies, or will lie; nothing is written."""
+    return root / f"{re.sub(r'[^A-Za-z0-9_.+-]', '_', source.name)}-{source.fingerprint[:12]}"
 
-    Raises:
-        UserError: when it cannot be written.
-    """
-    folder = root / f"{re.sub(r'[^A-Za-z0-9_.+-]', '_', source.name)}-{source.fingerprint[:12]}"
+
+def _describe(source: ImageSet, root: Path) -> None:
+    """Write what an image set is, where nothing says it yet."""
     facts = {"source": source.name, "images": len(source), "classes": source.how, "fingerprint": source.fingerprint}
-    path = folder / "provenance.json"
-    if not path.is_file():
-        try:
-            text = json.dumps(facts | {"versions": versions()}, indent=1, sort_keys=True) + "\n"
-            images.write_atomic(path, text.encode())
-        except OSError as error:
-            raise UserError(f"{root} cannot be written ({error.strerror}); name a folder that can (--out)") from error
-    return folder
+    path = folder_of(source, root) / "provenance.json"
+    if path.is_file():
+        return
+    try:
+        text = json.dumps(facts | {"versions": versions()}, indent=1, sort_keys=True) + "\n"
+        images.write_atomic(path, text.encode())
+    except OSError as error:
+        raise UserError(f"{root} cannot be written ({error.strerror}); name a folder that can (--out)") from error
 
 
 def _place(source: ImageSet, root: Path, job: sweep.Job, name: str) -> Path:
@@ -115,6 +115,7 @@ def bank(source: ImageSet, network: Classifier, root: Path, trainer: dict[str, A
     folder = _place(source, root, job, network.name)
     new = bool(sweep.missing(folder, todo, job.facts))
     if new or "strategy" in (trainer or {}):
+        _describe(source, root)
         sweep.run(source, job, todo, folder, trainer)
     if new:
         _tell(source, broken_images(folder, todo))
@@ -129,6 +130,7 @@ def inception_bank(
     job = InceptionJob(model, config_hash({"rows": rows}))
     todo = sweep.chunks(rows, CHUNK)
     folder = _place(source, root, job, "inception")
+    _describe(source, root)
     sweep.run(source, job, todo, folder, trainer)
     parts = [found[0] for c in todo if (found := read_chunk(folder / f"{c.name}.safetensors")) and found[0]]
     if not parts:
@@ -152,6 +154,7 @@ def spectrum(source: ImageSet, root: Path, trainer: dict[str, Any] | None = None
     whole = sweep.Chunk("spectrum", tuple(range(len(source))))
     if not sweep.missing(folder, [whole], job.facts):
         return folder
+    _describe(source, root)
     sweep.run(source, job, todo, folder / "parts", trainer)
     if launch.rank() == 0:
         # Another process may have finished the same meanwhile, and removed the parts.
@@ -315,6 +318,7 @@ def rows_of(source: ImageSet, job: sweep.Job, root: Path, name: str, trainer: di
     """
     todo = sweep.chunks(range(len(source)), CHUNK)
     folder = _place(source, root, job, name)
+    _describe(source, root)
     sweep.run(source, job, todo, folder, trainer)
     return read_rows(folder, todo, job, source.name)
 

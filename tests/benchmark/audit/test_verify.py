@@ -8,13 +8,20 @@ import shlex
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import timm
+import torch
 from commands import command
+from PIL import Image
+from safetensors.torch import save_file
 from sample_records import record
+from tiny import put
 
-from benchmark.audit import verify
+from benchmark.audit import plans, verify
 from benchmark.cli import main
 from benchmark.records import record as records
+from featvis.errors import Unreachable
 from featvis.networks.loading import load
 from featvis.storage import images
 
@@ -218,6 +225,111 @@ def test_a_control_on_a_random_network_is_of_that_networks_weights(classifier):
     assert verify.weights_of(plain, classifier) == classifier.weights_hash
     assert verify.weights_of(control, classifier) == load("random:efficientnet_lite0").weights_hash
     assert verify.weights_of(control, classifier) != classifier.weights_hash
+
+
+JUDGES = ("test_efficientnet", "test_vit")
+SMALL_SUITE = f"""
+model: test_resnet
+units: 301,323
+methods: [fourier]
+classifiers: [{", ".join(JUDGES)}]
+frechet: test_efficientnet
+"""
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory) -> Path:
+    """A folder with networks of random weights, real images, and a run in `run/out` that two judges scored."""
+    folder, rng = tmp_path_factory.mktemp("judged"), np.random.default_rng(0)
+    put(folder / "weights", "test_resnet", *JUDGES)
+    for name in ("301", "323", "340"):
+        (folder / "data" / name).mkdir(parents=True)
+        for i in range(4):
+            pixels = rng.integers(0, 255, (40, 40, 3), dtype=np.uint8)
+            Image.fromarray(pixels).resize((96, 96)).save(folder / "data" / name / f"{name}-{i}.png")
+    (folder / "small.yaml").write_text(SMALL_SUITE)
+    done = command(
+        "run", "--suite", "small.yaml", "--steps", "1", "--crops", "1", "--canvas", "48", "--data", "data",
+        "--wandb", "disabled", "--out", "run/out", cwd=folder, FEATVIS_WEIGHTS=str(folder / "weights"),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+def follows(report: verify.Report, method: str = "fourier") -> set[str]:
+    """The names of the numbers of a row that were computed anew."""
+    return {key[3] for key in report.follows if key[2] == method}
+
+
+def test_a_judge_of_other_weights_is_said_to_be_unchecked_and_accuses_nobody(judged, tmp_path, monkeypatch):
+    weights = Path(shutil.copytree(judged / "weights", tmp_path / "weights"))
+    monkeypatch.setenv("FEATVIS_WEIGHTS", str(weights))
+    data = {"data": str(judged / "data"), "frechet_data": None, "spectrum_data": None}
+    run = judged / "run" / "out"
+    record = records.Record.read(run / "records" / "test_resnet" / "fourier.json")
+    numbers = {m.name: m for m in record.metrics if m.value is not None}
+    untouched = verify.verify(run, data)
+    assert (untouched.problems, untouched.unchecked) == ([], [])
+    assert follows(untouched) == set(numbers)
+    torch.manual_seed(1)
+    save_file(timm.create_model("test_efficientnet").state_dict(), weights / "test_efficientnet.safetensors")
+    report = verify.verify(run, data)
+    assert report.problems == []
+    # Its features stand in for Inception's, in which it is not to be replaced by the other judge.
+    its = {name for name in numbers if name.endswith("_test_efficientnet")}
+    assert {name.partition("_test")[0] for name in its} >= {"top1", "frechet", "kernel", "sphere", "identification"}
+    assert follows(report) == set(numbers) - its
+    was, now = record.config["evaluation"]["weights"]["test_efficientnet"], load("test_efficientnet").weights_hash
+    assert was != now
+    why = f"other weights of test_efficientnet here ({now}) than it was scored with ({was})"
+    mine = [text for text in report.unchecked if text.startswith("test_resnet / fourier: ")]
+    assert sorted(mine) == sorted(f"test_resnet / fourier: {numbers[name].label}: {why}" for name in its)
+
+
+def test_where_a_judge_is_not_here_no_other_is_compared_in_its_place(judged, monkeypatch):
+    monkeypatch.setenv("FEATVIS_WEIGHTS", str(judged / "weights"))
+    run, gone = judged / "run" / "out", "there are no weights for test_efficientnet"
+
+    def loaded(name, *arguments, **options):
+        if name == "test_efficientnet":
+            raise Unreachable(gone, "put them there")
+        return load(name, *arguments, **options)
+
+    monkeypatch.setattr(plans, "load", loaded)
+    report = verify.verify(run, {"data": str(judged / "data"), "frechet_data": None, "spectrum_data": None})
+    assert report.problems == []
+    found = records.Record.read(run / "records" / "test_resnet" / "fourier.json").metrics
+    its = [m.label for m in found if m.value is not None and m.name.endswith("_test_efficientnet")]
+    assert len(its) >= 5
+    assert {f"test_resnet / fourier: {label}: {gone}" for label in its} <= {*report.unchecked}
+
+
+def test_numbers_of_units_and_numbers_that_were_taken_away_are_checked(judged, tmp_path, monkeypatch):
+    """The means are left as they are: tables of layers and rank correlations are made of the units' own."""
+    monkeypatch.setenv("FEATVIS_WEIGHTS", str(judged / "weights"))
+    data = {"data": str(judged / "data"), "frechet_data": None, "spectrum_data": None}
+    run = Path(shutil.copytree(judged / "run", tmp_path / "run")) / "out"
+    path = run / "records" / "test_resnet" / "fourier.json"
+    record = json.loads(path.read_text())
+    metrics = {m["name"]: m for m in record["metrics"]}
+    a, b = metrics["logit"]["values"]
+    assert a != pytest.approx(b, rel=0.01)
+    metrics["logit"]["values"] = [b, a]
+    nothing = {"value": None, "interval": None, "n": 0, "values": None, "absent": "the network was not there"}
+    metrics["top1_test_vit"] |= nothing
+    del metrics["top1_test_efficientnet"]
+    path.write_text(json.dumps(record | {"metrics": list(metrics.values())}))
+    report = verify.verify(run, data)
+    logit, top1 = sorted(report.problems)
+    assert "fourier: Logit: 2 of 2 values are not those that follow from the images" in logit
+    assert "fourier: Top-1, test_vit, same family has no value in the record (the network was not there)" in top1
+    (lacking,) = report.unchecked
+    assert lacking.endswith("lacks numbers that follow from its images: Top-1, test_efficientnet, same family")
+    # A record that says itself that the network was not there is believed.
+    record["config"]["evaluation"] |= {"unavailable": ["test_vit"]}
+    metrics["logit"]["values"] = [a, b]
+    path.write_text(json.dumps(record | {"metrics": list(metrics.values())}))
+    assert verify.verify(run, data).problems == []
 
 
 def test_what_only_its_own_command_makes_anew_is_said_to_be_unchecked(run, capsys):

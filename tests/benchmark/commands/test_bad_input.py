@@ -472,6 +472,16 @@ def test_out_that_cannot_be_written(refused):
             refused([*args, "--out", out], f"--out {out} cannot be written", "name a folder that can")
 
 
+def test_a_spectrum_that_is_not_made_yet_is_refused_and_nothing_written_of_its_images(refused):
+    picture(refused.folder / "pictures" / "301" / "a.png")
+    picture(refused.folder / "others" / "301" / "b.png", 2)
+    for more in ([], ["--dry-run"]):
+        refused(
+            ["run", "--units", "301", *SMALL, "--data", "pictures", "--spectrum-data", "others", *more],
+            "the spectrum of --spectrum-data others is not made yet", "featvis reference --data others --spectrum",
+        )  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
     """A folder with a finished run in `out`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -49,15 +50,20 @@ def counted(monkeypatch):
     return process, loads, listings
 
 
+def put_down(folder: Path, seed: int = 0) -> None:
+    """Real images of two classes."""
+    rng = np.random.default_rng(seed)
+    for i, name in enumerate(("301", "323", "301", "323", "301")):
+        path = folder / name / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (40, 40, 3), dtype=np.uint8)).resize((96, 96)).save(path)
+
+
 @pytest.mark.parametrize("given", ["one set for all", "two sets"])
 def test_networks_are_loaded_once_a_process_and_image_sets_listed_once(tmp_path, monkeypatch, counted, given):
     monkeypatch.chdir(tmp_path)
-    rng = np.random.default_rng(0)
-    for i, name in enumerate(("301", "323", "301", "323", "301")):
-        for folder in ("data", "val"):
-            path = tmp_path / folder / name / f"{i}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(rng.integers(0, 255, (40, 40, 3), dtype=np.uint8)).resize((96, 96)).save(path)
+    put_down(tmp_path / "data")
+    put_down(tmp_path / "val", seed=1)
     sets = ["--data", "data"] + (["--frechet-data", "val"] if given == "two sets" else [])
     monkeypatch.setenv("FEATVIS_WEIGHTS", str(put(tmp_path / "weights", "test_resnet", "test_efficientnet")))
     (tmp_path / "small.yaml").write_text(
@@ -100,3 +106,27 @@ def test_a_path_may_hold_an_equals_sign(tmp_path, monkeypatch, capsys):
     assert given == paths
     assert capsys.readouterr().out == "one = first\ntwo\n"
     assert sorted(p.name for p in (tmp_path / "a=b").iterdir()) == ["0.code", "1.code"]
+
+
+def test_a_pass_over_real_images_that_fails_ends_a_run_with_1(tmp_path, monkeypatch, capsys):
+    """The images were made, so that it is no bad input with nothing written (2)."""
+    monkeypatch.chdir(tmp_path)
+    put_down(tmp_path / "data")
+    monkeypatch.setenv("FEATVIS_WEIGHTS", str(put(tmp_path / "weights", "test_resnet")))
+    asked = []
+
+    def call(arguments, alone=False):
+        asked.append(arguments[1])
+        if arguments[1] == "benchmark":
+            return generate.main([*arguments[3:], "--trainer.devices", "1", "--trainer.strategy", "auto"])
+        return 1  # as on a disk without room, which the pass has said
+
+    monkeypatch.setattr(launch, "call", call)
+    (tmp_path / "small.yaml").write_text(
+        "model: test_resnet\nunits: '301'\nmethods: [fourier]\nclassifiers: []\nfrechet: test_resnet\n"
+    )
+    small = ["--suite", "small.yaml", "--steps", "1", "--crops", "1", "--canvas", "48", "--wandb", "disabled"]
+    assert main(["run", *small, "--data", "data", "--devices", "2", "--out", "out"]) == 1
+    assert asked == ["benchmark", "benchmark.scoring.references"]
+    assert len(list((tmp_path / "out").rglob("301.png"))) == 1
+    assert "featvis: the pass over data ended with exit code 1; its message stands above" in capsys.readouterr().err

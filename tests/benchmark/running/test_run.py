@@ -21,7 +21,7 @@ from tiny import put
 from wandb_files import written
 from warm import start
 
-from benchmark.audit.verify import plan_of
+from benchmark.audit.plans import plan_of
 from benchmark.cli import main
 from benchmark.records import record as records
 from benchmark.scoring.evaluate import evaluate_row
