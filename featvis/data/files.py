@@ -21,6 +21,7 @@ from featvis.data.walk import BROKEN, Found, images_below
 from featvis.errors import UserError
 from featvis.networks.classes import SYNSET, Classes
 from featvis.networks.classifier import Classifier
+from featvis.networks.units import base_of
 
 Known = Classes | Classifier | Sequence[str]
 """Whose classes images may be of: a network's, or a list of synsets or labels."""
@@ -43,8 +44,10 @@ def list_images(folder: Path, known: Known, flag: str = "--data") -> list[ImageF
     """The images below a folder, sorted, each with the class that its name carries.
 
     A class is a synset (`n02165456`) in the name of the file or of its folder, or else a label or a class index that is
-    the name of its folder, or an index that starts or ends the file's name (`301.png`, `ladybug_301.png`). `folder`
-    itself names no class.
+    the name of its folder, or an index that starts the file's name or, where no number does, ends it (`301.png`,
+    `301_2.png`, `ladybug_301.png`). Such an index has no more digits than the last class, or three; a name that is
+    nothing else may have six. `@2` at the end says which picture of its class a file is, and no class. `folder` itself
+    names no class.
 
     Raises:
         UserError: when the folder is missing or holds no image, or a name may be of two classes.
@@ -118,16 +121,21 @@ def image_file(path: Path, known: Known) -> ImageFile:
 def _label(path: Path, classes: Classes, parent: str, by_folder: int | None, number: bool) -> int | None:
     synsets = [synset for text in (path.stem, parent) for synset in SYNSET.findall(text)]
     known = next((i for s in synsets if (i := classes.synset(s)) is not None), by_folder)
+    width = max(3, len(str(len(classes) - 1)))
     # A folder that is a number is a class; the files in it may well be counted from 0. Nor is a number beside a synset
     # that the network does not know a class.
-    if known is not None or synsets or re.fullmatch(r"\d{1,3}", parent) or not number:
+    if known is not None or synsets or re.fullmatch(rf"\d{{1,{width}}}", parent) or not number:
         return known
-    match = (
-        re.fullmatch(r"(\d{1,6})", path.stem)
-        or re.match(r"(\d{1,3})(?!\d)", path.stem)
-        or re.search(r"(?<!\d)(\d{1,3})$", path.stem)
-    )
-    return int(match[1]) if match is not None and int(match[1]) < len(classes) else None
+    # What stands behind an @ says which picture of a class it is.
+    stem = base_of(path.stem)
+    if first := re.match(r"\d+", stem):
+        # One of too many digits may count the files, or be a class of another network: what ends such a name is a class
+        # or a seed, and nobody can tell.
+        found, most = first[0], max(6, width) if first[0] == stem else width
+    else:
+        last = re.search(r"(?<!\d)\d+$", stem)
+        found, most = last[0] if last else "", width
+    return int(found) if 0 < len(found) <= most and int(found) < len(classes) else None
 
 
 def digest(path: Path) -> int:

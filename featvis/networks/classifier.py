@@ -24,6 +24,7 @@ from featvis.networks.measuring import MOMENTS, Rectifiers, measure, moments_rea
 from featvis.networks.names import ModelSpec
 from featvis.networks.objectives import LOGITS
 from featvis.networks.weights import content_hash, setting_of
+from featvis.storage.hashing import config_hash
 
 # One of the threads that want a version of a network makes it, and none hooks the network while it is copied. Not an
 # attribute: locks cannot be copied.
@@ -78,7 +79,7 @@ class Classifier(nn.Module):
             self.net = self.net.to(memory_format=torch.channels_last)
         mean, std = spec.mean or tuple(cfg["mean"]), spec.std or tuple(cfg["std"])
         self.channels = len(mean)
-        self.setting = setting_of(net, spec, mean, std, self.input_size)
+        self._setting = setting_of(net, spec, mean, std, self.input_size)
         # Where the network is: it is run before anybody moves it.
         where = next((t.device for t in (*net.parameters(), *net.buffers())), torch.device("cpu"))
         self.register_buffer("mean", torch.tensor(mean, device=where).view(1, -1, 1, 1), persistent=False)
@@ -102,6 +103,14 @@ class Classifier(nn.Module):
         self._made: dict[tuple[str, torch.dtype, torch.device], Any] = {}
         self._measured: dict[str, Layer | str] | None = None
         self._ends: Ends | None = None
+
+    @property
+    def setting(self) -> dict[str, str]:
+        """See `setting_of`; and of networks of one input size the tokens beside the patches, once taken for patches."""
+        # Such tokens of timm's are parameters (1, tokens, channels): only then the network is measured.
+        may = self._setting or any(p.ndim == 3 for p in self.net.parameters())
+        found = {n: layer.extra for n, layer in self.layers().items() if layer.inferred and layer.extra} if may else {}
+        return {"setting": config_hash({**self._setting, "extra": found})} if found else self._setting
 
     def in_precision(self, precision: Precision) -> Classifier:
         """The same network that computes in another precision; itself where that is the same.

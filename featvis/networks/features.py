@@ -120,7 +120,7 @@ def sixteenths(output: Tensor, layer: Layer) -> Float[Tensor, "n d"]:
         (N, 16 C), the channels of the first part first.
     """
     assert layer.grid is not None
-    patches = layer.read(output, ":")[:, layer.extra :]
+    patches = layer.read(output, ":")[:, layer.first :]
     maps = patches.movedim(2, 1).unflatten(2, layer.grid)
     return F.adaptive_avg_pool2d(maps, GRID).flatten(2).movedim(1, 2).flatten(1)
 

@@ -35,12 +35,14 @@ class Layer:
         kind: `map` with rows and columns, `tokens`, or `vector` without positions.
         channel: the dimension of the channels in a batch's output.
         grid: (rows, columns) of its positions, or None.
-        extra: tokens before the patches: class token, registers.
+        extra: tokens before the patches: class token, registers; None where nobody knows which those are.
         class_token: whether the first of them is the class token.
         calls: how often the network runs it; the last output counts.
         rectifier: the ReLU whose output this layer's is, or is pooled from, by its place in a forward pass (see
             `featvis.networks.measuring`); -1: there is none.
         bound: of that ReLU: 6 or infinity, say.
+        inferred: whether no second input size has told its patches from its other tokens; so it is in a network that
+            takes one alone, where a layer before it tells them, or nothing does.
     """
 
     name: str
@@ -48,11 +50,12 @@ class Layer:
     kind: Kind
     channel: int
     grid: tuple[int, int] | None = None
-    extra: int = 0
+    extra: int | None = 0
     class_token: bool = False
     calls: int = 1
     rectifier: int = -1
     bound: float = math.inf
+    inferred: bool = False
 
     @property
     def channels(self) -> int:
@@ -65,6 +68,11 @@ class Layer:
         return math.prod(self.shape) // self.channels
 
     @property
+    def first(self) -> int:
+        """The place of the first patch: behind the extra tokens, as far as they are known."""
+        return self.extra or 0
+
+    @property
     def what(self) -> str:
         """What a channel is, in words."""
         if self.kind == "vector":
@@ -74,6 +82,8 @@ class Layer:
             order = "channels first" if self.channel == 1 else "channels last"
             return f"mean over {self.grid[0]} x {self.grid[1]} positions ({order})"
         count = self.places
+        if self.extra is None:
+            return f"mean over {count} tokens, which may be more than patches"
         extra = [*(["cls"] if self.class_token else []), *(f"reg{i}" for i in range(self.extra - self.class_token))]
         return f"mean over {count} tokens" + (f", {', '.join(extra)} included" if extra else "")
 
@@ -124,13 +134,19 @@ class Layer:
 
     def position(self, place: int) -> tuple[int, int] | None:
         """The (row, column) of a place in `read(..., ":")`, None for an extra token or where there is no grid."""
-        if self.grid is None or place < self.extra:
+        if self.grid is None or place < self.first:
             return None
-        return divmod(place - self.extra, self.grid[1])
+        return divmod(place - self.first, self.grid[1])
 
     def _place(self, where: str) -> int | slice:
         if where in ("", ":"):
             return slice(None)
+        if self.extra is None:
+            raise UserError(
+                f"it cannot be told which of the {self.places} tokens of layer {self.name} are patches (the network "
+                f"takes one input size alone, and no layer before it tells), so no [{where}]; leave it out, for the "
+                "mean over all, or name another layer"
+            )
         if where == MIDDLE and self.grid is not None:
             return self.extra + self.grid[0] // 2 * self.grid[1] + self.grid[1] // 2
         if self.kind == "vector":

@@ -268,8 +268,8 @@ def _parse_item(item: str, classifier: Classifier, tokens: Tokens) -> list[Unit]
         count = classifier.layer(layer).channels
         units = [Unit(layer, i, f"{layer}:{i}") for i in _range(what, count, f"layer {layer}")]
     found = classifier.layer(units[0].layer)
-    if not where and tokens == "patches" and found.extra:
-        where = "patches"
+    if not where and tokens == "patches" and found.extra != 0:
+        where = "patches"  # also where nobody knows which they are, which is refused
     if where == ":":
         raise UserError("[:] is no unit; write [row,column], [patches], [cls] or [reg0]")
     found.check(where)

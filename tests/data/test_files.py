@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
-from featvis.data.files import fit, list_images, open_rgb
+from featvis.data.files import fit, image_file, list_images, open_rgb
 from featvis.data.sets import check_decodable, open_images
 from featvis.errors import UserError
+from featvis.networks.classes import Classes
 from featvis.networks.units import Unit, cut, parse_units, permutation
 
 
@@ -82,12 +86,44 @@ def test_classes_in_names(classifier, tmp_path):
         "photo.png": None,
         "photo2024.png": None,
         "1234.png": None,
+        "301@7.png": 301,
+        "ladybug_301@7.png": 301,
+        "photo@7.png": None,
+        # A number of more digits than any class has may count the files, whose class or seed stands at the end.
+        "0301_7.png": None,
+        "1234_7.png": None,
+        "1234@7.png": None,
+        "00000001_7.png": None,
+        "0301.png": 301,
+        "0301@7.png": 301,
+        "007_9.png": 7,
+        "ILSVRC2012_val_00000001.JPEG": None,
+        "n01440764_141.JPEG": 0,
+        "n01440764_141@2.png": 0,
     }
     for name in wanted:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.new("RGB", (4, 4)).save(tmp_path / name)
     found = {str(f.path.relative_to(tmp_path)): f.label for f in list_images(tmp_path, classifier.synsets)}
     assert found == wanted
+
+
+@given(st.data())
+def test_the_class_of_a_name_is_the_index_in_it_however_many_classes_there_are(data):
+    count = data.draw(st.sampled_from([2, 10, 11, 1000, 1001, 2000, 10450, 21843]))
+    known, seed = Classes(count), data.draw(st.integers(0, 30000))
+    index = data.draw(st.integers(0, count - 1))
+    text = str(index).zfill(data.draw(st.integers(1, len(str(count - 1)))))
+    for stem in (text, f"{text}@{seed}", f"{text}_{seed}", f"{text}-cat", f"cat_{text}", f"cat{text}@{seed}"):
+        assert image_file(Path(f"photos/{stem}.png"), known).label == index, stem
+    other = data.draw(st.integers(count, 10**9))
+    for stem in (str(other), f"{other}@{index}", f"{other}_{index}", f"cat_{other}", f"cat_{other}@{index}"):
+        assert image_file(Path(f"photos/{stem}.png"), known).label is None, stem
+
+
+def test_files_in_a_folder_of_a_number_that_is_no_class_have_none(tmp_path):
+    for name, count in (("15/7.png", 12), ("1500/7.png", 1200)):
+        assert image_file(tmp_path / name, Classes(count)).label is None
 
 
 def test_folders_that_are_no_use(tmp_path):

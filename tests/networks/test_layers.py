@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
@@ -19,6 +21,7 @@ from featvis.networks.layers import Layer, stages
 from featvis.networks.loading import load
 from featvis.networks.measuring import measure
 from featvis.networks.names import ModelSpec
+from featvis.networks.own.modules import classifier_of
 from featvis.networks.units import parse_units
 from featvis.storage import directions
 
@@ -364,3 +367,140 @@ def test_what_is_added_to_in_place_after_a_relu_is_not_taken_for_its_output():
     found = measure(Added().eval(), (16, 16))
     assert found["act"].rectifier == 0
     assert found["pool"].rectifier == -1
+
+
+def torchvisions(size: int = 32) -> nn.Module:
+    """A ViT that takes one input size alone: a class token before 4 x 4 patches."""
+    torch.manual_seed(0)
+    net = torchvision.models.VisionTransformer(size, 8, 2, 2, hidden_dim=16, mlp_dim=32, num_classes=5)
+    nn.init.normal_(net.class_token)  # which is zero as it is made
+    return net.eval()
+
+
+class Rearranging(nn.Module):
+    """A ViT without a convolution, as lucidrains' are made: patches are cut by their shape, positions are for one size.
+
+    With `told` a module makes the patches, at any size; else none does.
+    """
+
+    def __init__(self, told: bool, registers: int | None = 0):
+        super().__init__()
+        self.embed = nn.Sequential(Cut(), nn.Linear(192, 16)) if told else None
+        beside = 0 if registers is None else 1 + registers
+        self.cls_token = nn.Parameter(torch.randn(1, beside, 16)) if beside else None
+        self.positions = nn.Parameter(torch.randn(1, 16 + beside, 16))
+        self.mix, self.block, self.head = (
+            nn.Linear(192, 16),
+            nn.Sequential(nn.Linear(16, 16), nn.GELU()),
+            nn.Linear(16, 3),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = Cut()(x) @ self.mix.weight.T if self.embed is None else self.embed(x)
+        x = x if self.cls_token is None else torch.cat([self.cls_token.expand(len(x), -1, -1), x], 1)
+        x = x + self.positions
+        return self.head(self.block(x)[:, 0])
+
+
+class Cut(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.unfold(x, 8, stride=8).transpose(1, 2)
+
+
+ONE_SIZE = {
+    "torchvision": (torchvisions, "encoder.layers.encoder_layer_1", 1),
+    "tokens before": (lambda: Rearranging(True), "block", 1),
+    "registers": (lambda: Rearranging(True, 4), "block", 5),
+    "a square": (lambda: Rearranging(False, None), "block", 0),
+}
+
+
+@pytest.mark.parametrize("name", ONE_SIZE)
+def test_the_patches_of_a_network_of_one_input_size_are_told_from_what_stands_beside_them(name):
+    make, layer, extra = ONE_SIZE[name]
+    net = make()
+    classifier = classifier_of(net, "float32", mean=0.5, std=0.25, input_size=32)
+    x, kept = torch.rand(3, 3, 32, 32), []
+    handle = net.get_submodule(layer).register_forward_hook(lambda m, a, o: kept.append(o.detach()))
+    with torch.no_grad():
+        net.eval()((x - 0.5) / 0.25)
+        handle.remove()
+        raw = kept[0]
+        assert raw.shape == (3, 16 + extra, 16)
+        wanted = {
+            f"{layer}[patches]": raw[:, extra:].mean(1), layer: raw.mean(1),
+            **({f"{layer}[cls]": raw[:, 0]} if extra else {}),
+            f"{layer}[1,2]": raw[:, extra + 6], f"{layer}[middle]": raw[:, extra + 10],
+        }  # fmt: skip
+        found = classifier.activations(x, frozenset(wanted))
+    for tap, values in wanted.items():
+        assert torch.allclose(found[tap], values, atol=1e-5), tap
+    same = torch.allclose(found[f"{layer}[patches]"], raw.mean(1), atol=1e-2)
+    assert same == (not extra), "a class token would be seen"
+    assert [u.where for u in parse_units(f"{layer}:3,2", classifier, tokens="patches")] == ["patches" * bool(extra), ""]
+
+
+def test_tokens_of_which_nobody_knows_which_are_patches_are_not_called_so():
+    classifier = classifier_of(Rearranging(False).eval(), "float32", mean=0.5, std=0.25, input_size=32)
+    for where in ("patches", "cls", "reg0", "1,2", "middle"):
+        with pytest.raises(UserError, match=r"of the 17 tokens of layer block .* so no \[") as refused:
+            parse_units(f"block:3[{where}]", classifier)
+        assert "\n" not in str(refused.value)
+    with pytest.raises(UserError, match=r"block:3: it cannot be told which of the 17 tokens"):
+        parse_units("block:3", classifier, tokens="patches")
+    # All of them can be read.
+    assert [u.where for u in parse_units("block:3,head:1", classifier)] == ["", ""]
+    assert parse_units("head:1", classifier, tokens="patches")[0].where == ""
+    with torch.no_grad():
+        assert classifier.activations(torch.rand(2, 3, 32, 32), frozenset({"block[:]"}))["block[:]"].shape == (
+            2,
+            17,
+            16,
+        )
+
+
+def test_a_pooled_or_unlike_map_says_nothing_of_the_patches():
+    class Pooled(nn.Module):
+        """Tokens of 4 x 4 patches and one more, after a map of theirs and one of other places."""
+
+        def __init__(self):
+            super().__init__()
+            self.stem, self.side = nn.Conv2d(3, 16, 8, 8), nn.Conv2d(16, 16, 2, 2)
+            self.position, self.block = nn.Parameter(torch.randn(1, 17, 16)), nn.Linear(16, 16)
+
+        def forward(self, x):
+            maps = self.stem(x)
+            small = self.side(maps)
+            tokens = torch.cat([small.mean((2, 3))[:, None], maps.flatten(2).transpose(1, 2)], 1)
+            return self.block(tokens + self.position)[:, 0]
+
+    layer = measure(Pooled().eval(), (32, 32))["block"]
+    assert (layer.extra, layer.grid) == (1, (4, 4))
+
+
+def test_networks_of_one_size_are_made_anew_and_no_others():
+    """Pictures and caches of networks of which all tokens were patches before are not believed; others keep hashes."""
+
+    def setting(net: nn.Module, size: int, own: str | None = "") -> dict[str, str]:
+        numbers = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "input_size": (size, size)}
+        return Classifier(net, ModelSpec("own", "own", own=own, **numbers), precision="float32").setting
+
+    def before(net: nn.Module, size: int) -> str:
+        seen = {
+            "mean": [0.5] * 3,
+            "std": [0.5] * 3,
+            "size": [size, size],
+            "flat": None,
+            "made": "",
+            "layers": repr(net),
+        }
+        return hashlib.sha256(json.dumps(seen, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:12]
+
+    convolutional = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    assert setting(convolutional, 16) == {"setting": before(convolutional, 16)}
+    vit = timm.create_model("vit_tiny_patch16_224", img_size=96, depth=1)
+    assert setting(vit, 96) == {"setting": before(vit, 96)}
+    assert setting(vit, 96, None) == {}
+    assert setting(torchvisions(), 32) != {"setting": before(torchvisions(), 32)}
+    assert setting(torchvisions(), 32) == setting(torchvisions(), 32)
+    assert setting(timm.create_model("pit_ti_224"), 224, None).keys() == {"setting"}

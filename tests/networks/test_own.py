@@ -8,12 +8,14 @@ from collections import namedtuple
 from dataclasses import dataclass
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import timm
 import torch
 import torchvision
 from torch import nn
 from torch.nn.utils import parametrizations, prune
+from torchvision.transforms import v2
 
 import featvis
 from featvis.data.gallery import ActivationJob, GalleryJob, activations
@@ -313,6 +315,87 @@ def test_preprocessing_of_others_says_it():
     assert describe(small(), preprocess={"mean": [0.1] * 3, "std": [1] * 3, "input_size": (3, 8, 8)}).size == (8, 8)
     with pytest.raises(UserError, match="says neither mean nor size"):
         describe(small(), preprocess=lambda x: x)
+
+
+@pytest.mark.parametrize("kind", [list, tuple, torch.tensor, np.array, lambda v: torch.tensor(v).view(-1, 1, 1)])
+def test_mean_and_deviation_of_a_transform_are_read_in_any_form(kind):
+    mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
+    chain = torchvision.transforms.Compose(
+        [torchvision.transforms.CenterCrop(32), torchvision.transforms.Normalize(kind(mean), kind(std))]
+    )
+    # What the network says itself is another network's by now.
+    net = timm.create_model("mobilenetv2_035", num_classes=4)
+    assert net.pretrained_cfg["mean"] != mean
+    found = classifier_of(net, "float32", preprocess=chain)
+    x = torch.rand(2, 3, 32, 32)
+    normalised = (x - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+    assert torch.allclose(found(x), net.eval()(normalised), atol=1e-4)
+    said = describe(net, preprocess={"mean": kind(mean), "std": kind(std)})
+    assert (said.mean, said.std) == (mean, std)
+
+
+def test_timms_transforms_say_what_its_config_says():
+    cfg = {"input_size": (3, 40, 48), "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+    for training in (False, True):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            found = describe(small(), preprocess=timm.data.create_transform(**cfg, is_training=training))
+        assert found == describe(small(), preprocess=cfg)
+        assert (found.mean, found.std, found.size) == (cfg["mean"], cfg["std"], (40, 48))
+
+
+def test_a_number_is_for_all_channels_where_it_normalises_and_no_other():
+    transforms = torchvision.transforms
+    crop, one, noise = transforms.CenterCrop(16), transforms.Normalize(0.5, 0.25), v2.GaussianNoise(0.1)
+    found = describe(small(), preprocess=transforms.Compose([crop, one, noise]))
+    assert (found.mean, found.std) == ((0.5,) * 3, (0.25,) * 3)
+    found = describe(small(), preprocess={"mean": 0.5, "std": 0.25, "input_size": 16})
+    assert (found.mean, found.std) == ((0.5,) * 3, (0.25,) * 3)
+
+
+class AddNoise(SimpleNamespace):
+    """Many a training's own: numbers of noise, not of images."""
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        (
+            SimpleNamespace(mean="imagenet", std=[1.0] * 3),
+            "the mean of SimpleNamespace in .* channel but 'imagenet'; give",
+        ),
+        (SimpleNamespace(mean=[0.0] * 3, std=[]), r"the std of SimpleNamespace in .* channel but \[\]; give"),
+        (SimpleNamespace(mean=torch.full((3, 2), torch.nan), std=[1.0]), r"the mean of .* but tensor\(\[\[nan, nan\]"),
+        (SimpleNamespace(mean=[0.1, "x"], std=[1.0] * 3), "the mean of .* is not a number a channel"),
+        (
+            AddNoise(mean=0.0, std=0.1),
+            "the mean of AddNoise in preprocess is not a number a channel but 0.0; give mean=",
+        ),
+        ({"mean": {"red": 0.1}, "std": [1.0] * 3}, "the mean of dict in preprocess is not a number a channel"),
+        (
+            SimpleNamespace(image_mean="x", image_std=[1.0], size=16),
+            "the image_mean of .* not a number a channel but 'x'",
+        ),
+    ],
+)
+def test_a_mean_that_cannot_be_read_is_refused_unless_it_is_given(part, said):
+    alone = isinstance(part, dict) or hasattr(part, "image_mean")
+    preprocess = part if alone else torchvision.transforms.Compose([torchvision.transforms.CenterCrop(16), part])
+    net = timm.create_model("mobilenetv2_035", num_classes=4)  # which says a mean of its own
+    with pytest.raises(UserError, match=said) as refused:
+        describe(net, preprocess=preprocess)
+    assert "\n" not in str(refused.value)
+    found = describe(net, mean=0.5, std=0.25, preprocess=preprocess)
+    assert (found.mean, found.std) == ((0.5,) * 3, (0.25,) * 3)
+
+
+def test_a_buffer_of_a_network_that_normalises_by_itself_is_not_taken():
+    net = small()
+    net.register_buffer("image_mean", torch.full((3,), 0.5))
+    net.register_buffer("image_std", torch.full((3,), 0.25))
+    assert describe(net, mean=0, std=1, input_size=16).mean == (0.0,) * 3
+    with pytest.warns(RuntimeWarning, match="does not say its mean, std"):
+        assert describe(net, input_size=16).std == (1.0,) * 3
 
 
 def test_a_network_that_says_nothing_is_taken_as_it_comes_and_that_is_said():

@@ -36,7 +36,7 @@ def maps(
     shape = classifier.layer(layer)
     assert shape.grid is not None
     name = tap(layer, ":")
-    read = classifier.activations(images.to(classifier.device), frozenset({name}))[name][:, shape.extra :]
+    read = classifier.activations(images.to(classifier.device), frozenset({name}))[name][:, shape.first :]
     rows = read.clamp_min(0).flatten(0, 1).cpu().numpy()
     factors = Factors(found.coefficients.numpy(), found.vectors.numpy(), found.error, found.explained)
     each = factors.project(rows).reshape(len(images), *shape.grid, len(found.vectors))

@@ -59,7 +59,7 @@ class LayerJob(RowsJob):
             each = each[:, None] if layer.kind == "vector" else each
             kept[f"mean {layer.name}"] = each.mean(1)
             # Extra tokens have no place in the image.
-            kept[f"place {layer.name}"] = (each[:, layer.extra :].argmax(1) + layer.extra).int()
+            kept[f"place {layer.name}"] = (each[:, layer.first :].argmax(1) + layer.first).int()
         self.found.append(kept)
 
 

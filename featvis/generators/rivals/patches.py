@@ -131,9 +131,9 @@ class Patches:
 
         def look() -> None:
             read = self.classifier.activations(torch.stack(batch).to(self.classifier.device), frozenset({at}))[at]
-            top = read[:, layer.extra :].max(dim=1)
+            top = read[:, layer.first :].max(dim=1)
             values.append(top.values.float().cpu())
-            places.append(top.indices.cpu() + layer.extra)
+            places.append(top.indices.cpu() + layer.first)
             batch.clear()
 
         at = tap(layer.name, ":")

@@ -228,7 +228,7 @@ class VITAL(Generator):
             targets = kept[key]
             while len(kept) > 1 and sum(t.nbytes for one in kept.values() for t in one.values()) > KEPT:
                 del kept[next(iter(kept))]
-            self._targets[name] = [SortedMatch(layer.name, targets[layer.name], layer.extra) for layer in layers]
+            self._targets[name] = [SortedMatch(layer.name, targets[layer.name], layer.first) for layer in layers]
         return self._targets[name]
 
 
@@ -241,12 +241,13 @@ def matched_layers(network: Classifier, named: Sequence[str] | None, unit_layer:
         unit_layer: the unit's own; without names it is the last one, because nothing behind it has to do with the unit.
 
     Raises:
-        UserError: for a layer that the network lacks, or that has no positions.
+        UserError: for a layer that the network lacks, that has no positions, or whose patches nobody can tell from its
+            other tokens; without names where there is no other.
     """
     if named is None:
-        known = [name for name, layer in network.layers().items() if layer.kind != "vector"]
+        known = [name for name, layer in network.layers().items() if layer.kind != "vector" and layer.extra is not None]
         norms = [name for name in known if isinstance(network.net.get_submodule(name), NORMS)]
-        named = [*(norms or known)[:1], *stages(network.measured(), 4)]
+        named = [*(norms or known)[:1], *(name for name in stages(network.measured(), 4) if name in known)]
         if unit_layer != LOGITS:
             own = network.layer(unit_layer).name
             order = list(network.measured())
@@ -255,6 +256,13 @@ def matched_layers(network: Classifier, named: Sequence[str] | None, unit_layer:
     for layer in found:
         if layer.kind == "vector":
             raise UserError(f"layer {layer.name} has no positions to sort; `featvis layers` shows which have some")
+        if layer.extra is None:
+            raise UserError(
+                f"layer {layer.name} has {layer.places} tokens of which nobody can tell which are patches, and VITAL "
+                "sorts those alone; name other layers"
+            )
+    if not found:
+        raise UserError(f"no layer of {network.alias} has positions that are known to be of patches, which VITAL sorts")
     return found
 
 
@@ -269,6 +277,6 @@ def mean_sorted(network: Classifier, layers: Sequence[Layer], seen: Seen) -> dic
     for images, relevance in zip(seen.images.split(BATCH), seen.relevance.split(BATCH), strict=True):
         read = network.activations(images, taps)
         for layer in layers:
-            ranked = (ascending(read[tap(layer.name, ":")], layer.extra) * relevance[:, None, None]).sum(0)
+            ranked = (ascending(read[tap(layer.name, ":")], layer.first) * relevance[:, None, None]).sum(0)
             total[layer.name] = total.get(layer.name, torch.zeros_like(ranked)) + ranked
     return {name: ranked / seen.relevance.sum() for name, ranked in total.items()}

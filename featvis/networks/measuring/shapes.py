@@ -5,7 +5,8 @@ runs on two input sizes, on PyTorch's meta device, where shapes are computed and
 follow the input's size are positions, the one that does not is the channel. So (N, C, H, W), (N, H, W, C) and
 (N, T, C) are told apart module by module, inside one network too (ConvNeXt's MLPs, Swin's patch embedding). In a
 network that takes one size alone, what PyTorch documents of the modules tells: a block has the channels of the last
-linear layer in it that puts out the same shape.
+linear layer in it that puts out the same shape. Its patches are those of a map or of tokens before it, or a grid of the
+image's own sides.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from featvis.networks.measuring.rectifiers import Rectifiers
 
 _GROWTH = (2, 3)
 """By what the second input is higher and wider: a multiple of all that an input must be a multiple of."""
+_MORE = math.prod(_GROWTH)
 
 
 def measure(net: nn.Module, size: tuple[int, int], channels: int = 3) -> dict[str, Layer | str]:
@@ -38,7 +40,9 @@ def measure(net: nn.Module, size: tuple[int, int], channels: int = 3) -> dict[st
     base, relus = _shapes(net, size, channels)
     other, _ = _shapes(net, larger, channels)
     class_token = any(
-        getattr(m, "cls_token", None) is not None or getattr(m, "class_embedding", None) is not None
+        getattr(m, "cls_token", None) is not None
+        or getattr(m, "class_embedding", None) is not None
+        or isinstance(getattr(m, "class_token", None), Tensor)  # of timm's it says whether there is one
         for m in net.modules()
     ) or bool(getattr(net, "has_class_token", False))
     modules = dict(net.named_modules())
@@ -52,6 +56,13 @@ def measure(net: nn.Module, size: tuple[int, int], channels: int = 3) -> dict[st
             if isinstance(layer, Layer) and at >= 0 and _pooled_from(layer, relus[at][0]):
                 layer = replace(layer, rectifier=at, bound=relus[at][1])
             found[name] = layer
+    known: list[tuple[int, int]] = []
+    for name in base:  # in the order in which they run
+        layer = found[name]
+        if isinstance(layer, Layer) and layer.extra is None:
+            layer = found[name] = _inferred(layer, known, size, class_token)
+        if isinstance(layer, Layer) and (grid := _patches(layer, other.get(name))) is not None:
+            known.append(grid)
     return found
 
 
@@ -100,17 +111,56 @@ def _layer(
     places = [n for i, n in enumerate(shape) if i not in (0, channel)]
     if len(places) == 2:
         return Layer(name, shape[1:], "map", channel, (places[0], places[1]), calls=calls)
-    extra = 0
-    if comparable and isinstance(other, tuple):
-        after = math.prod(other) // other[0] // other[channel]
-        # T = extra + g and T' = extra + 6 g, where only the patches follow the input's size.
-        growth = math.prod(_GROWTH)
-        whole, rest = divmod(growth * places[0] - after, growth - 1)
-        extra = whole if rest == 0 and 0 < whole < places[0] else 0
-    rows = round(math.sqrt((places[0] - extra) * size[0] / size[1]))
-    columns = (places[0] - extra) // max(1, rows)
-    grid = (rows, columns) if rows * columns == places[0] - extra else None
+    if not comparable or not isinstance(other, tuple):
+        return Layer(name, shape[1:], "tokens", channel, extra=None, calls=calls)
+    after = math.prod(other) // other[0] // other[channel]
+    # T = extra + g and T' = extra + 6 g, where only the patches follow the input's size.
+    whole, rest = divmod(_MORE * places[0] - after, _MORE - 1)
+    extra = whole if rest == 0 and 0 < whole < places[0] else 0
+    grid = _grid(places[0] - extra, size)
     return Layer(name, shape[1:], "tokens", channel, grid, extra, class_token and extra > 0, calls)
+
+
+def _grid(patches: int, size: tuple[int, int]) -> tuple[int, int] | None:
+    """Rows and columns of about the sides of an image of `size`, or None."""
+    rows = round(math.sqrt(patches * size[0] / size[1]))
+    columns = patches // max(1, rows)
+    return (rows, columns) if rows * columns == patches else None
+
+
+def _patches(layer: Layer, other: tuple[tuple[int, ...] | str, int, int] | None) -> tuple[int, int] | None:
+    """The rows and columns of the patches of a map, channels first, or of tokens that follow the input's size; or None.
+
+    A map whose channels are last may be a transformer's heads.
+    """
+    if layer.kind == "map":
+        return layer.grid if layer.channel == 1 else None
+    if layer.kind == "vector" or layer.grid is None or layer.inferred:
+        return layer.grid
+    after = math.prod(other[0][1:]) // layer.channels if other and isinstance(other[0], tuple) else 0
+    return layer.grid if after == layer.first + _MORE * math.prod(layer.grid) else None
+
+
+def _inferred(layer: Layer, known: Sequence[tuple[int, int]], size: tuple[int, int], class_token: bool) -> Layer:
+    """Tokens of a network of one size, with the patches of the last layer before that may have as many.
+
+    Args:
+        layer: whose tokens they are.
+        known: the rows and columns of the patches of what ran before it, in its order.
+        size: (h, w) of the input.
+        class_token: whether the network has one.
+    """
+    for grid in reversed(known):
+        extra = layer.places - math.prod(grid)
+        # Other maps (a pooled one, say) have more places, or so few that most tokens would be no patches.
+        if 0 <= extra < math.prod(grid):
+            return replace(layer, grid=grid, extra=extra, class_token=class_token and extra > 0, inferred=True)
+    # After patches were merged. With a class token more or a few registers a square is none any more, but for the
+    # smallest, and one token may be the class token.
+    own = _grid(layer.places, size)
+    if own is not None and own[0] * size[1] == own[1] * size[0] and layer.places > 1:
+        return replace(layer, grid=own, extra=0, inferred=True)
+    return replace(layer, inferred=True)
 
 
 def _channel(shape: tuple[int, ...], other: tuple[int, ...]) -> int | None:

@@ -13,6 +13,7 @@ from enum import EnumMeta
 from numbers import Real
 from typing import Any, cast
 
+import numpy as np
 import timm
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import nn
@@ -47,6 +48,9 @@ class Input:
     def over(self, other: Input) -> Input:
         """The same, what is not known taken from `other`."""
         return replace(other, **{k: v for k, v in vars(self).items() if v is not None})
+
+
+_NOTHING = Input()
 
 
 def describe(
@@ -84,7 +88,7 @@ def describe(
         size=None if input_size is None else _given_size(input_size),
         labels=None if labels is None else tuple(map(str, labels)),
     )
-    said = given if preprocess is None else given.over(_of_preprocess(preprocess))
+    said = given if preprocess is None else given.over(_of_preprocess(preprocess, given))
     found = said.over(_of_network(net))
     if (found.mean is None or found.std is None) and type(net).__module__.startswith("transformers."):
         raise UserError(
@@ -226,8 +230,9 @@ def _of_attributes(net: nn.Module) -> Input:
     pick = {name: getattr(net, name, None) for name in ("image_mean", "image_std", "image_size", "labels")}
     labels = pick["labels"]
     own = Input(
-        mean=_sequence(pick["image_mean"]),
-        std=_sequence(pick["image_std"]),
+        # A tensor of that name is a buffer, of a network that normalises by itself.
+        mean=_sequence(pick["image_mean"]) if isinstance(pick["image_mean"], list | tuple) else None,
+        std=_sequence(pick["image_std"]) if isinstance(pick["image_std"], list | tuple) else None,
         size=_sides(pick["image_size"]),
         labels=tuple(map(str, labels)) if isinstance(labels, list | tuple) else None,
     )
@@ -237,7 +242,18 @@ def _of_attributes(net: nn.Module) -> Input:
 
 
 def _sequence(value: Any) -> tuple[float, ...] | None:
-    return tuple(map(float, value)) if isinstance(value, list | tuple) and value else None
+    """The numbers of a list, a tensor or an array, or one alone; None for what holds none.
+
+    Those of float32 are the shortest that round to them: 0.485, as whoever made the tensor wrote it.
+    """
+    single = str(getattr(value, "dtype", "")).endswith("float32")
+    try:
+        flat = np.asarray(value.tolist() if hasattr(value, "tolist") else value, dtype=np.float64).ravel()
+    except (TypeError, ValueError, RuntimeError):
+        return None
+    if not flat.size or not np.isfinite(flat).all():
+        return None
+    return tuple(float(str(np.float32(v))) if single else float(v) for v in flat)
 
 
 # --- what a preprocessing says --------------------------------------------------------------------------------------
@@ -252,22 +268,68 @@ def _of_mapping(cfg: Mapping[str, Any]) -> Input:
     )
 
 
-def _of_preprocess(given: Any) -> Input:
-    """Torchvision's transforms, a Hugging Face processor or timm's data config."""
+def _of_preprocess(given: Any, told: Input = _NOTHING) -> Input:
+    """Torchvision's transforms, a Hugging Face processor or timm's data config.
+
+    Args:
+        given: one of these.
+        told: what need not be read of it.
+
+    Raises:
+        UserError: for another type, or where it has a mean or a deviation that cannot be read.
+    """
     if isinstance(given, Mapping):
-        return _of_mapping(given)
+        mean, std = (_read(given, name, given.get(name), getattr(told, name)) for name in ("mean", "std"))
+        return replace(_of_mapping(given), mean=mean, std=std)
     if hasattr(given, "image_mean"):
-        return _of_processor(given)
+        return _of_processor(given, told)
     found = Input()
     for part in _parts(given):
-        sides = _sides(getattr(part, "crop_size", None)) or _sides(getattr(part, "size", None))
-        own = Input(mean=_sequence(getattr(part, "mean", None)), std=_sequence(getattr(part, "std", None)), size=sides)
+        said = {name: getattr(part, name, None) for name in ("mean", "std")}
+        # GaussianNoise has a number for a mean, too, but no deviation.
+        if isinstance(said["mean"], Real) and said["std"] is None:
+            said["mean"] = None
+        one = "normali" in type(part).__name__.lower()
+        own = Input(
+            mean=_read(part, "mean", said["mean"], told.mean, one),
+            std=_read(part, "std", said["std"], told.std, one),
+            size=_sides(getattr(part, "crop_size", None)) or _sides(getattr(part, "size", None)),
+        )
         # The last word on the size is that of the crop.
         found = own.over(found)
-    if found == Input():
+    if found == _NOTHING:
         raise UserError(
             f"preprocess of type {type(given).__name__} says neither mean nor size; give torchvision's transforms, a "
             "Hugging Face image processor or timm's data config, or mean=, std= and input_size="
+        )
+    return found
+
+
+def _read(
+    part: Any, name: str, value: Any, told: tuple[float, ...] | None, one: bool = True
+) -> tuple[float, ...] | None:
+    """The mean or deviation of a part of a preprocessing; None where it has none.
+
+    Args:
+        part: which has it.
+        name: `mean` or `std`.
+        value: it, or None.
+        told: what the user says in its place.
+        one: whether a single number is for all channels; else it may be that of noise which the part adds.
+
+    Raises:
+        UserError: where it cannot be read.
+    """
+    if value is None or callable(value):
+        return None
+    if told is not None:
+        return told
+    found = _sequence(value) if one or not isinstance(value, Real) else None
+    if found is None:
+        text = " ".join(repr(value).split())
+        raise UserError(
+            f"the {name} of {type(part).__name__} in preprocess is not a number a channel but {text:.60}; give mean= "
+            "and std= beside it"
         )
     return found
 
@@ -291,7 +353,7 @@ def _sides(value: Any) -> tuple[int, int] | None:
     return None
 
 
-def _of_processor(given: Any) -> Input:
+def _of_processor(given: Any, told: Input) -> Input:
     size = None
     for name in ("crop_size", "size"):
         value = getattr(given, name, None)
@@ -303,8 +365,13 @@ def _of_processor(given: Any) -> Input:
         height, width, edge = get("height"), get("width"), get("shortest_edge")
         size = (int(height), int(width)) if height and width else (int(edge), int(edge)) if edge else None
     wanted = getattr(given, "do_normalize", True)
-    mean, std = (_sequence(given.image_mean), _sequence(given.image_std)) if wanted else ((0.0,), (1.0,))
-    return Input(mean=mean, std=std, size=size)
+    if not wanted:
+        return Input(mean=(0.0,), std=(1.0,), size=size)
+    return Input(
+        mean=_read(given, "image_mean", given.image_mean, told.mean),
+        std=_read(given, "image_std", getattr(given, "image_std", None), told.std),
+        size=size,
+    )
 
 
 def _tried(net: nn.Module, channels: Sequence[int], size: tuple[int, int] | None) -> tuple[int, tuple[int, int]]:

@@ -8,11 +8,16 @@ import numpy as np
 import pytest
 from PIL import Image
 from tiny import network
+from torch import nn
 
 from benchmark.checks import check_apart
 from benchmark.evaluation import evaluate
 from benchmark.scoring import folders
+from benchmark.scoring.plan import Sources
+from featvis.data.files import digest
 from featvis.errors import UserError
+from featvis.networks.own.modules import classifier_of
+from featvis.networks.units import parse_units
 from featvis.storage.locks import held
 
 
@@ -58,3 +63,16 @@ def test_lines_and_pictures_that_a_table_of_units_does_not_bring_together_are_na
     assert len(said) == 2
     assert f"2 lines of units.csv name no image of {tmp_path} (./a.png is one) and are left out" in said[0]
     assert "3 images without a unit in units.csv are left out (a.png is one)" in said[1]
+
+
+def test_pictures_that_featvis_named_itself_are_of_the_classes_that_they_were_made_of(tmp_path):
+    net = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2000))
+    target = classifier_of(net, mean=0.5, std=0.5, input_size=16)
+    units = parse_units("2,5,301,1234@0-3,1999@1", target)
+    pictures(tmp_path, *(f"{unit.id}.png" for unit in units))
+    options = {"out": str(tmp_path / "out"), "suite": "evaluate", "classifiers": [], "frechet": None, "data": None}
+    plan, found = folders.folder_plan(tmp_path, target, Sources(), metrics=["logit"], **options)
+    # By the files' digests, whatever order they are found in.
+    labels = {digest(tmp_path / f"{unit.id}.png"): unit.index for unit in units}
+    assert {picture.digest: picture.label for picture in found} == labels
+    assert sorted(plan.units) == sorted(["2", "5", "301", "1234", "1234@1", "1234@2", "1234@3", "1999"])

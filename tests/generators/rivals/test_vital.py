@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import pytest
 import torch
+import torchvision
 from PIL import Image
 from tiny import LABELS, network
 
@@ -22,6 +23,7 @@ from featvis.generators.rivals import vital
 from featvis.generators.rivals.vital import SortedMatch
 from featvis.generators.state import cosine
 from featvis.networks.classifier import Classifier
+from featvis.networks.own.modules import classifier_of
 from featvis.networks.units import parse_units
 from featvis.networks.weights import ModelSpec
 
@@ -90,6 +92,51 @@ def test_extra_tokens_are_left_out_and_an_image_of_the_distribution_loses_nothin
     shuffled = torch.cat([tokens[:, :1] + 9, tokens[:, [3, 1, 4, 2]]], 1)
     assert float(match(shuffled)) == 0
     assert float(match(shuffled + 1)) < 0
+
+
+def test_the_class_token_of_a_network_of_one_input_size_is_not_sorted(pictures):
+    torch.manual_seed(0)
+    net = torchvision.models.VisionTransformer(16, 4, 2, 2, hidden_dim=8, mlp_dim=16, num_classes=len(LABELS)).eval()
+    torch.nn.init.normal_(net.class_token)
+    vit, block = classifier_of(net, "float32", mean=0.5, std=0.25, input_size=16, labels=LABELS), "encoder.layers"
+    seen: list[np.ndarray] = []
+    handle = net.get_submodule(block).register_forward_hook(lambda m, a, out: seen.append(out.detach().numpy()))
+    x = np.random.default_rng(1).random((2, 3, 16, 16))
+    with torch.no_grad():
+        for images in (rgb(sorted((pictures / "cat").iterdir())[:2]), x):
+            net(torch.tensor((images - 0.5) / 0.25, dtype=torch.float32))
+    handle.remove()
+    assert seen[0].shape == (2, 17, 8)
+    wanted, own = (np.sort(tokens[:, 1:], 1) for tokens in seen)
+    wanted = wanted.mean(0)
+    loss = ((own - wanted) ** 2).mean((1, 2)) / wanted.var(0).mean()
+    objective = made(vit, pictures, layers=(block,)).objective(parse_units("cat", vit)[0])
+    found = objective(vit.activations(torch.tensor(x, dtype=torch.float32), objective.taps))
+    assert np.allclose(found.detach().numpy(), -loss, rtol=1e-3)
+
+
+def test_tokens_of_which_nobody_knows_which_are_patches_are_not_matched(pictures):
+    class Prompted(torch.nn.Module):
+        """A class token beside 4 x 4 patches that no module makes, of one input size."""
+
+        def __init__(self):
+            super().__init__()
+            self.extra, self.block = torch.nn.Parameter(torch.randn(1, 17, 48)), torch.nn.Linear(48, 8)
+            self.head = torch.nn.Linear(8, len(LABELS))
+
+        def forward(self, x):
+            x = torch.nn.functional.pad(torch.nn.functional.unfold(x, 4, stride=4), (1, 0)).transpose(1, 2)
+            return self.head(self.block(x + self.extra)[:, 0])
+
+    torch.manual_seed(0)
+    known = classifier_of(Prompted(), "float32", mean=0.5, std=0.25, input_size=16, labels=LABELS)
+    for layers, words in (
+        (("block",), "layer block has 17 tokens of which nobody can tell"),
+        (None, "no layer of prompted"),
+    ):
+        generator = made(known, pictures, layers=layers)
+        with pytest.raises(UserError, match=words):
+            generator.check_units(parse_units("cat", known))
 
 
 def test_it_comes_nearer_and_says_what_it_saw(tiny, pictures):
