@@ -10,6 +10,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
@@ -125,6 +126,8 @@ class Pictures(Sequence[Image.Image]):
     def save(self, folder: str | Path) -> list[Path]:
         """Write one PNG a unit, with its transparency and its facts, as `featvis generate` does.
 
+        A picture of the same unit is replaced. Of a function nobody can tell whether it is the same; its picture stays.
+
         Args:
             folder: is made where there is none.
 
@@ -132,8 +135,16 @@ class Pictures(Sequence[Image.Image]):
             The files. Units that failed have none.
 
         Raises:
-            UserError: when the folder cannot be written.
+            UserError: when the folder cannot be written, or has another picture by the name of a function's.
         """
+        for part in self.parts:
+            for i, unit in enumerate(part.units):
+                path = Path(folder) / f"{unit.id}.png"
+                if i not in part.failed and unit.objective.unsaid and path.is_file() and not _shows(path, part, i):
+                    raise UserError(
+                        f"{path} is another picture, and nothing says that {unit.text} is the same function; name "
+                        "another folder, or remove the file"
+                    )
         config_hash, written = self.generator.config_hash(), []
         for part in self.parts:
             for i, unit in enumerate(part.units):
@@ -146,3 +157,11 @@ class Pictures(Sequence[Image.Image]):
                     raise UserError(f"{folder} cannot be written ({error.strerror}); name another folder") from error
                 written.append(path)
         return written
+
+
+def _shows(path: Path, part: Visualizations, i: int) -> bool:
+    """Whether a file has the colours of a batch's i-th picture."""
+    try:
+        return np.array_equal(images.read(path)[0][..., :3], to_picture(part.canvas[i]))
+    except images.BadImage:
+        return False
