@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 from featvis.canvas.montage import to_picture
 from featvis.errors import UserError, nearest
 from featvis.generators import Generator, Visualizations
-from featvis.generators.callbacks import image_of
+from featvis.generators.callbacks import with_facts
 from featvis.storage import images
 
 
@@ -32,10 +32,14 @@ class Pictures(Sequence[Image.Image]):
         alpha: (B, H, W), how much the unit's gradient came to each pixel, not scaled.
         failed: units whose score stopped being finite, and at which step.
         silent: units that had no gradient at any step; their pictures show nothing.
+        generator: what made them; it may have been given another network since.
+        facts: of each unit of each batch, noted when it was made.
     """
 
-    def __init__(self, generator: Generator, parts: Sequence[Visualizations]) -> None:
-        self.generator, self.parts = generator, list(parts)
+    def __init__(
+        self, generator: Generator, parts: Sequence[Visualizations], facts: Sequence[Sequence[dict[str, Any]]]
+    ) -> None:  # fmt: skip
+        self.generator, self.parts, self.facts = generator, list(parts), facts
         self.units = [unit for part in parts for unit in part.units]
         self.canvas = torch.cat([part.canvas for part in parts])
         self.alpha = torch.cat([part.alpha for part in parts])
@@ -137,26 +141,24 @@ class Pictures(Sequence[Image.Image]):
         Raises:
             UserError: when the folder cannot be written, or has another picture by the name of a function's.
         """
-        for part in self.parts:
-            for i, unit in enumerate(part.units):
-                path = Path(folder) / f"{unit.id}.png"
-                if i not in part.failed and unit.objective.unsaid and path.is_file() and not _shows(path, part, i):
+        made = [
+            (Path(folder) / f"{unit.id}.png", unit, part, i, facts[i])
+            for part, facts in zip(self.parts, self.facts, strict=True)
+            for i, unit in enumerate(part.units)
+            if i not in part.failed
+        ]
+        try:
+            for path, unit, part, i, _ in made:
+                if unit.objective.unsaid and path.is_file() and not _shows(path, part, i):
                     raise UserError(
                         f"{path} is another picture, and nothing says that {unit.text} is the same function; name "
                         "another folder, or remove the file"
                     )
-        config_hash, written = self.generator.config_hash(), []
-        for part in self.parts:
-            for i, unit in enumerate(part.units):
-                if i in part.failed:
-                    continue
-                path = Path(folder) / f"{unit.id}.png"
-                try:
-                    images.write(path, *image_of(self.generator, config_hash, part, i))
-                except OSError as error:
-                    raise UserError(f"{folder} cannot be written ({error.strerror}); name another folder") from error
-                written.append(path)
-        return written
+            for path, _, part, i, facts in made:
+                images.write(path, *with_facts(part, i, facts))
+        except OSError as error:
+            raise UserError(f"{folder} cannot be written ({error.strerror}); name another folder") from error
+        return [path for path, *_ in made]
 
 
 def _shows(path: Path, part: Visualizations, i: int) -> bool:

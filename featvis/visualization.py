@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from featvis.errors import UserError, nearest
-from featvis.generators import Generator
+from featvis.generators import Generator, Visualizations
 from featvis.generators.arguments import accepted, class_at, fitted
+from featvis.generators.callbacks import facts_of
 from featvis.networks.classifier import Classifier
 from featvis.networks.devices import Precision, default_device, usable
 from featvis.networks.layers import split_tap
@@ -199,14 +200,19 @@ def visualize(
     wanted = _units(units, network)
     made.check_units(wanted)
     made.to(network.device)
-    batches = cut(wanted, batch_size, made.together)
+    batches, config_hash = cut(wanted, batch_size, made.together), made.config_hash()
+    parts, facts = list[Visualizations](), list[list[dict[str, Any]]]()
     with tqdm(total=made.steps * len(batches), desc=type(made).__name__, disable=not progress, leave=False) as bar:
         made.listeners = [_Bar(bar)]
         try:
-            parts = [made.predict_step(batch) for batch in batches]
+            for batch in batches:
+                part = made.predict_step(batch)
+                parts.append(part)
+                # Now: a generator may be given another network before the pictures are saved, and keeps no batch.
+                facts.append([facts_of(made, config_hash, part, i) for i in range(len(part.units))])
         finally:
             made.listeners = []
-    return Pictures(made, parts)
+    return Pictures(made, parts, facts)
 
 
 class _Bar:

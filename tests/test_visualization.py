@@ -376,6 +376,33 @@ def test_the_picture_of_a_function_is_not_replaced_by_anothers(tmp_path):
     assert list(tmp_path.iterdir()) == [path], "nothing is written where something is refused"
 
 
+class Unlike(Fourier):
+    """A method that maximises the units of some networks, and not those of others."""
+
+    def objective(self, unit):
+        return unit.objective if self.load_classifier().num_classes == 10 else 2 * unit.objective
+
+    def about(self, unit):
+        return {"classes": self.load_classifier().num_classes}
+
+
+def test_what_is_saved_is_of_the_network_that_the_pictures_were_made_for(tmp_path):
+    nets = [featvis.classifier(small(3, n), "float32", mean=0.5, std=0.5, input_size=16) for n in (10, 7)]
+    made = Unlike(canvas=16, steps=1, precision="float32")
+    first, second = (featvis.visualize(net, "0-2", made, batch_size=2, progress=False) for net in nets)
+    made.steps, made.views, made.seed = 9, 9, 9
+    hashes = [Unlike(model=net, canvas=16, steps=1, precision="float32").config_hash() for net in nets]
+    assert hashes[0] != hashes[1]
+    for out, net, config_hash, own in zip((first, second), nets, hashes, (True, False), strict=True):
+        for i, path in enumerate(out.save(tmp_path / config_hash)):
+            facts = images.facts(path)
+            assert (facts["config_hash"], facts["classes"]) == (config_hash, net.num_classes)
+            assert (facts["steps"], facts["views"], facts["seed"]) == (1, 1, 0)
+            with torch.no_grad():
+                logit = float(net(net.preprocess(out.canvas[i : i + 1]))[0, i])
+            assert facts["logit"] == facts["activation"] == (pytest.approx(logit, abs=1e-5) if own else None)
+
+
 class Known(nn.Module):
     """A network that says what it takes, as open_clip's towers do."""
 
