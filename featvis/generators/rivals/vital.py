@@ -198,6 +198,10 @@ class VITAL(Generator):
         matches = Objective(tuple((1.0, match) for match in self._target(unit)))
         return matches + self.logit_weight * unit.objective if self.logit_weight else matches
 
+    def maximises(self, unit: Unit) -> bool:
+        """Never the unit's own activation, for which its images need not be looked at."""
+        return False
+
     def about(self, unit: Unit) -> dict[str, Any]:
         """The images that were seen, or whose patches were."""
         return {"seen": [f"{digest:016x}" for digest in self._digests_of(unit)]}

@@ -24,6 +24,7 @@ from featvis.generators.state import cosine
 from featvis.networks.classifier import Classifier
 from featvis.networks.units import parse_units
 from featvis.networks.weights import ModelSpec
+from featvis.storage.images import facts
 
 LAYERS = ("1", "4")
 
@@ -196,6 +197,23 @@ def test_of_a_thousand_units_no_image_is_held_and_the_targets_of_a_batch_alone(t
         seen = {k: np.sort(a, -1).mean(0) for k, a in activations(tiny, rgb(files[unit.label])).items()}
         for _, match in generator.objective(unit).terms:
             assert np.allclose(match.target.numpy(), seen[match.layer], atol=1e-5)
+
+
+def test_what_is_written_of_an_earlier_batch_costs_nothing_anew(tiny, pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(vital, "KEPT", 0)
+    monkeypatch.setattr(vital, "_MADE", WeakKeyDictionary())
+    generator = made(tiny, pictures)
+    parts = [generator.visualize(label) for label in ("cat", "dog", "fox")]
+    out = featvis.visualize(tiny, "cat,dog,fox", generator, batch_size=1, progress=False)
+    # Nothing of an image can be seen from now on, nor what it does to the network.
+    monkeypatch.setattr(vital, "mean_sorted", None)
+    monkeypatch.setattr(generator, "class_images", None)
+    before = live()
+    told = [image_of(generator, "", part, 0)[2] for part in parts] + [facts(p) for p in out.save(tmp_path)]
+    assert live() == before
+    for label, fact in zip(("cat", "dog", "fox") * 2, told, strict=True):
+        assert fact["activation"] is fact["logit"] is None
+        assert fact["seen"] == [f"{digest(path):016x}" for path in sorted((pictures / label).iterdir())[:2]]
 
 
 def test_rows_of_a_suite_share_what_images_do_to_the_network(tiny, pictures, monkeypatch):
