@@ -13,6 +13,7 @@ from torch import Tensor
 
 from featvis.canvas.parametrizations import OwnPhase, Parametrization
 from featvis.canvas.transforms import Crop, Transform
+from featvis.data.channels import alpha_fact
 from featvis.data.files import as_seen, check_image, digest
 from featvis.errors import UserError
 from featvis.generators.base import Generator
@@ -117,6 +118,10 @@ class Accentuation(Generator):
         """Also the images, which have the network's channels."""
         super().forget()
         self._seeds = {}
+
+    def facts(self) -> dict[str, Any]:
+        """Whether the images' alpha is seen."""
+        return alpha_fact(self.load_classifier().channels)
 
     def in_channels(self, channels: int) -> Parametrization:
         """As many as the image has."""

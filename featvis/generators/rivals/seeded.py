@@ -58,7 +58,7 @@ class SeededAccentuation(Accentuation):
 
     def facts(self) -> dict[str, Any]:
         """The images by their names, sizes and classes: where they lie changes no image."""
-        return {"images": self.seeds.fingerprint}
+        return {"images": self.seeds.fingerprint, **super().facts()}
 
     def config(self, device: torch.device | None = None) -> dict[str, Any]:
         """As of any method; of an untouched photograph without steps, which is what its record says that it cost."""
@@ -90,8 +90,9 @@ class SeededAccentuation(Accentuation):
 
     def as_canvas(self, unit: Unit) -> Float[Tensor, "c h w"]:
         """A unit's photograph as the canvas begins."""
-        image, _ = self.seeds.open(self._draw(unit)[0])
-        return of_image(fit(image, self.size), self.load_classifier().channels)
+        channels = self.load_classifier().channels
+        image, _ = self.seeds.open(self._draw(unit)[0], channels)
+        return of_image(fit(image, self.size), channels)
 
     def _draw(self, unit: Unit) -> tuple[int, str, int]:
         """A unit's photograph, drawn by the seed and its id: number, name and digest, and nothing of the image is kept.

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from featvis.canvas.parametrizations import Pixel, Pyramid
 from featvis.canvas.transforms import Jitter, Transform
+from featvis.data.channels import alpha_fact
 from featvis.errors import UserError
 from featvis.generators.base import Generator
 from featvis.generators.rivals.images import ClassImages, Seen, Whose, check_channels
@@ -138,7 +139,7 @@ class VITAL(Generator):
 
     def facts(self) -> dict[str, Any]:
         """The images by their names, sizes and classes: where they lie changes no image."""
-        return {"images": self.class_images().source.fingerprint}
+        return {"images": self.class_images().source.fingerprint, **alpha_fact(self.load_classifier().channels)}
 
     def class_images(self) -> ClassImages:
         """The images, listed at the first call."""

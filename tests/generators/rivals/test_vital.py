@@ -244,6 +244,38 @@ def test_of_other_channels_it_sees_what_image_files_have(pictures, count):
     assert begun.canvas.shape == (1, count, 16, 16)
 
 
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_the_alpha_of_files_is_seen_by_networks_of_two_and_four_channels(pictures, count):
+    rng = np.random.default_rng(1)
+    for path in pictures.rglob("*.png"):
+        alpha = Image.fromarray(rng.integers(0, 256, (16, 16), np.uint8))
+        Image.merge("RGBA", (*Image.open(path).convert("RGB").split(), alpha)).save(path)
+    net = of_channels(count)
+    files = {digest(path): np.asarray(Image.open(path), np.float64) / 255 for path in pictures.rglob("*.png")}
+
+    def as_taken(image: np.ndarray) -> np.ndarray:
+        color, alpha = image[..., :3].transpose(2, 0, 1), image[None, ..., 3]
+        return {2: np.concatenate([np.tensordot([0.299, 0.587, 0.114], color, 1)[None], alpha]), 3: color,
+                4: np.concatenate([color, alpha])}[count]  # fmt: skip
+
+    matched = made(net, pictures, layers=("0",))
+    for unit in parse_units("cat,0:1", net):
+        seen = matched._see(unit)
+        taken = np.stack([as_taken(files[d]) for d in seen.digests])
+        if unit.layer == "logits":
+            assert np.abs(seen.images.numpy() - taken).max() < 0.6 / 255, "luminance is on 256 levels"
+        else:
+            # A patch is of half the side; the mean of the enlarged image is the image's, nearly.
+            assert seen.images.shape == taken.shape
+            assert count == 3 or float(seen.images[:, -1].std()) > 0.1
+    begun = SeededAccentuation(model=net, images=str(pictures), layer="0", untouched=True, canvas=16)
+    out = begun.visualize("cat@0-3")
+    for unit, canvas in zip(out.units, out.canvas, strict=True):
+        assert np.abs(canvas.numpy() - as_taken(files[begun.photographs(unit)[0]])).max() < 1.6 / 255
+    for method in (matched, begun):
+        assert method.config().get("alpha") == (None if count == 3 else "of the files")
+
+
 @pytest.mark.parametrize("method", [VITAL, SeededAccentuation])
 @pytest.mark.parametrize("unit", ["cat", "0:1"])
 def test_of_more_channels_than_image_files_have_it_says_so(pictures, method, unit):
