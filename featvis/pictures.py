@@ -10,13 +10,14 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
 from featvis.canvas.montage import to_picture
 from featvis.errors import UserError, nearest
 from featvis.generators import Generator, Visualizations
-from featvis.generators.callbacks import image_of
+from featvis.generators.callbacks import with_facts
 from featvis.storage import images
 
 
@@ -31,10 +32,14 @@ class Pictures(Sequence[Image.Image]):
         alpha: (B, H, W), how much the unit's gradient came to each pixel, not scaled.
         failed: units whose score stopped being finite, and at which step.
         silent: units that had no gradient at any step; their pictures show nothing.
+        generator: what made them; it may have been given another network since.
+        facts: of each unit of each batch, noted when it was made.
     """
 
-    def __init__(self, generator: Generator, parts: Sequence[Visualizations]) -> None:
-        self.generator, self.parts = generator, list(parts)
+    def __init__(
+        self, generator: Generator, parts: Sequence[Visualizations], facts: Sequence[Sequence[dict[str, Any]]]
+    ) -> None:  # fmt: skip
+        self.generator, self.parts, self.facts = generator, list(parts), facts
         self.units = [unit for part in parts for unit in part.units]
         self.canvas = torch.cat([part.canvas for part in parts])
         self.alpha = torch.cat([part.alpha for part in parts])
@@ -125,6 +130,8 @@ class Pictures(Sequence[Image.Image]):
     def save(self, folder: str | Path) -> list[Path]:
         """Write one PNG a unit, with its transparency and its facts, as `featvis generate` does.
 
+        A picture of the same unit is replaced. Of a function nobody can tell whether it is the same; its picture stays.
+
         Args:
             folder: is made where there is none.
 
@@ -132,17 +139,31 @@ class Pictures(Sequence[Image.Image]):
             The files. Units that failed have none.
 
         Raises:
-            UserError: when the folder cannot be written.
+            UserError: when the folder cannot be written, or has another picture by the name of a function's.
         """
-        config_hash, written = self.generator.config_hash(), []
-        for part in self.parts:
-            for i, unit in enumerate(part.units):
-                if i in part.failed:
-                    continue
-                path = Path(folder) / f"{unit.id}.png"
-                try:
-                    images.write(path, *image_of(self.generator, config_hash, part, i))
-                except OSError as error:
-                    raise UserError(f"{folder} cannot be written ({error.strerror}); name another folder") from error
-                written.append(path)
-        return written
+        made = [
+            (Path(folder) / f"{unit.id}.png", unit, part, i, facts[i])
+            for part, facts in zip(self.parts, self.facts, strict=True)
+            for i, unit in enumerate(part.units)
+            if i not in part.failed
+        ]
+        try:
+            for path, unit, part, i, _ in made:
+                if unit.objective.unsaid and path.is_file() and not _shows(path, part, i):
+                    raise UserError(
+                        f"{path} is another picture, and nothing says that {unit.text} is the same function; name "
+                        "another folder, or remove the file"
+                    )
+            for path, _, part, i, facts in made:
+                images.write(path, *with_facts(part, i, facts))
+        except OSError as error:
+            raise UserError(f"{folder} cannot be written ({error.strerror}); name another folder") from error
+        return [path for path, *_ in made]
+
+
+def _shows(path: Path, part: Visualizations, i: int) -> bool:
+    """Whether a file has the colours of a batch's i-th picture."""
+    try:
+        return np.array_equal(images.read(path)[0][..., :3], to_picture(part.canvas[i]))
+    except images.BadImage:
+        return False

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from featvis.errors import UserError, nearest
-from featvis.generators import Generator
+from featvis.generators import Generator, Visualizations
 from featvis.generators.arguments import accepted, class_at, fitted
+from featvis.generators.callbacks import facts_of
 from featvis.networks.classifier import Classifier
 from featvis.networks.devices import Precision, default_device, usable
 from featvis.networks.layers import split_tap
@@ -40,14 +41,21 @@ SHIFTS = ("jitter", "roll")
 
 @dataclass(frozen=True)
 class Aim(Unit):
-    """An objective as a unit: what is maximised is a value, not a place in the network."""
+    """An objective as a unit: what is maximised is a value, not a place in the network.
+
+    Attributes:
+        aim: the objective.
+        other: its number among those of a call that say the same and are not: of other functions.
+    """
 
     aim: Objective | None = None
+    other: int = 0
 
     @property
     def id(self) -> str:
-        """Its name in file names, `objective-1a2b3c4d`: of what it says, since its random stream hangs on it."""
-        name = f"objective-{hashlib.sha256(self.label.encode()).hexdigest()[:8]}"
+        """Its name in file names, `objective-1a2b3c4d`: of what it is, since its random stream hangs on it."""
+        name = f"objective-{hashlib.sha256(self.objective.content.encode()).hexdigest()[:8]}"
+        name += f"-{self.other}" if self.other else ""
         return name + (f"@{self.repeat}" if self.repeat else "")
 
     @property
@@ -192,14 +200,19 @@ def visualize(
     wanted = _units(units, network)
     made.check_units(wanted)
     made.to(network.device)
-    batches = cut(wanted, batch_size, made.together)
+    batches, config_hash = cut(wanted, batch_size, made.together), made.config_hash()
+    parts, facts = list[Visualizations](), list[list[dict[str, Any]]]()
     with tqdm(total=made.steps * len(batches), desc=type(made).__name__, disable=not progress, leave=False) as bar:
         made.listeners = [_Bar(bar)]
         try:
-            parts = [made.predict_step(batch) for batch in batches]
+            for batch in batches:
+                part = made.predict_step(batch)
+                parts.append(part)
+                # Now: a generator may be given another network before the pictures are saved, and keeps no batch.
+                facts.append([facts_of(made, config_hash, part, i) for i in range(len(part.units))])
         finally:
             made.listeners = []
-    return Pictures(made, parts)
+    return Pictures(made, parts, facts)
 
 
 class _Bar:
@@ -259,11 +272,15 @@ def _units(units: str | Aims, network: Classifier) -> list[Unit]:
     given = [_aim(one, network) for one in given]
     for aim in given:
         _check(aim, network)
-    seen, found = Counter[str](), list[Unit]()
+    alike, seen, found = dict[str, list[tuple[int, ...]]](), Counter[tuple[str, int]](), list[Unit]()
     for i, aim in enumerate(given):
-        # Functions without a name all say the same.
-        found.append(Aim("objective", i, str(aim), seen[str(aim)], aim=aim))
-        seen[str(aim)] += 1
+        # Functions without a name all say the same, and are images of one unit only where they are one function.
+        functions, others = tuple(map(id, aim.unsaid)), alike.setdefault(aim.content, [])
+        if functions not in others:
+            others.append(functions)
+        other = others.index(functions)
+        found.append(Aim("objective", i, str(aim), seen[aim.content, other], aim=aim, other=other))
+        seen[aim.content, other] += 1
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -20,6 +21,7 @@ from featvis.canvas import montage
 from featvis.data.spectra import folder_spectrum
 from featvis.generators import DAS, Fourier
 from featvis.generators.arguments import accepted
+from featvis.networks.units import base_of
 from featvis.storage import images
 
 pytestmark = [pytest.mark.filterwarnings("ignore::UserWarning"), pytest.mark.filterwarnings("ignore::RuntimeWarning")]
@@ -314,6 +316,91 @@ def test_the_picture_of_an_objective_is_its_own_whatever_stands_beside_it(tmp_pa
     assert len(set(paths)) == 2
     nameless = featvis.visualize(net, [lambda a: a["3"][:, 0], lambda a: a["3"][:, 1]], **few)
     assert len({u.id for u in nameless.units}) == 2
+
+
+def named(text: str) -> str:
+    return f"objective-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def test_objectives_of_other_content_have_other_names_and_published_ones_keep_theirs(tmp_path):
+    net = featvis.classifier(small(3), "float32", mean=0.5, std=0.5, input_size=16)
+    few = {"steps": 1, "canvas": 16, "progress": False}
+    first, second, third = torch.eye(12)[:3]
+    saved = {}
+    for vector in (first, second):
+        out = featvis.visualize(net, featvis.direction("3", vector), **few)
+        (path,) = out.save(tmp_path)
+        saved[path] = np.asarray(out[0])
+    assert len(saved) == 2
+    for path, pixels in saved.items():
+        assert np.array_equal(images.read(path)[0][..., :3], pixels), "nothing is lost"
+    together = featvis.visualize(net, [featvis.direction("3", v) for v in (third, second, third)], **few)
+    ids = [unit.id for unit in together.units]
+    assert ids[2] == f"{ids[0]}@1", "two images of one"
+    assert f"{ids[1]}.png" in {path.name for path in saved}
+
+    def a(x):
+        return x["3"][:, 0]
+
+    kept = [featvis.channel("3", 2) - 0.5 * featvis.logit(1), featvis.objective(a, "3"), lambda x: x["3"][:, 5]]
+    ids = [unit.id for unit in featvis.visualize(net, kept, **few).units]
+    assert ids == [named("3:2 - 0.5*logits:1"), named("a(3)"), named("function(3)")]
+
+
+def test_different_objectives_are_never_images_of_one_unit():
+    """A likeness penalty between them would make each picture another one than it is alone."""
+    net = featvis.classifier(small(3), "float32", mean=0.5, std=0.5, input_size=16)
+    few = {"steps": 2, "canvas": 16, "progress": False, "diversity": 50.0, "diversity_layer": "3"}
+    one, same = (lambda a: a["3"][:, 0]), featvis.direction("3", torch.eye(12)[4])
+    aims = [same, featvis.direction("3", torch.eye(12)[5]), one, lambda a: a["3"][:, 1], one, same]
+    out = featvis.visualize(net, aims, "fourier", **few)
+    function, ids = named("function(3)"), [base_of(unit.id) for unit in out.units]
+    assert ids[2:] == [ids[2], function, function, f"{function}-1"]
+    assert ids[0] == ids[1] != ids[2]
+    assert [unit.repeat for unit in out.units] == [0, 1, 0, 0, 1, 0]
+    alone = featvis.visualize(net, aims[1], "fourier", **few)
+    assert torch.equal(out.canvas[2], alone.canvas[0])
+
+
+def test_the_picture_of_a_function_is_not_replaced_by_anothers(tmp_path):
+    net = featvis.classifier(small(3), "float32", mean=0.5, std=0.5, input_size=16)
+    few = {"steps": 1, "canvas": 16, "progress": False}
+    out = featvis.visualize(net, lambda a: a["3"][:, 0], **few)
+    (path,) = out.save(tmp_path)
+    assert out.save(tmp_path) == [path], "the same picture"
+    before = path.read_bytes()
+    other = featvis.visualize(net, [featvis.logit(1), lambda a: a["3"][:, 7] - a["3"][:, 0]], **few)
+    with pytest.raises(featvis.UserError, match=f"{path.name} is another picture, .* name another folder"):
+        other.save(tmp_path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path], "nothing is written where something is refused"
+
+
+class Unlike(Fourier):
+    """A method that maximises the units of some networks, and not those of others."""
+
+    def objective(self, unit):
+        return unit.objective if self.load_classifier().num_classes == 10 else 2 * unit.objective
+
+    def about(self, unit):
+        return {"classes": self.load_classifier().num_classes}
+
+
+def test_what_is_saved_is_of_the_network_that_the_pictures_were_made_for(tmp_path):
+    nets = [featvis.classifier(small(3, n), "float32", mean=0.5, std=0.5, input_size=16) for n in (10, 7)]
+    made = Unlike(canvas=16, steps=1, precision="float32")
+    first, second = (featvis.visualize(net, "0-2", made, batch_size=2, progress=False) for net in nets)
+    made.steps, made.views, made.seed = 9, 9, 9
+    hashes = [Unlike(model=net, canvas=16, steps=1, precision="float32").config_hash() for net in nets]
+    assert hashes[0] != hashes[1]
+    for out, net, config_hash, own in zip((first, second), nets, hashes, (True, False), strict=True):
+        for i, path in enumerate(out.save(tmp_path / config_hash)):
+            facts = images.facts(path)
+            assert (facts["config_hash"], facts["classes"]) == (config_hash, net.num_classes)
+            assert (facts["steps"], facts["views"], facts["seed"]) == (1, 1, 0)
+            with torch.no_grad():
+                logit = float(net(net.preprocess(out.canvas[i : i + 1]))[0, i])
+            assert facts["logit"] == facts["activation"] == (pytest.approx(logit, abs=1e-5) if own else None)
 
 
 class Known(nn.Module):

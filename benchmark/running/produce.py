@@ -16,6 +16,7 @@ from benchmark.records.record import Budget, FailedUnit, Measurement, Record
 from benchmark.scoring.recording import failures, record_of
 from featvis import engine
 from featvis.canvas.montage import to_picture
+from featvis.data.channels import WITH_ALPHA
 from featvis.data.files import as_seen
 from featvis.generators import Generator
 from featvis.generators.batches import GivenUnits, unfinished
@@ -73,14 +74,16 @@ def produce(generator: Generator, units: Sequence[Unit], folder: Path, batch_siz
     return failed
 
 
-def original_path(out: Path, size: Sequence[int], image: str) -> Path:
+def original_path(out: Path, size: Sequence[int], image: str, channels: int = 3) -> Path:
     """Where an image lies as networks of an input of that size see it."""
-    return out / "originals" / f"{size[0]}x{size[1]}" / f"{image}.png"
+    # Those of an alpha of 1, whatever a file has, were put down elsewhere.
+    seen = "-alpha" if channels in WITH_ALPHA else ""
+    return out / "originals" / f"{size[0]}x{size[1]}{seen}" / f"{image}.png"
 
 
 def put_down(out: Path, size: tuple[int, int], unit: ImageUnit, channels: int = 3) -> Path:
     """A unit's image as a network of that input sees it, once, as a file: what came before, to the level."""
-    path = original_path(out, size, unit.image)
+    path = original_path(out, size, unit.image, channels)
     if not path.is_file():
         buffer = BytesIO()
         Image.fromarray(to_picture(as_seen(unit.path, size, channels))).save(buffer, "PNG")

@@ -1,8 +1,8 @@
 """Images of other channels than RGB: an image or an array in, (C, H, W) in [0, 1] out.
 
-One channel is an image file's luminance (ITU-R 601), two are that and its alpha, three RGB, four RGB and alpha. Any
-number comes from an array: a .npy file of (C, H, W) or (H, W, C), whole numbers over their type's range, others as
-they are in [0, 1].
+One channel is an image file's luminance (ITU-R 601), two are that and its alpha, three RGB, four RGB and alpha, which
+is 1 where a file has none. Any number comes from an array: a .npy file of (C, H, W) or (H, W, C), whole numbers over
+their type's range, others as they are in [0, 1].
 """
 
 from __future__ import annotations
@@ -19,6 +19,13 @@ from featvis.canvas import sampling
 
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 """How Pillow calls images of so many channels."""
+WITH_ALPHA = (2, 4)
+"""Of so many channels the last is an image file's alpha."""
+
+
+def alpha_fact(channels: int) -> dict[str, str]:
+    """What a configuration says of image files seen with their alpha: once it was taken to be 1 everywhere."""
+    return {"alpha": "of the files"} if channels in WITH_ALPHA else {}
 
 
 def of_image(image: Image.Image, channels: int) -> Float[Tensor, "c h w"]:

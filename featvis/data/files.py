@@ -183,16 +183,44 @@ def open_rgb(source: Path | bytes) -> Image.Image:
         >>> open_rgb(file.getvalue()).getpixel((0, 0))
         (255, 0, 0)
     """
+    return _opened(source, alpha=False)
+
+
+def open_image(source: Path | bytes, channels: int) -> Image.Image:
+    """An image for networks of so many channels: as `open_rgb` has it, of 2 and 4 with its alpha, as RGBA.
+
+    Alpha is 255 where a file has none, and no colour is weighted by it.
+
+    Raises:
+        OSError: see `open_rgb`.
+
+    Example:
+        >>> from io import BytesIO
+        >>> from PIL import Image
+        >>> from featvis.data.files import open_image
+        >>> file = BytesIO()
+        >>> Image.new("RGBA", (6, 4), (255, 0, 0, 51)).save(file, "PNG")
+        >>> [open_image(file.getvalue(), channels).getpixel((0, 0)) for channels in (3, 4)]
+        [(255, 0, 0), (255, 0, 0, 51)]
+    """
+    return _opened(source, alpha=channels in by_channel.WITH_ALPHA)
+
+
+def _opened(source: Path | bytes, alpha: bool) -> Image.Image:
     try:
         with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as image:
             deep, short = image.mode[0] in "IF", image.format in ("PNG", "PPM")
             image.load()
             upright = ImageOps.exif_transpose(image)
             if deep:
-                return _scaled(upright, sixteen=image.mode.startswith("I;16") or (image.mode == "I" and short))
-            if upright.mode == "RGBA":
-                return Image.merge("RGB", upright.split()[:3])
-            return upright.convert("RGB")
+                sixteen = image.mode.startswith("I;16") or (image.mode == "I" and short)
+                return _scaled(upright, sixteen).convert("RGBA" if alpha else "RGB")
+            rgb = _colours(upright)
+            if not alpha:
+                return rgb
+            clear = upright.has_transparency_data
+            opaque = Image.new("L", rgb.size, 255)
+            return Image.merge("RGBA", (*rgb.split(), upright.convert("RGBA").getchannel("A") if clear else opaque))
     except UnidentifiedImageError as error:
         # Pillow's message has the place of the bytes in memory.
         raise OSError("no known image format") from error
@@ -201,6 +229,11 @@ def open_rgb(source: Path | bytes) -> Image.Image:
         raise OSError(f"a decompression bomb: more than {limit} pixels") from error
     except BROKEN as error:
         raise OSError(str(error)) from error
+
+
+def _colours(image: Image.Image) -> Image.Image:
+    """RGB of an image of any mode, its alpha dropped and never blended."""
+    return Image.merge("RGB", image.split()[:3]) if image.mode == "RGBA" else image.convert("RGB")
 
 
 _CEILINGS = (1, 255, 1023, 4095, 16383, 65535, 2**31 - 1, 2**32 - 1)
@@ -242,6 +275,9 @@ def fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
         >>> fit(Image.new("RGB", (640, 480)), (224, 224)).size
         (224, 224)
     """
+    if image.mode == "RGBA":
+        # Apart: Pillow would weight the colours by the alpha.
+        return Image.merge("RGBA", (*fit(_colours(image), size).split(), fit(image.getchannel("A"), size)))
     return ImageOps.fit(image, (size[1], size[0]), Image.Resampling.BICUBIC)
 
 
@@ -282,7 +318,7 @@ def as_seen(path: Path, size: tuple[int, int], channels: int = 3) -> Float[Tenso
     """
     if path.suffix == ".npy":
         return (by_channel.cover(by_channel.of_array(path, channels), size) * 255).round() / 255
-    return by_channel.of_image(fit(open_rgb(path), size), channels)
+    return by_channel.of_image(fit(open_image(path, channels), size), channels)
 
 
 def check_image(path: Path, channels: int, flag: str = "--images") -> None:

@@ -24,7 +24,7 @@ from typing import Any, Literal
 from PIL import Image
 
 from featvis.data import imagenette
-from featvis.data.files import ImageFile, Known, digest_of, find_images, open_rgb, with_names
+from featvis.data.files import ImageFile, Known, digest_of, find_images, open_image, with_names
 from featvis.data.labels import class_beside, numbers_by_name, same_order, with_labels
 from featvis.data.walk import IMAGE_SUFFIXES, WITHOUT_CLASS
 from featvis.errors import UserError, nearest
@@ -68,14 +68,14 @@ class ImageSet(ABC):
     def where(self, i: int) -> str:
         """An image's name, for messages."""
 
-    def open(self, i: int) -> tuple[Image.Image, int]:
-        """An image as RGB, and the digest of its file (`featvis.data.files.digest`).
+    def open(self, i: int, channels: int = 3) -> tuple[Image.Image, int]:
+        """An image, RGB or for other networks (`featvis.data.files.open_image`), and the digest of its file (`digest`).
 
         Raises:
             OSError: when it cannot be decoded.
         """
         data = self.read(i)
-        return open_rgb(data), digest_of(data)
+        return open_image(data, channels), digest_of(data)
 
     @functools.cached_property
     def rows(self) -> dict[int, list[int]]:

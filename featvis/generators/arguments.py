@@ -92,7 +92,7 @@ KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "
 
 
 def fitted(name: str, value: Any, hint: Any) -> Any:
-    """A value as its annotation has it: whole numbers and paths of any library as Python's own, lists as tuples.
+    """A value as its annotation has it: numbers and paths of any library as Python's own, lists as tuples.
 
     Args:
         name: for the message.
@@ -115,7 +115,7 @@ def fitted(name: str, value: Any, hint: Any) -> Any:
         return None
     try:
         return _fit(value, hint)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise UserError(f"{name} must be {_words(hint)}, not {value!r:.60}") from None
 
 
@@ -141,8 +141,8 @@ def _fit(value: Any, hint: Any) -> Any:
     elif hint in (int, float):
         if isinstance(value, bool) or not (hint is int or isinstance(value, Real)):
             raise TypeError
-        # A whole number stays one: it is written so in configurations, whose hashes are kept.
-        return operator.index(value) if hint is int or hasattr(value, "__index__") else float(value)
+        # 1 and 1.0 are one configuration; what is published has 1.0.
+        return operator.index(value) if hint is int else float(value)
     elif hint in KINDS and not isinstance(value, hint):
         raise TypeError
     return value

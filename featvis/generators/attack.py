@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from featvis.data.channels import alpha_fact
 from featvis.data.files import ImageFile, as_seen, digest
 from featvis.errors import UserError
 from featvis.generators.base import Generator
@@ -150,8 +151,9 @@ class Attack(Generator):
         return classifier
 
     def facts(self) -> dict[str, Any]:
-        """The canvas, which is the network's and no argument."""
-        return {"canvas": list(self.load_classifier().input_size)}
+        """The canvas, which is the network's and no argument; and whether alpha is seen."""
+        network = self.load_classifier()
+        return {"canvas": list(network.input_size), **alpha_fact(network.channels)}
 
     def start(self, units: list[Unit], streams: Sequence[torch.Generator]) -> tuple[Tensor, Tensor]:
         """The images, to begin with and to stay near."""

@@ -231,6 +231,9 @@ class Generator(passes.Passes, metaclass=NotesArguments):
         left_out |= set() if self.diversity else {"diversity", "diversity_layer"}
         left_out |= {name for name in self.unset if self.hparams[name] is None}
         arguments = {k: v for k, v in self.hparams.items() if k not in left_out}
+        if arguments.get("canvas") == (self.size[0],) * 2:
+            # One way to write a square, the published one.
+            arguments["canvas"] = self.size[0]
         return {
             "class_path": public_name(type(self)),
             "init_args": json.loads(json.dumps(arguments)),

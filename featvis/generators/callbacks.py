@@ -72,8 +72,20 @@ def image_of(
     generator: Generator, config_hash: str, prediction: Visualizations, i: int
 ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     """What is written of a batch's i-th unit: RGB (H, W, 3) and alpha (H, W), uint8, and the facts."""
+    return with_facts(prediction, i, facts_of(generator, config_hash, prediction, i))
+
+
+def with_facts(
+    prediction: Visualizations, i: int, facts: dict[str, Any]
+) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:  # fmt: skip
+    """What is written of a batch's i-th unit whose facts are noted."""
+    canvas, (alpha, scale) = prediction.canvas[i], transparency(prediction.alpha[i])
+    return to_picture(canvas), repeated(alpha, len(canvas)), {**facts, "alpha_scale": scale}
+
+
+def facts_of(generator: Generator, config_hash: str, prediction: Visualizations, i: int) -> dict[str, Any]:
+    """What is known of a batch's i-th unit while the generator is still as it was when it made it."""
     unit, canvas, value = prediction.units[i], prediction.canvas[i], float(prediction.activations[i])
-    alpha, scale = transparency(prediction.alpha[i])
     # Of another objective, as VITAL's, the value is no activation.
     own = generator.maximises(unit)
     facts = {
@@ -86,7 +98,6 @@ def image_of(
         "activation": value if own else None,
         "steps": generator.steps,
         "views": generator.views,
-        "alpha_scale": scale,
         "versions": versions(),
         **generator.about(unit),
     }
@@ -97,7 +108,7 @@ def image_of(
         facts["channels"] = len(canvas)
     if i in prediction.silent:
         facts["silent"] = True
-    return to_picture(canvas), repeated(alpha, len(canvas)), facts
+    return facts
 
 
 class ImageWriter(BasePredictionWriter):

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from featvis.canvas.parametrizations import Phase, ScaledSpectrum
 from featvis.canvas.transforms import Crop, Noise, Transform
+from featvis.data.channels import alpha_fact
 from featvis.data.files import as_seen, check_image, digest
 from featvis.data.reference import EMBEDDED, natural_spectrum, spectrum_hash
 from featvis.engine import NAdam
@@ -97,8 +98,9 @@ class Inversion(Generator):
         return Phase(self.size, natural_spectrum(self.size, EMBEDDED, channels), offset=True)
 
     def facts(self) -> dict[str, Any]:
-        """The natural spectrum by its content, where it is used."""
-        return {"spectrum": spectrum_hash(EMBEDDED)} if self.domain == "phase" else {}
+        """The natural spectrum by its content, where it is used; and whether alpha is seen."""
+        spectrum = {"spectrum": spectrum_hash(EMBEDDED)} if self.domain == "phase" else {}
+        return spectrum | alpha_fact(self.load_classifier().channels)
 
     def transforms(self, step: int) -> Sequence[Transform]:
         """The whole canvas as it is, unless asked otherwise."""

@@ -8,9 +8,11 @@ changes its operands.
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -71,7 +73,10 @@ class Function:
 
 @runtime_checkable
 class Term(Protocol):
-    """One summand of an objective."""
+    """One summand of an objective.
+
+    One that has a text `content` says with it what its own text leaves out, so that others are told from it by name.
+    """
 
     @property
     def tap(self) -> str:
@@ -92,6 +97,8 @@ class Channel:
         index: of the channel.
         where: other positions than all of them, see `featvis.networks.layers`.
     """
+
+    content: ClassVar[str] = ""
 
     layer: str
     index: int
@@ -132,6 +139,11 @@ class Direction:
         """What it reads."""
         return tap(self.layer, self.where)
 
+    @property
+    def content(self) -> str:
+        """The vector, and where it is read."""
+        return repr((self.vector, self.where))
+
     def __call__(self, activation: Float[Tensor, "n c"]) -> Float[Tensor, n]:
         """Raises ValueError if the direction has another number of channels than the layer."""
         if len(self.vector) != activation.shape[1]:
@@ -171,6 +183,12 @@ class Match:
         """What it reads."""
         return tap(self.layer, ":")
 
+    @property
+    def content(self) -> str:
+        """The target, by its numbers."""
+        values = self.target.detach().double().cpu().contiguous().numpy().tobytes()
+        return f"{tuple(self.target.shape)} {hashlib.sha256(values).hexdigest()}"
+
     def __call__(self, activation: Float[Tensor, "n p c"]) -> Float[Tensor, n]:
         """Divided by the target's norm, so that layers and images are comparable."""
         target = self.target.to(activation).flatten()
@@ -194,6 +212,22 @@ class Objective:
     def taps(self) -> frozenset[str]:
         """What must be read of the network."""
         return frozenset(tap for _, term in self.terms for tap in taps_of(term))
+
+    @functools.cached_property
+    def content(self) -> str:
+        """Its text and what that leaves out: the numbers of vectors and targets, and of weights further digits."""
+        said = [str(self)]
+        for i, (weight, term) in enumerate(self.terms):
+            if float(f"{weight:g}") != weight:
+                said.append(f"{i} {weight!r}")
+            if more := getattr(term, "content", ""):
+                said.append(f"{i} {more}")
+        return "\n".join(said)
+
+    @property
+    def unsaid(self) -> tuple[object, ...]:
+        """The functions in it, and other terms of which nothing says what they are."""
+        return tuple(getattr(term, "function", term) for _, term in self.terms if not hasattr(term, "content"))
 
     def __call__(self, activations: Mapping[str, Tensor]) -> Float[Tensor, n]:
         """One scalar a view, from the activations of each tap."""

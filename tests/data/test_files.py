@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from featvis.data.files import fit, image_file, list_images, open_rgb
+from featvis.data.files import as_seen, fit, image_file, list_images, open_image, open_rgb
 from featvis.data.sets import check_decodable, open_images
 from featvis.errors import UserError
 from featvis.networks.classes import Classes
@@ -154,6 +154,50 @@ def test_alpha_is_dropped_and_rotation_obeyed(tmp_path):
     exif[0x0112] = 6
     image.save(tmp_path / "b.png", exif=exif)
     assert np.array_equal(np.asarray(open_rgb(tmp_path / "b.png")), np.rot90(rgba[..., :3], -1))
+
+
+def test_networks_of_two_and_four_channels_see_the_alpha_of_files_and_others_none(tmp_path):
+    rng = np.random.default_rng(0)
+    rgba = rng.integers(0, 255, (12, 18, 4), np.uint8)
+    # Sharp edges, and colours where nothing is opaque.
+    rgba[..., 3] = np.kron(rng.integers(0, 2, (3, 3)), np.ones((4, 6))) * 255
+    whole, grey = Image.fromarray(rgba), Image.fromarray(rgba[..., 0])
+    opaque = np.full((12, 18), 255, np.uint8)
+    palette = Image.fromarray(rgba[..., :3]).quantize(16)
+    index = np.asarray(palette)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    alphas = {
+        **dict.fromkeys(("rgba.png", "la.png"), rgba[..., 3]),
+        **dict.fromkeys(("rgb.png", "deep.png", "a.jpg"), opaque),
+        "turned.png": np.rot90(rgba[..., 3], -1),
+        "palette.png": np.where(index == 3, 0, 255),
+        "key.png": np.where(rgba[..., 0] == 9, 0, 255),
+    }
+    whole.save(tmp_path / "rgba.png")
+    Image.merge("LA", (grey, whole.getchannel("A"))).save(tmp_path / "la.png")
+    whole.save(tmp_path / "turned.png", exif=turned)
+    Image.fromarray(rgba[..., :3]).save(tmp_path / "rgb.png")
+    Image.fromarray(rgba[..., :3]).save(tmp_path / "a.jpg")
+    palette.save(tmp_path / "palette.png", transparency=3)
+    grey.save(tmp_path / "key.png", transparency=9)
+    Image.fromarray(rgba[..., 0].astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    assert (index == 3).any()
+    assert (rgba[..., 0] == 9).any()
+    for name, alpha in alphas.items():
+        path = tmp_path / name
+        rgb = np.asarray(open_rgb(path))
+        assert np.array_equal(np.asarray(open_image(path, 4)), np.dstack([rgb, alpha])), name
+        for channels in (1, 3):
+            assert np.array_equal(np.asarray(open_image(path, channels)), rgb), name
+        # Resized apart: what is transparent keeps its colours.
+        size = (6, 8)
+        small = np.asarray(fit(Image.fromarray(alpha.astype(np.uint8)), size), np.float32) / 255
+        four, two = as_seen(path, size, 4), as_seen(path, size, 2)
+        assert np.array_equal(four[3].numpy(), small), name
+        assert np.array_equal(two[1].numpy(), small), name
+        assert np.array_equal(four[:3].numpy(), as_seen(path, size).numpy()), name
+        assert np.array_equal(two[:1].numpy(), as_seen(path, size, 1).numpy()), name
 
 
 def test_a_broken_image_says_so_and_nothing_of_memory(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,12 +12,14 @@ import timm
 import torch
 import torch.nn.functional as F
 import yaml
+from places import ROOT
 from torch import Tensor
 
 from featvis.canvas.parametrizations import Pixel
 from featvis.canvas.transforms import Noise, Transform, draw
 from featvis.errors import UserError
 from featvis.generators import AM, CBR, MACO, Fourier, Generator
+from featvis.generators.arguments import _hints, class_at, fitted, public_path
 from featvis.networks.classifier import Classifier
 from featvis.networks.names import ModelSpec, resolve
 from featvis.networks.units import Unit, parse_units
@@ -238,6 +241,30 @@ def test_a_canvas_that_is_not_finite_is_noticed_though_the_network_makes_nothing
     for _ in range(2):
         generator.step(state)
     assert state.failed.tolist() == [1, -1]
+
+
+@pytest.mark.parametrize(
+    "same", [{"lr": 1}, {"lr": 1.0}, {"canvas": (64, 64)}, {"canvas": [64, 64], "noise_normal": 0}]
+)
+def test_one_configuration_has_one_hash_however_it_is_written(classifier, same):
+    few = {"steps": 3, "canvas": 64, "views": 2, "precision": "float32"}
+    config = ready(MACO(**{**few, **same}), classifier).config()
+    plain = ready(MACO(**few, lr=1.0, noise_normal=0.0), classifier).config()
+    assert json.dumps(config, sort_keys=True) == json.dumps(plain, sort_keys=True)
+    assert json.dumps([plain["init_args"][name] for name in ("canvas", "lr")]) == "[64, 1.0]"
+    assert ready(MACO(**{**few, "canvas": (64, 48)}), classifier).config()["init_args"]["canvas"] == [64, 48]
+
+
+def test_arguments_of_committed_records_stay_as_they_are_written():
+    seen = set()
+    for path in sorted((ROOT / "results" / "records").rglob("*.json")):
+        config = json.loads(path.read_text())["config"]
+        made = config.get("generator") if isinstance(config, dict) else None
+        for name, value in ((made or {}).get("init_args") or {}).items():
+            hint = _hints(class_at(public_path(made["class_path"])))[name]
+            assert json.dumps(fitted(name, value, hint)) == json.dumps(value), (path.name, name)
+            seen.add(name)
+    assert {"lr", "canvas", "crop_side", "noise_normal"} <= seen
 
 
 def test_config_hash_tells_configurations_apart(classifier):

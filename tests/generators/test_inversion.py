@@ -8,12 +8,16 @@ import numpy as np
 import pytest
 import timm
 import torch
+from PIL import Image
+from torch import nn
 
 from featvis.canvas.transforms import draw
-from featvis.data.files import list_images
+from featvis.data.files import ImageFile, list_images
 from featvis.errors import UserError
-from featvis.generators import AM
+from featvis.generators import AM, Accentuation, Attack
+from featvis.generators.attack import pair_up
 from featvis.generators.inversion import Inversion, units_of
+from featvis.generators.rivals.accentuation import units_of as accentuated
 from featvis.networks.classifier import Classifier
 from featvis.networks.names import ModelSpec
 from featvis.networks.objectives import match
@@ -145,3 +149,27 @@ def test_steps_of_normalised_gradient_have_one_length(classifier):
     made.optimizer([x]).step()
     moved = (x.detach() - before).flatten(1).square().mean(1).sqrt()
     np.testing.assert_allclose(moved, [0.02, 0.02, 0.0], rtol=1e-3)
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_methods_of_one_image_begin_with_its_alpha_where_the_network_has_one(tmp_path, count):
+    rgba = np.random.default_rng(0).integers(0, 256, (16, 16, 4), np.uint8)
+    Image.fromarray(rgba).save(tmp_path / "a.png")
+    color, alpha = rgba[..., :3].transpose(2, 0, 1) / 255, rgba[None, ..., 3] / 255
+    luminance = np.tensordot([0.299, 0.587, 0.114], color, 1)[None]
+    expected = {2: [luminance, alpha], 3: [color], 4: [color, alpha]}[count]
+    net = nn.Sequential(nn.Conv2d(count, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    about = {"mean": (0.5,) * count, "std": (0.5,) * count, "input_size": (16, 16), "labels": ("a", "b", "c")}
+    network = Classifier(net, ModelSpec("own", "own", **about), precision="float32")
+    inversion, attack = Inversion(model=network, canvas=16), Attack(model=network)
+    accentuation = Accentuation(model=network, canvas=16, layer="0")
+    for method in (inversion, attack, accentuation):
+        method.load_classifier()
+    (inverted,) = units_of([tmp_path / "a.png"], ["0"], network)
+    pairs = pair_up([ImageFile(tmp_path / "a.png", 0)], [1], network)
+    (within,) = accentuated([tmp_path / "a.png"], parse_units("b", network), count)
+    begun = (inversion.picture(inverted), attack.start(list(pairs), [])[0][0], accentuation.beside([within])[0])
+    for found in begun:
+        assert np.abs(found.numpy() - np.concatenate(expected)).max() < 0.6 / 255, "luminance is on 256 levels"
+    for method in (inversion, attack, accentuation):
+        assert method.config().get("alpha") == (None if count == 3 else "of the files")

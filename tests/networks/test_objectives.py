@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from featvis.networks.objectives import channel, direction, logit
+from featvis.networks.objectives import channel, direction, logit, match, objective
 
 
 def activations() -> dict[str, torch.Tensor]:
@@ -52,3 +52,30 @@ def test_the_cosine_of_a_direction_is_that_of_numpy():
     assert (cosine > 0.1).any()
     assert np.allclose(found, x @ w * np.maximum(cosine, 0.1) ** 2, atol=1e-5)
     assert "cosine" in str(direction("blocks.2", v, cosine=True))
+
+
+def test_what_differs_in_numbers_alone_has_other_contents():
+    """Texts leave out vectors, targets, and the digits of weights beyond the sixth."""
+    ones, twos = torch.ones(4, 6), torch.full((4, 6), 2.0)
+    pairs = [
+        (direction("x", ones[0]), direction("x", twos[0])),
+        (direction("x", ones[0]), direction("x", ones[0], "0,1")),
+        (match("x", ones), match("x", twos)),
+        (0.1234561 * logit(0), 0.1234562 * logit(0)),
+        (0.1234561 * logit(0) + 0.123456 * logit(1), 0.123456 * logit(0) + 0.1234561 * logit(1)),
+        (direction("x", ones[0]) + direction("x", twos[0]), direction("x", twos[0]) + direction("x", ones[0])),
+    ]
+    for one, other in pairs:
+        assert str(one) == str(other)
+        assert one.content != other.content
+    assert match("x", ones).content == match("x", ones.clone()).content
+    assert direction("x", ones[0]).content == direction("x", (1.0,) * 6).content
+    plain = 0.5 * logit(301) - channel("blocks.2", 7, "patches")
+    assert (plain.content, plain.unsaid) == (str(plain), ())
+
+
+def test_of_a_function_nothing_says_what_it_is():
+    def contrast(a):
+        return a["x"][:, 0]
+
+    assert (objective(contrast, "x") + logit(1)).unsaid == (contrast,)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -13,10 +13,12 @@ from torch import Tensor
 
 from featvis.canvas.parametrizations import OwnPhase, Parametrization
 from featvis.canvas.transforms import Crop, Transform
+from featvis.data.channels import alpha_fact
 from featvis.data.files import as_seen, check_image, digest
 from featvis.errors import UserError
 from featvis.generators.base import Generator
 from featvis.generators.passes import BESIDE
+from featvis.generators.state import Visualizations
 from featvis.networks.classifier import Classifier
 from featvis.networks.layers import stages, tap
 from featvis.networks.objectives import Objective, agreement, objective
@@ -110,12 +112,16 @@ class Accentuation(Generator):
         self.chain: list[Transform] = [Crop((low + high) / 2, (high - low) / 2, "uniform")]
         self.own = OwnPhase(self.size)
         self.parametrization = self.own
-        self._seeds: dict[Hashable, Seed] = {}
+        self._seeds: dict[int, Seed] = {}
 
     def forget(self) -> None:
         """Also the images, which have the network's channels."""
         super().forget()
         self._seeds = {}
+
+    def facts(self) -> dict[str, Any]:
+        """Whether the images' alpha is seen."""
+        return alpha_fact(self.load_classifier().channels)
 
     def in_channels(self, channels: int) -> Parametrization:
         """As many as the image has."""
@@ -144,7 +150,23 @@ class Accentuation(Generator):
 
     def photographs(self, unit: Unit) -> tuple[int, ...]:
         """The image."""
-        return (self.seed_of(unit).digest,)
+        return (self.photograph(unit)[1],)
+
+    def photograph(self, unit: Unit) -> tuple[str, int]:
+        """The name of a unit's image, and its digest."""
+        assert isinstance(unit, Accentuated)
+        return unit.path.name, unit.digest
+
+    def as_canvas(self, unit: Unit) -> Float[Tensor, "c h w"]:
+        """A unit's image as the canvas begins."""
+        assert isinstance(unit, Accentuated)
+        return as_seen(unit.path, self.size, self.load_classifier().channels)
+
+    def optimise(self, units: list[Unit]) -> Visualizations:
+        """See `Generator`; the images of other batches are dropped before."""
+        wanted = {self.photograph(unit)[1] for unit in units}
+        self._seeds = {digest: seed for digest, seed in self._seeds.items() if digest in wanted}
+        return super().optimise(units)
 
     def start(self, units: list[Unit], streams: Sequence[torch.Generator]) -> tuple[Tensor, Tensor | None]:
         """The images' own phases and magnitudes."""
@@ -159,12 +181,11 @@ class Accentuation(Generator):
         return torch.stack([self.seed_of(unit).image for unit in units]).to(self.device)
 
     def seed_of(self, unit: Unit) -> Seed:
-        """A unit's image, read once."""
-        assert isinstance(unit, Accentuated)
-        if unit.digest not in self._seeds:
-            image = as_seen(unit.path, self.size, self.load_classifier().channels)
-            self._seeds[unit.digest] = Seed(unit.path.name, unit.digest, image)
-        return self._seeds[unit.digest]
+        """A unit's image, read once a batch, and once for all units that begin with it."""
+        name, digest = self.photograph(unit)
+        if digest not in self._seeds:
+            self._seeds[digest] = Seed(name, digest, self.as_canvas(unit))
+        return self._seeds[digest]
 
     def objective(self, unit: Unit) -> Objective:
         """The unit's, less the penalty; or the caricature's."""
@@ -184,5 +205,5 @@ class Accentuation(Generator):
 
     def about(self, unit: Unit) -> dict[str, Any]:
         """The image, and the layer at which it is kept."""
-        seed = self.seed_of(unit)
-        return {"image": seed.name, "seen": [f"{seed.digest:016x}"], "layer": self.layer()}
+        name, digest = self.photograph(unit)
+        return {"image": name, "seen": [f"{digest:016x}"], "layer": self.layer()}

@@ -40,7 +40,7 @@ class Seen:
 def as_channels(image: Image.Image, channels: int) -> Float[Tensor, "c h w"]:
     """An image for a network of 1 to 4 channels: RGB, also for one of which the network reads the luminance.
 
-    Of two channels and of four (`featvis.data.channels`) the last is alpha, 1 everywhere.
+    Of two channels and of four (`featvis.data.channels`) the last is alpha.
     """
     return to_tensor(image) if channels in (1, 3) else of_image(image, channels)
 
@@ -115,7 +115,7 @@ class ClassImages:
         there = 0
         for row in self.source.rows[self._class(unit)]:
             try:
-                opened = self.source.open(row)
+                opened = self.source.open(row, self.classifier.channels)
             except OSError:
                 continue
             yield opened

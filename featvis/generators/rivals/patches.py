@@ -103,7 +103,7 @@ class Patches:
         height, width = self.classifier.input_size
         cut, digests = [], []
         for i in best.tolist():
-            image, digest = self.source.open(peaks.rows[i])
+            image, digest = self.source.open(peaks.rows[i], self.classifier.channels)
             place = layer.position(int(peaks.places[i, channel]))
             assert place is not None
             part = patch(fit(image, (ENLARGED * height, ENLARGED * width)), place, layer, (height, width))
@@ -116,7 +116,7 @@ class Patches:
         """The images that are looked at: number, image, digest. What cannot be decoded is left out."""
         for row in self.rows:
             try:
-                image, digest = self.source.open(row)
+                image, digest = self.source.open(row, self.classifier.channels)
             except OSError:
                 continue
             yield row, image, digest

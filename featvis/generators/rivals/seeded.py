@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from featvis.data.channels import of_image
 from featvis.data.files import fit
 from featvis.data.sets import ImageSet, open_images
 from featvis.errors import UserError
-from featvis.generators.rivals.accentuation import Accentuation, Seed
+from featvis.generators.rivals.accentuation import Accentuation
 from featvis.generators.rivals.images import check_channels
 from featvis.networks.units import Unit, class_of, stream_seed
 
@@ -39,6 +41,7 @@ class SeededAccentuation(Accentuation):
         if images is None:
             raise UserError("accentuation begins with real images; name a set of them, for example images: imagenette")
         self.images, self.untouched = images, untouched
+        self._drawn: dict[str, tuple[int, str, int]] = {}
         if untouched:
             self.steps = 0
 
@@ -50,11 +53,12 @@ class SeededAccentuation(Accentuation):
     def forget(self) -> None:
         """Also the set, whose labels are the network's classes."""
         super().forget()
+        self._drawn = {}
         vars(self).pop("seeds", None)
 
     def facts(self) -> dict[str, Any]:
         """The images by their names, sizes and classes: where they lie changes no image."""
-        return {"images": self.seeds.fingerprint}
+        return {"images": self.seeds.fingerprint, **super().facts()}
 
     def config(self, device: torch.device | None = None) -> dict[str, Any]:
         """As of any method; of an untouched photograph without steps, which is what its record says that it cost."""
@@ -80,22 +84,32 @@ class SeededAccentuation(Accentuation):
             )
         return others
 
-    def seed_of(self, unit: Unit) -> Seed:
-        """A unit's photograph, drawn by the seed and its id; one that cannot be decoded is passed over.
+    def photograph(self, unit: Unit) -> tuple[str, int]:
+        """The name of a unit's photograph, and its digest."""
+        return self._draw(unit)[1:]
+
+    def as_canvas(self, unit: Unit) -> Float[Tensor, "c h w"]:
+        """A unit's photograph as the canvas begins."""
+        channels = self.load_classifier().channels
+        image, _ = self.seeds.open(self._draw(unit)[0], channels)
+        return of_image(fit(image, self.size), channels)
+
+    def _draw(self, unit: Unit) -> tuple[int, str, int]:
+        """A unit's photograph, drawn by the seed and its id: number, name and digest, and nothing of the image is kept.
+
+        One that cannot be decoded is passed over.
 
         Raises:
             UserError: when none can be decoded.
         """
-        if unit.id in self._seeds:
-            return self._seeds[unit.id]
+        if unit.id in self._drawn:
+            return self._drawn[unit.id]
         others = self._others(unit)
         first = stream_seed(self.seed, f"photograph of {unit.id}") % len(others)
         for row in (*others[first:], *others[:first]):
             try:
-                image, digest = self.seeds.open(row)
+                _, digest = self.seeds.open(row)
             except OSError:
                 continue
-            view = of_image(fit(image, self.size), self.load_classifier().channels)
-            name = self.seeds.where(row).rpartition("/")[2]
-            return self._seeds.setdefault(unit.id, Seed(name, digest, view))
+            return self._drawn.setdefault(unit.id, (row, self.seeds.where(row).rpartition("/")[2], digest))
         raise UserError(f"images {self.seeds.name}: no image of another class than {unit.label} can be decoded")

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from featvis.canvas.parametrizations import Pixel, Pyramid
 from featvis.canvas.transforms import Jitter, Transform
+from featvis.data.channels import alpha_fact
 from featvis.errors import UserError
 from featvis.generators.base import Generator
 from featvis.generators.rivals.images import ClassImages, Seen, Whose, check_channels
@@ -138,7 +139,7 @@ class VITAL(Generator):
 
     def facts(self) -> dict[str, Any]:
         """The images by their names, sizes and classes: where they lie changes no image."""
-        return {"images": self.class_images().source.fingerprint}
+        return {"images": self.class_images().source.fingerprint, **alpha_fact(self.load_classifier().channels)}
 
     def class_images(self) -> ClassImages:
         """The images, listed at the first call."""
@@ -197,6 +198,10 @@ class VITAL(Generator):
         """The matches of all layers, and as much of the logit as was asked for."""
         matches = Objective(tuple((1.0, match) for match in self._target(unit)))
         return matches + self.logit_weight * unit.objective if self.logit_weight else matches
+
+    def maximises(self, unit: Unit) -> bool:
+        """Never the unit's own activation, for which its images need not be looked at."""
+        return False
 
     def about(self, unit: Unit) -> dict[str, Any]:
         """The images that were seen, or whose patches were."""

@@ -13,6 +13,7 @@ from torch import nn
 from benchmark.cli import main
 from benchmark.records.record import Record
 from featvis.concepts.craft import sisters
+from featvis.data.files import digest
 from featvis.networks.classifier import Classifier
 from featvis.networks.names import ModelSpec
 
@@ -101,6 +102,24 @@ def test_a_unit_of_a_grey_network_is_brought_out(here, grey, capsys):
     assert main(call) == 0
     assert "figure   out/figures/accentuate-wrap-grey.png" in capsys.readouterr().out
     assert Record.read(next((here / "out" / "records").rglob("*.json"))).metrics[0].n == 1
+
+
+def test_a_network_of_four_channels_sees_alpha_and_no_original_of_before_without_it(here):
+    (here / "four.yaml").write_text(
+        "class_path: fourclasses.make\ninit_args: {channels: 4}\nmean: [0.5, 0.5, 0.5, 0.5]\n"
+        "std: [0.25, 0.25, 0.25, 0.25]\ninput_size: [32, 32]\n"
+    )
+    alpha = np.random.default_rng(0).integers(0, 256, (32, 32), np.uint8)
+    (here / "one").mkdir()
+    with Image.open(here / "own" / "0" / "0.png") as image:
+        Image.merge("RGBA", (*image.convert("RGB").resize((32, 32)).split(), Image.fromarray(alpha))).save("one/a.png")
+    name = f"a.{digest(Path('one/a.png')):016x}"[:10] + ".png"
+    stale = here / "out" / "originals" / "32x32" / name
+    stale.parent.mkdir(parents=True)
+    Image.new("RGB", (64, 64), "white").save(stale)
+    assert main(["invert", "wrap:four.yaml", "--images", "one", "--steps", "2", "--out", "out"]) == 0
+    (seen,) = (p for p in (here / "out" / "originals").rglob(name) if p != stale)
+    np.testing.assert_array_equal(np.asarray(Image.open(seen))[32:, 32:, 0], alpha)
 
 
 def test_what_is_of_rgb_alone_is_refused_before_anything_is_made(here, grey, capsys):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 import torch
@@ -98,6 +100,20 @@ def test_what_has_no_image_or_layer_is_refused(tiny, pictures):
         with pytest.raises(UserError, match=words):
             made(tiny, **options).check_units(units)
     assert made(tiny).photographs(cat[0]) == (cat[0].digest,)
+
+
+def test_of_many_photographs_those_of_a_batch_alone_are_held(tiny, pictures):
+    units = units_of(sorted(pictures.rglob("*.png")), parse_units("fox,owl", tiny))
+    generator = made(tiny)
+    assert len({generator.photographs(unit) for unit in units}) == 9
+    held = []
+    for i in range(0, len(units), 2):
+        canvas = generator.optimise(units[i : i + 2]).canvas
+        assert generator.about(units[i])["image"] == units[i].path.name
+        gc.collect()
+        held.append(sum(type(o) is torch.Tensor and o.shape == canvas.shape[1:] for o in gc.get_objects()))
+    assert len(held) == 9
+    assert set(held) == {1}, "one image, of two units"
 
 
 def test_the_command_makes_a_page_of_any_photograph_and_resumes(tmp_path, capsys, classifier):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 
 import numpy as np
@@ -60,6 +61,28 @@ def test_the_draw_depends_on_the_seed_and_the_unit_alone(tiny, pictures):
     assert other.digest != first[0]
     assert other.image.shape == (3, 16, 16)
     assert torch.equal(other.image[0], other.image[2])
+
+
+def live() -> int:
+    """The numbers in all tensors that somebody holds."""
+    gc.collect()
+    return sum(o.numel() for o in gc.get_objects() if type(o) is torch.Tensor)
+
+
+def test_no_image_is_held_before_a_run_and_those_of_a_batch_alone_in_it(tiny, pictures):
+    units = parse_units("cat@0-5,dog@0-5,4:1@0-5", tiny)
+    wanted = [made(tiny, pictures).photographs(unit) for unit in units]
+    alone = [made(tiny, pictures).optimise([unit]).canvas for unit in units[::6]]
+    method = made(tiny, pictures)
+    method.check_units(units)
+    before = live()
+    assert [method.photographs(unit) for unit in units] == wanted
+    assert live() == before, "a digest needs no canvas"
+    for unit, canvas in zip(units[::6], alone, strict=True):
+        assert torch.equal(method.optimise([unit]).canvas, canvas)
+        assert live() - before == 3 * 16 * 16, "of the unit at hand alone"
+        assert method.about(unit)["seen"] == [f"{method.photographs(unit)[0]:016x}"]
+    assert len({id(method.seed_of(unit)) for unit in units}) == len(set(wanted)) < len(units), "shared by its units"
 
 
 def test_seeds_of_the_units_own_class_and_no_seeds_are_refused(tiny, pictures):

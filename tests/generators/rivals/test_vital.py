@@ -26,6 +26,7 @@ from featvis.networks.classifier import Classifier
 from featvis.networks.own.modules import classifier_of
 from featvis.networks.units import parse_units
 from featvis.networks.weights import ModelSpec
+from featvis.storage.images import facts
 
 LAYERS = ("1", "4")
 
@@ -245,6 +246,23 @@ def test_of_a_thousand_units_no_image_is_held_and_the_targets_of_a_batch_alone(t
             assert np.allclose(match.target.numpy(), seen[match.layer], atol=1e-5)
 
 
+def test_what_is_written_of_an_earlier_batch_costs_nothing_anew(tiny, pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(vital, "KEPT", 0)
+    monkeypatch.setattr(vital, "_MADE", WeakKeyDictionary())
+    generator = made(tiny, pictures)
+    parts = [generator.visualize(label) for label in ("cat", "dog", "fox")]
+    out = featvis.visualize(tiny, "cat,dog,fox", generator, batch_size=1, progress=False)
+    # Nothing of an image can be seen from now on, nor what it does to the network.
+    monkeypatch.setattr(vital, "mean_sorted", None)
+    monkeypatch.setattr(generator, "class_images", None)
+    before = live()
+    told = [image_of(generator, "", part, 0)[2] for part in parts] + [facts(p) for p in out.save(tmp_path)]
+    assert live() == before
+    for label, fact in zip(("cat", "dog", "fox") * 2, told, strict=True):
+        assert fact["activation"] is fact["logit"] is None
+        assert fact["seen"] == [f"{digest(path):016x}" for path in sorted((pictures / label).iterdir())[:2]]
+
+
 def test_rows_of_a_suite_share_what_images_do_to_the_network(tiny, pictures, monkeypatch):
     first, second = made(tiny, pictures), made(tiny, pictures, logit_weight=1.0)
     units = parse_units("cat,dog", tiny)
@@ -271,6 +289,38 @@ def test_of_other_channels_it_sees_what_image_files_have(pictures, count):
         "cat"
     )
     assert begun.canvas.shape == (1, count, 16, 16)
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_the_alpha_of_files_is_seen_by_networks_of_two_and_four_channels(pictures, count):
+    rng = np.random.default_rng(1)
+    for path in pictures.rglob("*.png"):
+        alpha = Image.fromarray(rng.integers(0, 256, (16, 16), np.uint8))
+        Image.merge("RGBA", (*Image.open(path).convert("RGB").split(), alpha)).save(path)
+    net = of_channels(count)
+    files = {digest(path): np.asarray(Image.open(path), np.float64) / 255 for path in pictures.rglob("*.png")}
+
+    def as_taken(image: np.ndarray) -> np.ndarray:
+        color, alpha = image[..., :3].transpose(2, 0, 1), image[None, ..., 3]
+        return {2: np.concatenate([np.tensordot([0.299, 0.587, 0.114], color, 1)[None], alpha]), 3: color,
+                4: np.concatenate([color, alpha])}[count]  # fmt: skip
+
+    matched = made(net, pictures, layers=("0",))
+    for unit in parse_units("cat,0:1", net):
+        seen = matched._see(unit)
+        taken = np.stack([as_taken(files[d]) for d in seen.digests])
+        if unit.layer == "logits":
+            assert np.abs(seen.images.numpy() - taken).max() < 0.6 / 255, "luminance is on 256 levels"
+        else:
+            # A patch is of half the side; the mean of the enlarged image is the image's, nearly.
+            assert seen.images.shape == taken.shape
+            assert count == 3 or float(seen.images[:, -1].std()) > 0.1
+    begun = SeededAccentuation(model=net, images=str(pictures), layer="0", untouched=True, canvas=16)
+    out = begun.visualize("cat@0-3")
+    for unit, canvas in zip(out.units, out.canvas, strict=True):
+        assert np.abs(canvas.numpy() - as_taken(files[begun.photographs(unit)[0]])).max() < 1.6 / 255
+    for method in (matched, begun):
+        assert method.config().get("alpha") == (None if count == 3 else "of the files")
 
 
 @pytest.mark.parametrize("method", [VITAL, SeededAccentuation])
