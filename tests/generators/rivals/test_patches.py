@@ -117,7 +117,7 @@ def test_what_has_no_patches_is_refused(tiny, transformer, pictures):
 def test_the_images_that_are_looked_at_are_opened_once_for_all_units(tiny, pictures, monkeypatch):
     generator = VITAL(model=tiny, images=str(pictures), count=2, layers=("4",), canvas=16)
     units, source, opened = parse_units("4:0-3", tiny), generator.class_images().source, []
-    monkeypatch.setattr(source, "open", lambda row, whole=source.open: (opened.append(row), whole(row))[1])
+    monkeypatch.setattr(source, "open", lambda row, *how, whole=source.open: (opened.append(row), whole(row, *how))[1])
     found = [generator.photographs(unit) for unit in units]
     assert found == [tuple(map(digest, sorted(pictures.rglob("*.png"))))] * len(units)
     assert sorted(opened) == list(range(9))
