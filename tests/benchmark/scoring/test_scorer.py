@@ -98,10 +98,10 @@ def test_scores_that_are_there_already_are_resampled_by_class_too():
     stream = torch.Generator().manual_seed(0)
     labels = torch.arange(40) % 8
     values = (labels * 0.05 + 0.1 * torch.rand(40, generator=stream)).double()
-    target = SimpleNamespace(name="net", alias="net", given="net", last_block=lambda: "blocks.6")
+    target = SimpleNamespace(name="net", alias="net", given="net", num_classes=8, last_block=lambda: "blocks.6")
     made = scorer([0, 1, 1])
     made.bank, made.target, made.networks, made.sources = bank([0, 1]), target, {"net": target}, None
-    made.plan = SimpleNamespace(model="net", classifiers=["net"], unavailable={})
+    made.plan = dataclasses.replace(PLAN, model="net", classifiers=["net"])
     seen = SimpleNamespace(
         features={"net": {"pooled": torch.zeros(40, 1), "own_logit": values, "correct": (values > 0.2).double()}},
         labels=labels, ids=torch.zeros(40), nearest={"cosine": values, "squared": values.square()}, banked=True,
