@@ -139,7 +139,7 @@ def budget_sheet(records: Sequence[Record]) -> tuple[Sheet, pd.DataFrame] | None
         definitions=((mean, f"{_TEXT}."), *((m.label, definition_of(m, records)) for m in judges)),
         runs=tuple(runs_of([r for r in records if r.method in cells])),
         caption=f"What quality costs, {first.alias}, suite {first.suite}",
-        legend=f"Rows by the {cost} that an image takes. Bold, where no row {same} has as much of both scores for "
-        f"less, or more for as much: {front}. In brackets the 95 % interval.",
+        legend=f"Rows by the {cost} that an image takes. Bold, where no row {same} that costs less, or as much and has "
+        f"more of one, has as much of both scores: {front}. In brackets the 95 % interval.",
     )
     return sheet, data
