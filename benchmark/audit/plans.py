@@ -84,11 +84,7 @@ def plan_of(
         data=given.get("data"), frechet_data=given.get("frechet_data"), spectrum_data=given.get("spectrum_data"),
         sets=sources.facts(), cache=str(run.parent / "reference"), unavailable=unavailable, given=target.given,
     )  # fmt: skip
-    frechet = plan.frechet
     settle(plan, networks)
-    if frechet != plan.given:
-        # Another network, which stands in for one that is not here, has columns that the records do not.
-        plan.frechet = frechet
     found = dict[str, str]()
     if said.get("extractors"):
         found, missing = extractors.find(plan.metrics)

@@ -48,16 +48,19 @@ def settle(plan: Plan, networks: Mapping[str, Classifier]) -> None:
             f"{other.alias} and {target.alias} do not share their classes{which}, by synset or by label, so what the "
             "one sees says nothing of the other's"
         )
+    unfit: dict[str, str] = {}
     if target.channels not in (1, 3):
         others = {n: networks[n] for n in plan.networks() if n in networks}
-        plan.unavailable |= {
+        unfit = {
             n: f"{other.alias} takes {other.channels} channels, the pictures have {target.channels}"
             for n, other in others.items()
             if other is not target
         }
-    unable = {*foreign, *plan.unavailable}
+    # One whose weights are not to be had has no substitute: its columns say so.
+    unable = {*foreign, *unfit}
     if plan.frechet in unable and plan.data is not None:
         plan.frechet = next((n for n in plan.classifiers if n in networks and n not in unable), plan.model)
+    plan.unavailable |= unfit
     plan.foreign |= {name: reason for name, reason in foreign.items() if name in plan.networks()}
 
 

@@ -272,6 +272,11 @@ def test_the_target_stands_in_where_no_judge_shares_its_classes_and_has_images_t
         settle(without, networks)
         assert (with_data.frechet, list(with_data.foreign)) == (OWN, ["lite1"])
         assert (without.frechet, list(without.foreign)) == ("lite1", ["lite1"])
+    # None stands in for a network that is not to be had.
+    absent = plan_for(OWN, ["0", "1"], data="somewhere", frechet="gone")
+    absent.unavailable = {"gone": "no weights"}
+    settle(absent, networks)
+    assert (absent.frechet, absent.unavailable) == ("gone", {"gone": "no weights"})
     # A judge that shares them comes before the target.
     plan = plan_for("lite1", ["301"], data="somewhere", frechet=OWN)
     plan.classifiers = ["lite2", "lite0"]
