@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import itertools
 import math
 
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 from sample_records import TOP1, metric, record
 
 from benchmark.report import tables
+from benchmark.report.agreement import agreements
+from benchmark.report.gallery import build_page
 from benchmark.report.tables.chance import chance_lines, differences, holm, paired
 from featvis.intervals import share_interval
 
@@ -71,12 +74,13 @@ def test_chance_is_one_in_the_classes_of_each_judge():
     )
 
 
-def test_the_terminal_says_what_the_table_says_of_chance():
+def test_the_terminal_and_the_page_say_what_the_table_says_of_chance(tmp_path):
     rows = [
         record("maco", metric(TOP1, 1.0, n=20)), record("maco_random", metric(TOP1, 0.0, n=20), sees=RANDOM),
     ]  # fmt: skip
     (line,) = chance_lines(rows)
     assert line in tables.text_block(rows)
+    assert line in html.unescape(build_page(rows, tmp_path, agreements(rows)).read_text())
 
 
 def test_what_is_said_of_chance_is_what_the_table_has():
